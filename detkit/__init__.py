@@ -1,0 +1,73 @@
+"""detkit: object detection from R-CNN to YOLOv3, in one place.
+
+The public surface, and nothing else. Names resolve on first use, so that ``import detkit``
+imports nothing heavy, not even torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from detkit.api import detect, load
+    from detkit.backbones import BACKBONES, Backbone
+    from detkit.data import DATASETS
+    from detkit.detectors import DETECTORS, Detector, build_detector
+    from detkit.draw import draw
+    from detkit.errors import ConfigError, DetkitError
+    from detkit.evaluation import EvalResult, evaluate
+    from detkit.image import read_image
+    from detkit.types import Boxes, Detections, Target
+
+PUBLIC = {
+    "load": "detkit.api",
+    "detect": "detkit.api",
+    "read_image": "detkit.image",
+    "draw": "detkit.draw",
+    "BACKBONES": "detkit.backbones",
+    "Backbone": "detkit.backbones",
+    "DETECTORS": "detkit.detectors",
+    "Detector": "detkit.detectors",
+    "build_detector": "detkit.detectors",
+    "DATASETS": "detkit.data",
+    "evaluate": "detkit.evaluation",
+    "EvalResult": "detkit.evaluation",
+    "Boxes": "detkit.types",
+    "Detections": "detkit.types",
+    "Target": "detkit.types",
+    "DetkitError": "detkit.errors",
+    "ConfigError": "detkit.errors",
+}
+
+__all__ = [
+    "BACKBONES",
+    "DATASETS",
+    "DETECTORS",
+    "Backbone",
+    "Boxes",
+    "ConfigError",
+    "Detections",
+    "Detector",
+    "DetkitError",
+    "EvalResult",
+    "Target",
+    "build_detector",
+    "detect",
+    "draw",
+    "evaluate",
+    "load",
+    "read_image",
+]
+
+
+def __getattr__(name: str) -> object:
+    if name not in PUBLIC:
+        raise AttributeError(f"module 'detkit' has no attribute {name!r}")
+    return getattr(importlib.import_module(PUBLIC[name]), name)
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

@@ -1,0 +1,194 @@
+"""Read a YAML file (with at most one base), apply overrides, parse into a typed config.
+
+pydantic does the parsing, the types and the error paths. What it lacks is here: one ``base:``,
+``key=value`` overrides, where each value came from, and errors in plain words with the nearest
+known key. This file parses any ``Config`` and knows no detector.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, TypeVar, get_args
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from detkit.errors import ConfigError, did_you_mean
+
+Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+Origins = dict[str, str]  # dotted key of a value -> the file or "command line" that set it
+
+
+class Config(BaseModel):
+    """Base of every config class: frozen, and no key it does not know."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+C = TypeVar("C", bound=Config)
+
+
+def parse(config_type: type[C], settings: Mapping[str, Any], path: str = "") -> C:
+    """Check ``settings`` against ``config_type``.
+
+    Args:
+        settings: plain mappings, lists and values, as YAML gives them.
+        path: what stands before each key in an error, e.g. ``"model."``.
+
+    Raises:
+        ConfigError: one line for the first problem, with its path and what to do.
+    """
+    try:
+        return config_type.model_validate(dict(settings))
+    except ValidationError as problem:
+        raise ConfigError(_plain_words(config_type, problem, path)) from None
+
+
+def _plain_words(config_type: type[Config], problem: ValidationError, path: str) -> str:
+    errors = problem.errors(include_url=False)
+    # A misspelt key is often also a missing one; the misspelling is what a person wants to read.
+    first = min(errors, key=lambda error: error["type"] != "extra_forbidden")
+    where = path + ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        known = _fields_at(config_type, first["loc"][:-1])
+        return f"{where}: unknown key.{did_you_mean(str(first['loc'][-1]), known)}"
+    if first["type"] == "missing":
+        return f"{where}: missing; this key has no default."
+    if first["type"] == "value_error":
+        return f"{where.rstrip('.')}: {first['ctx']['error']}"
+    said = first["msg"][0].lower() + first["msg"][1:]
+    return f"{where}: {said}; got {first['input']!r}."
+
+
+def _fields_at(config_type: type[Config], loc: Sequence[int | str]) -> list[str]:
+    """Names of the fields of the (nested) config that ``loc`` leads to."""
+    current = config_type
+    for part in loc:
+        if isinstance(part, str) and part in current.model_fields:
+            current = _config_in(current.model_fields[part].annotation) or current
+    return list(current.model_fields)
+
+
+def _config_in(annotation: Any) -> type[Config] | None:
+    if isinstance(annotation, type) and issubclass(annotation, Config):
+        return annotation
+    inner = (_config_in(argument) for argument in get_args(annotation))
+    return next((found for found in inner if found is not None), None)
+
+
+# YAML 1.1 takes 1e-3 for a string, because it lacks the dot; a person meant a number.
+_EXPONENT_WITHOUT_DOT = re.compile(r"^[-+]?[0-9][0-9_]*[eE][-+]?[0-9]+$")
+
+
+class _Loader(yaml.SafeLoader):
+    """SafeLoader that reads ``1e-3`` as a number and refuses a key given twice."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[Any] = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if not isinstance(key, str):
+                line = key_node.start_mark.line + 1
+                raise ConfigError(f"line {line}: key {key!r} is not a word.")
+            if key in seen:
+                raise ConfigError(f"line {key_node.start_mark.line + 1}: key {key!r} stands twice.")
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: list(resolvers) for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_Loader.add_implicit_resolver("tag:yaml.org,2002:float", _EXPONENT_WITHOUT_DOT, list("-+0123456789"))
+
+
+def read_config(path: Path, overrides: Sequence[str] = ()) -> tuple[dict[str, Any], Origins]:
+    """Read a config file, its one base, and ``key=value`` overrides.
+
+    Mappings merge; lists and values replace.
+
+    Returns:
+        The merged settings, and for every value the file (or ``command line``) that set it.
+
+    Raises:
+        ConfigError: a file that is missing or is not YAML, a base with a base, a bad override.
+    """
+    settings = _read_yaml(path)
+    layers: list[tuple[str, dict[str, Any]]] = [(str(path), settings)]
+    base = settings.pop("base", None)
+    if base is not None:
+        base_path = path.parent / str(base)
+        below = _read_yaml(base_path)
+        if "base" in below:
+            raise ConfigError(f"{base_path}: a base has no base; merge the two by hand.")
+        layers.insert(0, (str(base_path), below))
+    layers += [("command line", _override(text)) for text in overrides]
+    merged: dict[str, Any] = {}
+    origins: Origins = {}
+    for origin, layer in layers:
+        _merge(merged, layer, origin, origins, prefix="")
+    return merged, origins
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        near = did_you_mean(path.name, _yaml_names(path.parent)) if path.parent.is_dir() else ""
+        raise ConfigError(f"{path}: no such config file.{near}")
+    try:
+        loaded = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)  # a SafeLoader
+    except ConfigError as problem:
+        raise ConfigError(f"{path}: {problem}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as problem:
+        raise ConfigError(f"{path}: not readable as YAML: {' '.join(str(problem).split())}") from None
+    if not isinstance(loaded, dict):
+        raise ConfigError(f"{path}: expected blocks such as 'model:', found {loaded!r}.")
+    return loaded
+
+
+def _yaml_names(folder: Path) -> list[str]:
+    return [entry.name for entry in folder.glob("*.yaml")]
+
+
+def _override(text: str) -> dict[str, Any]:
+    key, equals, value = text.partition("=")
+    if not equals or not all(key.split(".")):
+        raise ConfigError(f"{text!r}: expected KEY=VALUE, for example train.lr=0.001.")
+    try:
+        node: Any = yaml.load(value, Loader=_Loader)
+    except yaml.YAMLError:
+        raise ConfigError(f"{key}: the value {value!r} is not readable as YAML.") from None
+    for part in reversed(key.split(".")):
+        node = {part: node}
+    return dict(node)
+
+
+def _merge(
+    into: dict[str, Any], layer: Mapping[str, Any], origin: str, origins: Origins, prefix: str
+) -> None:
+    for key, value in layer.items():
+        if isinstance(value, dict) and isinstance(into.get(key, {}), dict):
+            _merge(into.setdefault(key, {}), value, origin, origins, f"{prefix}{key}.")
+            continue
+        into[key] = value
+        name = f"{prefix}{key}"
+        for below in [known for known in origins if known.startswith(f"{name}.")]:
+            del origins[below]  # a value replaced a mapping
+        origins[name] = origin
+
+
+def explain(config: Config, origins: Origins) -> str:
+    """Write every value of ``config`` as ``key: value  # origin``, one a line."""
+    lines: list[str] = []
+
+    def walk(node: Any, name: str) -> None:
+        if isinstance(node, dict) and node:
+            for key, value in node.items():
+                walk(value, f"{name}.{key}" if name else key)
+            return
+        text = yaml.safe_dump(node, default_flow_style=True, width=10**6).removesuffix("...\n")
+        lines.append(f"{name}: {text.strip()}  # {origins.get(name, 'default')}")
+
+    walk(config.model_dump(mode="json"), "")
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,32 @@
+"""Errors that detkit raises on purpose, and the sentence that helps out of them.
+
+Pattern of every message: where: what, with the value. What to do.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class DetkitError(Exception):
+    """Base of every error detkit raises on purpose."""
+
+
+class ConfigError(DetkitError, ValueError):
+    """A config file or override that cannot mean anything."""
+
+
+class UnknownNameError(DetkitError, LookupError):
+    """A registry was asked for a name that nobody registered."""
+
+
+class DataError(DetkitError, ValueError):
+    """A dataset, an image or an annotation that cannot be used as it is."""
+
+
+def did_you_mean(word: str, options: Iterable[str]) -> str:
+    """Return `` Did you mean 'x'?``, or the full list when nothing is near."""
+    known = sorted(options)
+    near = difflib.get_close_matches(word, known, n=1)
+    return f" Did you mean {near[0]!r}?" if near else f" Known: {', '.join(known)}."

@@ -1,0 +1,138 @@
+"""From raw images to one canvas and back: placement, normalisation, geometry.
+
+``Geometry`` is the only thing that knows how an image was placed on a canvas, and it knows the
+way back. Sizes are (height, width); points, scales and shifts are (x, y).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from detkit.ops.boxes import clip_boxes, scale_boxes, shift_boxes
+from detkit.types import Boxes, Target
+
+GREY = 0.5  # what darknet fills around a letterboxed image
+
+
+@dataclass(frozen=True, slots=True)
+class Geometry:
+    """How one image was placed on the network's canvas: scale, then shift."""
+
+    scale: tuple[float, float]  # (x, y)
+    shift: tuple[float, float]  # (x, y), canvas pixels
+    size: tuple[int, int]  # original (height, width)
+
+    def to_canvas(self, boxes: Boxes) -> Boxes:
+        """Map ``[N, 4]`` boxes from image pixels to canvas pixels."""
+        return shift_boxes(scale_boxes(boxes, self.scale), self.shift)
+
+    def to_image(self, boxes: Boxes) -> Boxes:
+        """Inverse of :meth:`to_canvas`, clipped to the image."""
+        back = shift_boxes(boxes, (-self.shift[0], -self.shift[1]))
+        return clip_boxes(back / back.new_tensor(self.scale * 2), self.size)
+
+    def place(self, target: Target) -> Target:
+        """Put a target's boxes on the canvas."""
+        return replace(target, boxes=self.to_canvas(target.boxes))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Batch:
+    """Images on one canvas, ready for a network."""
+
+    pixels: Tensor  # [B, 3, H, W] float32, normalised
+    geometry: tuple[Geometry, ...]  # one an image
+    proposals: tuple[Boxes, ...] | None = None  # [R, 4] an image, in canvas pixels
+
+    def with_proposals(self, proposals: list[Boxes] | None) -> Batch:
+        """Add region proposals, given in image pixels."""
+        if proposals is None:
+            return self
+        placed = [g.to_canvas(p) for p, g in zip(proposals, self.geometry, strict=True)]
+        return replace(self, proposals=tuple(p.to(self.pixels.device) for p in placed))
+
+
+def letterbox(
+    images: list[Tensor],
+    size: tuple[int, int],
+    mean: tuple[float, float, float],
+    std: tuple[float, float, float],
+) -> Batch:
+    """Scale each image to fit ``size`` with its shape kept, centred on grey.
+
+    An image that already has the canvas's size is not resampled. The pixels are pasted at
+    whole offsets, rounded down, while the geometry keeps the real half, as the source does: on
+    odd margins the two differ by half a canvas pixel.
+
+    Args:
+        images: ``[3, H, W]`` uint8 RGB each, of any sizes.
+        size: canvas (height, width).
+        mean, std: normalisation of the backbone, RGB in 0..1.
+
+    Source:
+        darknet, ``image.c: letterbox_image`` and ``yolo_layer.c: correct_yolo_boxes``.
+    """
+    height, width = size
+    device = images[0].device
+    canvas = torch.full((len(images), 3, height, width), GREY, device=device)
+    geometry = []
+    for index, image in enumerate(images):
+        _check_image(image)
+        inner = fit_inside((image.shape[1], image.shape[2]), size)
+        top, left = (height - inner[0]) // 2, (width - inner[1]) // 2
+        canvas[index, :, top : top + inner[0], left : left + inner[1]] = _resize(image, inner)
+        scale = (inner[1] / image.shape[2], inner[0] / image.shape[1])
+        shift = ((width - inner[1]) / 2, (height - inner[0]) / 2)
+        geometry.append(Geometry(scale, shift, (image.shape[1], image.shape[2])))
+    return Batch(normalise(canvas, mean, std), tuple(geometry))
+
+
+def fit_inside(size: tuple[int, int], canvas: tuple[int, int]) -> tuple[int, int]:
+    """Largest (height, width) of the same shape as ``size`` that fits ``canvas``.
+
+    Integer division as in the source, so that the sizes are its sizes; at least one pixel.
+    """
+    height, width = size
+    if canvas[1] * height < canvas[0] * width:  # netw / W < neth / H, in whole numbers
+        return max(height * canvas[1] // width, 1), canvas[1]
+    return canvas[0], max(width * canvas[0] // height, 1)
+
+
+def _resize(image: Tensor, size: tuple[int, int]) -> Tensor:
+    """Resize ``[3, H, W]`` uint8 to ``[3, h, w]`` float32 in 0..1, corners on corners."""
+    pixels = image.to(torch.float32).div_(255)
+    if size == (image.shape[1], image.shape[2]):
+        return pixels
+    # align_corners is darknet's resize_image: source = target * (W - 1) / (w - 1)
+    return F.interpolate(pixels[None], size, mode="bilinear", align_corners=True)[0]
+
+
+def normalise(
+    pixels: Tensor, mean: tuple[float, float, float], std: tuple[float, float, float]
+) -> Tensor:
+    """Subtract ``mean`` and divide by ``std`` (both RGB) in ``[B, 3, H, W]`` pixels of 0..1."""
+    if mean == (0.0, 0.0, 0.0) and std == (1.0, 1.0, 1.0):  # darknet's networks
+        return pixels
+    shape = (1, 3, 1, 1)
+    return (pixels - pixels.new_tensor(mean).view(shape)) / pixels.new_tensor(std).view(shape)
+
+
+def denormalise(
+    pixels: Tensor, mean: tuple[float, float, float], std: tuple[float, float, float]
+) -> Tensor:
+    """Inverse of :func:`normalise`, as ``[B, 3, H, W]`` uint8: what the network saw, to look at."""
+    shape = (1, 3, 1, 1)
+    back = pixels * pixels.new_tensor(std).view(shape) + pixels.new_tensor(mean).view(shape)
+    return (back * 255).round().clamp(0, 255).to(torch.uint8)
+
+
+def _check_image(image: Tensor) -> None:
+    if image.dtype != torch.uint8 or image.ndim != 3 or image.shape[0] != 3 or not image.numel():
+        raise ValueError(
+            f"image: expected a [3, H, W] uint8 RGB tensor, got {list(image.shape)} "
+            f"{image.dtype}; detkit.read_image returns such tensors."
+        )
