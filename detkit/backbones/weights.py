@@ -1,0 +1,190 @@
+"""Pretrained weights for a backbone: ImageNet's from torchvision, or a file of one's own.
+
+Reading order: ``load_backbone_weights`` (what training calls once, after building),
+``LoadReport`` (what it prints), then the three sources: torchvision, a file, a checkpoint folder.
+"""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from detkit.backbones.base import BACKBONES, Backbone
+from detkit.errors import ConfigError
+
+IMAGENET = "imagenet"
+KEY = "model.backbone_weights"  # what stands before each message: where a person sets it
+CHECKPOINT_FILE = "weights.safetensors"  # of a checkpoint folder
+# A file speaks of the backbone alone, of a detector, or of a network wrapped for several devices.
+PREFIXES = ("", "backbone.", "module.")
+NAMES_SHOWN = 4  # in a report; the rest is counted
+UNREADABLE = (OSError, EOFError, RuntimeError, ValueError, LookupError, pickle.UnpicklingError)
+
+
+@dataclass(frozen=True, slots=True)
+class LoadReport:
+    """What became of each tensor. ``str()`` of it is one line for the log."""
+
+    backbone: str
+    loaded: tuple[str, ...]
+    re_initialised: tuple[str, ...]  # the backbone's, absent from the source or of another shape
+    ignored: tuple[str, ...]  # the source's, unknown to the backbone
+
+    def __str__(self) -> str:
+        return (
+            f"backbone {self.backbone}: {len(self.loaded)} tensors loaded, "
+            f"{len(self.re_initialised)} re-initialised{_names(self.re_initialised)}, "
+            f"{len(self.ignored)} ignored{_names(self.ignored)}"
+        )
+
+
+def _names(names: tuple[str, ...]) -> str:
+    if not names:
+        return ""
+    more = len(names) - NAMES_SHOWN
+    shown = ", ".join(names[:NAMES_SHOWN])
+    return f" ({shown}, and {more} more)" if more > 0 else f" ({shown})"
+
+
+def load_backbone_weights(backbone: Backbone, name: str, source: str | Path) -> LoadReport:
+    """Copy pretrained weights into ``backbone``; what the source lacks stays as initialised.
+
+    Args:
+        backbone: as built; changed in place.
+        name: its name in ``BACKBONES``.
+        source: ``"imagenet"``, or the path of a ``.safetensors`` file, of a ``.pth`` or ``.pt``
+            file of tensors by name, or of a checkpoint folder.
+
+    Raises:
+        ConfigError: no such weights, no such file, a file that is no weights or none of this
+            backbone's; one sentence that says what to do.
+    """
+    if str(source) == IMAGENET:
+        tensors, origin = _imagenet_weights(name), IMAGENET
+    else:
+        tensors, origin = read_tensors(Path(source)), str(source)
+    own: dict[str, Tensor] = backbone.state_dict()
+    prefix = max(PREFIXES, key=lambda prefix: sum(f"{prefix}{key}" in tensors for key in own))
+    found = {key: tensors[f"{prefix}{key}"] for key in own if f"{prefix}{key}" in tensors}
+    loaded = {key: tensor for key, tensor in found.items() if tensor.shape == own[key].shape}
+    if not loaded:
+        raise ConfigError(
+            f"{KEY}: {origin}: none of its {len(tensors)} tensors fits backbone {name!r} "
+            f"({_example(tensors)} there, {_example(own)} here). Was it made for another backbone?"
+        )
+    backbone.load_state_dict(loaded, strict=False)
+    # A counter of batches is no weight, and old files lack it.
+    missing = [key for key in own if key not in loaded and not key.endswith("num_batches_tracked")]
+    used = {f"{prefix}{key}" for key in found}
+    ignored = [key for key in tensors if key not in used]
+    return LoadReport(name, tuple(loaded), tuple(missing), tuple(ignored))
+
+
+def _example(tensors: Mapping[str, Tensor]) -> str:
+    key = next(iter(tensors), None)
+    return "nothing" if key is None else f"{key} {list(tensors[key].shape)}"
+
+
+def _imagenet_weights(name: str) -> dict[str, Tensor]:
+    published = BACKBONES[name].imagenet
+    if published is None:
+        having = ", ".join(known for known in BACKBONES if BACKBONES[known].imagenet)
+        raise ConfigError(
+            f"{KEY}: imagenet: none are published for backbone {name!r}. "
+            f"Set it to none or to a file; backbones that have them: {having}."
+        )
+    from torchvision.models import get_weight  # heavy, and needed by this road alone
+
+    weights = get_weight(published)
+    file = Path(torch.hub.get_dir()) / "checkpoints" / weights.url.rsplit("/", 1)[-1]
+    if file.is_file():  # torchvision would read the same file, and say less when it is broken
+        return read_tensors(file)
+    try:
+        tensors: dict[str, Tensor] = dict(
+            weights.get_state_dict(check_hash=True, weights_only=True)
+        )
+    except OSError as problem:  # no network, no such host, no space, no right to write
+        raise ConfigError(
+            f"{KEY}: imagenet: {published} could not be downloaded from {weights.url} "
+            f"({_reason(problem)}). Put that file at {file}, or set {KEY}: none."
+        ) from problem
+    except RuntimeError as problem:  # the hash; a broken file never reaches its place
+        raise ConfigError(
+            f"{KEY}: imagenet: what {weights.url} sent is not {published} "
+            f"({problem}). Try again, put the right file at {file}, or set {KEY}: none."
+        ) from problem
+    return tensors
+
+
+def _reason(problem: OSError) -> str:
+    return str(getattr(problem, "reason", problem)) or type(problem).__name__
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """Read the tensors of a weights file or of a checkpoint folder, on the CPU.
+
+    No code in the file is run: pickles are read as tensors and plain containers only.
+
+    Raises:
+        ConfigError: naming the file, what is wrong with it, and what to do.
+    """
+    if path.is_dir():
+        path = path / CHECKPOINT_FILE
+    if not path.is_file():
+        raise ConfigError(
+            f"{KEY}: {path}: no such file. Expected none, imagenet, a .safetensors, .pth or .pt "
+            "file, or a checkpoint folder."
+        )
+    if path.suffix not in (".safetensors", ".pth", ".pt"):
+        raise ConfigError(
+            f"{KEY}: {path}: unknown kind of file {path.suffix!r}. "
+            "Expected .safetensors, .pth or .pt."
+        )
+    with path.open("rb") as file:
+        if file.read(64).lstrip().startswith(b"<"):
+            raise ConfigError(
+                f"{KEY}: {path}: this is a web page, not weights. Download the file again."
+            )
+    return _read_safetensors(path) if path.suffix == ".safetensors" else _read_pickle(path)
+
+
+def _read_safetensors(path: Path) -> dict[str, Tensor]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError) as problem:
+        raise _broken(path, problem) from problem
+
+
+def _read_pickle(path: Path) -> dict[str, Tensor]:
+    try:
+        loaded = torch.load(path, map_location="cpu", weights_only=True)
+    except UNREADABLE as problem:
+        raise _broken(path, problem) from problem
+    if not isinstance(loaded, dict):
+        raise ConfigError(
+            f"{KEY}: {path}: expected tensors by name (a state dict), found "
+            f"{type(loaded).__name__}."
+        )
+    strangers = [key for key, value in loaded.items() if not isinstance(value, Tensor)]
+    if strangers:
+        raise ConfigError(
+            f"{KEY}: {path}: expected tensors by name (a state dict), but {strangers[0]!r} holds "
+            f"{type(loaded[strangers[0]]).__name__}. Save the state dict alone with torch.save."
+        )
+    return {str(key): value for key, value in loaded.items()}
+
+
+def _broken(path: Path, problem: BaseException) -> ConfigError:
+    said = " ".join(str(problem).split(".")[0].split()) or type(problem).__name__
+    return ConfigError(
+        f"{KEY}: {path}: not readable as weights ({said}). "
+        "Is it complete, and are its tensors all it holds?"
+    )

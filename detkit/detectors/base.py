@@ -1,0 +1,123 @@
+"""What a detector is: raw images in; losses out while training, detections out otherwise."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from detkit.backbones.base import Backbone
+from detkit.config import Config, parse
+from detkit.errors import ConfigError, DetkitError
+from detkit.preprocess import Batch
+from detkit.registry import Registry
+from detkit.types import Boxes, Detections, Losses, Target
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """Where training stands when a batch is shown."""
+
+    size: tuple[int, int] | None = None  # canvas (height, width) drawn for this batch
+    seen: int = 0  # images trained on before this batch
+
+
+class Detector(nn.Module, ABC):
+    """Raw images in; losses out while training, detections out otherwise.
+
+    Images are ``[3, H, W]`` uint8 RGB tensors of any size. Boxes, in and out, are in the pixels
+    of those raw images: resizing and its inverse happen here, and only here.
+    """
+
+    config_type: ClassVar[type[Any]]  # a Config; every detector knows its own
+    needs_proposals: ClassVar[bool] = False
+    class_names: tuple[str, ...] = ()
+    config: Config
+    backbone: Backbone
+
+    def forward(
+        self,
+        images: list[Tensor],
+        targets: list[Target] | None = None,
+        proposals: list[Boxes] | None = None,
+        step: Step = Step(),  # noqa: B008  (frozen)
+    ) -> Losses | list[Detections]:
+        """One door, so that DDP and autocast wrap both roads."""
+        if not self.training:
+            return self.detect_batch(images, proposals)
+        if targets is None:
+            raise DetkitError("training needs targets; call .eval() first to detect")
+        return self.compute_losses(images, targets, proposals, step)
+
+    def compute_losses(
+        self,
+        images: list[Tensor],
+        targets: list[Target],
+        proposals: list[Boxes] | None = None,
+        step: Step = Step(),  # noqa: B008  (frozen)
+    ) -> Losses:
+        """Losses of a batch; also called in eval mode, under ``no_grad``, for validation."""
+        batch = self.preprocess(images, step.size).with_proposals(proposals)
+        placed = [
+            geometry.place(target.without_difficult())
+            for target, geometry in zip(targets, batch.geometry, strict=True)
+        ]
+        return self.losses(batch, [target.to(batch.pixels.device) for target in placed], step)
+
+    @torch.no_grad()  # not inference_mode: a grid cached here must stay usable in training
+    def detect_batch(
+        self, images: list[Tensor], proposals: list[Boxes] | None = None
+    ) -> list[Detections]:
+        """Detections of each image, in its own pixels, best score first."""
+        batch = self.preprocess(images).with_proposals(proposals)
+        found = zip(self.predict(batch), batch.geometry, strict=True)
+        return [replace(d, boxes=g.to_image(d.boxes), names=self.class_names) for d, g in found]
+
+    def train(self, mode: bool = True) -> Detector:
+        """Set training mode; parts whose parameters are all frozen stay in eval mode."""
+        super().train(mode)
+        for part in [part for part in self.modules() if part is not self]:
+            parameters = list(part.parameters())
+            if parameters and not any(parameter.requires_grad for parameter in parameters):
+                part.eval()
+        return self
+
+    def train_size(self, step: int, steps: int, seed: int) -> tuple[int, int] | None:
+        """Canvas (height, width) of training batch ``step`` of ``steps``: a draw from ``seed``.
+
+        None where the canvas follows from the images.
+        """
+        return None
+
+    @abstractmethod
+    def preprocess(self, images: list[Tensor], size: tuple[int, int] | None = None) -> Batch:
+        """Place images on a canvas of ``size`` (height, width), or of the config's size."""
+
+    @abstractmethod
+    def losses(self, batch: Batch, targets: list[Target], step: Step) -> Losses:
+        """Weighted, finite scalars named ``loss_*``; ``targets`` are in canvas pixels."""
+
+    @abstractmethod
+    def predict(self, batch: Batch) -> list[Detections]:
+        """Detections of each image, in canvas pixels, best score first."""
+
+
+DETECTORS: Registry[type[Detector]] = Registry("detector")
+
+
+def build_detector(model: Mapping[str, Any]) -> Detector:
+    """Build the detector a config's ``model:`` block describes.
+
+    Raises:
+        ConfigError: the block is missing its name or has a key or value that cannot be.
+        UnknownNameError: no detector, or no backbone, has that name.
+    """
+    settings = dict(model)
+    if "name" not in settings:
+        raise ConfigError(f"model.name: missing; known detectors: {', '.join(DETECTORS)}.")
+    detector = DETECTORS[settings.pop("name")]
+    return detector(parse(detector.config_type, settings, path="model."))  # type: ignore[call-arg]

@@ -1,0 +1,372 @@
+"""YOLOv2: anchors, direct location prediction and a passthrough layer, in one convolutional pass.
+
+Paper: YOLO9000: Better, Faster, Stronger (Redmon and Farhadi, CVPR 2017),
+https://arxiv.org/abs/1612.08242, section 2. Where the authors' code says more than the paper, or
+something else, the code is followed (darknet, ``region_layer.c``); docs/fidelity.md lists where.
+
+Reading order: ``YoloV2Config`` (the numbers), ``YoloV2Head`` (the network), ``decode_cells``
+(what its outputs mean), ``assign`` (which output answers for which object), ``yolo_v2_loss``,
+``decode`` and ``select`` (boxes to show), ``YoloV2`` (the module that joins them).
+
+Spaces: *canvas* pixels are those of the network's input; *cells* are canvas pixels over 32.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from pydantic import PositiveInt, field_validator
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
+
+from detkit.backbones import BACKBONES
+from detkit.backbones.darknet import ConvBN
+from detkit.config import Config, Fraction
+from detkit.detectors.base import DETECTORS, Detector, Step
+from detkit.ops.boxes import box_iou, cxcywh_to_xyxy, pairwise_iou, size_iou, xyxy_to_cxcywh
+from detkit.ops.nms import nms_per_class
+from detkit.preprocess import Batch, letterbox
+from detkit.types import Boxes, Detections, Losses, Target
+
+STRIDE = 32  # canvas pixels per cell: "YOLO's convolutional layers downsample by a factor of 32"
+FINE_STRIDE = 16  # where the passthrough layer starts: "the earlier 26 x 26 resolution"
+
+
+# ------------------------------------------------------------------------------ settings
+
+
+class YoloV2Config(Config):
+    """Defaults are the authors' for PASCAL VOC; a recipe states only what it changes."""
+
+    num_classes: PositiveInt
+    backbone: str = "darknet19"  # section 3; any registered backbone with strides 16 and 32
+    backbone_weights: str = "none"  # "imagenet" or a path; applied by training, after building
+    input_size: tuple[int, int] = (416, 416)  # section 2, (height, width)
+    train_sizes: tuple[tuple[int, int], ...] = ()  # "Multi-Scale Training"; empty: input_size
+    train_size_every: PositiveInt = 10  # batches between two draws, "every 10 batches"
+    train_size_last: int = 200  # these last iterations stay at the largest size (the code)
+    anchors_cells: tuple[tuple[float, float], ...] = (  # "Dimension Clusters", yolov2-voc.cfg
+        (1.3221, 1.73145),
+        (3.19275, 4.00944),
+        (5.05587, 8.09892),
+        (9.47112, 4.84053),
+        (11.2364, 10.0071),
+    )
+    passthrough: bool = True  # "Fine-Grained Features"; false is the tiny form's head
+    passthrough_channels: PositiveInt = 64  # of the 1x1 convolution before reorg (the code)
+    head_channels: PositiveInt = 1024  # section 3, "Training for detection"
+    ignore_iou: Fraction = 0.6  # above it a prediction is not pushed to "no object" (the code)
+    object_scale: float = 5.0  # the code's object_scale
+    noobject_scale: float = 1.0  # the code's noobject_scale
+    coord_scale: float = 1.0  # the code's coord_scale
+    class_scale: float = 1.0  # the code's class_scale
+    prior_scale: float = 0.01  # the pull towards the anchors (the code)
+    prior_images: int = 12800  # for how many images that pull lasts (the code)
+    rescore: bool = True  # objectness learns the IoU, not 1; false in yolov2-tiny.cfg for COCO
+    score_threshold: Fraction = 0.005  # the authors' evaluation
+    show_threshold: Fraction = 0.5  # the authors' demo; what `detect` uses unless told
+    nms_iou: Fraction = 0.45  # the authors' evaluation
+
+    @field_validator("input_size", mode="before")
+    @classmethod
+    def _one_side_means_square(cls, value: Any) -> Any:
+        return (value, value) if isinstance(value, int) else value
+
+    @field_validator("train_sizes", mode="before")
+    @classmethod
+    def _sides_mean_squares(cls, value: Any) -> Any:
+        if not isinstance(value, list | tuple):
+            return value
+        return tuple((size, size) if isinstance(size, int) else size for size in value)
+
+    @field_validator("input_size", "train_sizes")
+    @classmethod
+    def _whole_cells(cls, value: Any) -> Any:
+        sizes = [value] if value and isinstance(value[0], int) else value
+        for size in sizes:
+            if min(size) < STRIDE or any(side % STRIDE for side in size):
+                raise ValueError(f"{list(size)} is not made of multiples of {STRIDE}.")
+        return value
+
+    @field_validator("anchors_cells")
+    @classmethod
+    def _real_anchors(cls, value: tuple[tuple[float, float], ...]) -> Any:
+        if not value or min(min(anchor) for anchor in value) <= 0:
+            raise ValueError("expected one or more [width, height] above 0, in cells.")
+        return value
+
+
+# ------------------------------------------------------------------------------- network
+
+
+def reorg(fine: Tensor, stride: int = STRIDE // FINE_STRIDE) -> Tensor:
+    """Darknet's reorganisation of a map into one of half its size: what the passthrough does.
+
+    The paper says "stacking adjacent features into different channels". The code does something
+    else: it reads the buffer as if it were ``[C / 4, H * 2, W * 2]``, which mixes distant pixels
+    and is not ``pixel_unshuffle``. The authors' weights were trained with this form.
+
+    Args:
+        fine: ``[B, C, H, W]`` with C a multiple of ``stride**2``, H and W of ``stride``.
+
+    Returns:
+        ``[B, C * stride**2, H / stride, W / stride]``.
+
+    Source:
+        darknet, ``blas.c: reorg_cpu``, called with forward=0.
+    """
+    batch, channels, height, width = fine.shape
+    view = fine.reshape(batch, channels // stride**2, height, stride, width, stride)
+    mixed = view.permute(0, 3, 5, 1, 2, 4)  # [B, s, s, C/s2, H, W]
+    return mixed.reshape(batch, channels * stride**2, height // stride, width // stride)
+
+
+class YoloV2Head(nn.Module):
+    """Section 3, "Training for detection": three 3x3 convolutions, a passthrough, one 1x1.
+
+    The tiny form (``passthrough=False``) keeps one 3x3 convolution and the 1x1.
+    """
+
+    def __init__(self, channels: tuple[int, ...], config: YoloV2Config) -> None:
+        super().__init__()
+        width, coarse = config.head_channels, channels[-1]
+        self.num_anchors = len(config.anchors_cells)
+        self.deep: nn.Module = nn.Identity()
+        self.passthrough: nn.Module | None = None
+        if config.passthrough:
+            self.deep = nn.Sequential(ConvBN(coarse, width, 3), ConvBN(width, width, 3))
+            self.passthrough = ConvBN(channels[0], config.passthrough_channels, 1)
+            coarse = width + config.passthrough_channels * (STRIDE // FINE_STRIDE) ** 2
+        self.fuse = ConvBN(coarse, width, 3)
+        self.out = nn.Conv2d(width, self.num_anchors * (5 + config.num_classes), 1)
+        nn.init.normal_(self.out.weight, std=(2 / width) ** 0.5)  # darknet's
+        nn.init.zeros_(self.out.bias)
+
+    def forward(self, *maps: Tensor) -> Tensor:
+        """Map the backbone's maps, stride 16 (full form only) and 32, to ``[B, A, H, W, 5+K]``."""
+        deep = self.deep(maps[-1])
+        if self.passthrough is not None:
+            deep = torch.cat([reorg(self.passthrough(maps[0])), deep], dim=1)  # reorg first
+        out = self.out(self.fuse(deep))  # [B, A * (5+K), H, W]
+        batch, _, height, width = out.shape
+        return out.view(batch, self.num_anchors, -1, height, width).permute(0, 1, 3, 4, 2)
+
+
+# ------------------------------------------------------------------------------- meaning
+
+
+def decode_cells(raw: Tensor, anchors: Tensor) -> Boxes:
+    """Direct location prediction, section 2: what the first four outputs say.
+
+    Args:
+        raw: ``[B, A, H, W, 5+K]`` network outputs (tx, ty, tw, th, to, classes).
+        anchors: ``[A, 2]`` width and height, in cells.
+
+    Returns:
+        ``[B, A, H, W, 4]`` (centre x, centre y, width, height) in cells.
+    """
+    height, width = raw.shape[2:4]
+    row = torch.arange(height, device=raw.device, dtype=raw.dtype).view(1, 1, height, 1)
+    column = torch.arange(width, device=raw.device, dtype=raw.dtype).view(1, 1, 1, width)
+    x = raw[..., 0].sigmoid() + column
+    y = raw[..., 1].sigmoid() + row
+    size = raw[..., 2:4].exp() * anchors[:, None, None, :]  # [B, A, H, W, 2]
+    return torch.cat([torch.stack([x, y], dim=-1), size], dim=-1)
+
+
+# ---------------------------------------------------------------------------- assignment
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Owners:
+    """Which prediction answers for which object. Nothing here carries a gradient."""
+
+    slots: Tensor  # [M] int64, index of the owner among the B*A*H*W predictions
+    stays: Tensor  # [M] float, 0 where a later object took the same slot, else 1
+    offsets: Tensor  # [M, 4] targets (x in its cell, y in its cell, log w/pw, log h/ph)
+    weights: Tensor  # [M] 2 - w * h, as fractions of the canvas: small boxes count double
+    ious: Tensor  # [M] IoU of the owner's predicted box with its object
+    labels: Tensor  # [M] int64
+    owned: Tensor  # [B*A*H*W] float, 1 where a prediction owns an object
+    ignored: Tensor  # [B*A*H*W] float, 1 where it overlaps one too well to be called empty
+
+
+@torch.no_grad()
+def assign(raw: Tensor, targets: list[Target], anchors: Tensor, config: YoloV2Config) -> Owners:
+    """Give every object to one prediction: its centre's cell, the anchor nearest in shape.
+
+    Several objects may share a cell when their anchors differ; of two with the same anchor the
+    later one stays. Every prediction that overlaps some object by more than ``ignore_iou`` is
+    left alone by the "no object" term.
+
+    Args:
+        raw: ``[B, A, H, W, 5+K]`` network outputs.
+        targets: one an image, boxes in canvas pixels.
+        anchors: ``[A, 2]`` in cells.
+
+    Source:
+        darknet, ``region_layer.c: forward_region_layer``.
+    """
+    batch, num_anchors, height, width, _ = raw.shape
+    device = raw.device
+    in_cells = [target.boxes / STRIDE for target in targets]
+    predicted = cxcywh_to_xyxy(decode_cells(raw, anchors))  # [B, A, H, W, 4] cells
+    nowhere = raw.new_zeros(1, 4)  # so that an image without objects has a row; its IoU is 0
+    padded = pad_sequence([torch.cat([nowhere, b]) for b in in_cells], batch_first=True)
+    best_iou = box_iou(predicted.flatten(1, 3), padded).amax(dim=2)  # [B, A*H*W]
+
+    boxes = xyxy_to_cxcywh(torch.cat(in_cells))  # [M, 4] cells
+    image = torch.cat(
+        [torch.full((len(b),), i, device=device) for i, b in enumerate(in_cells)]
+    )  # [M]
+    anchor = size_iou(boxes[:, 2:], anchors).argmax(dim=1)  # [M] the first wins a tie
+    column = boxes[:, 0].long().clamp(0, width - 1)  # a centre on the far edge is inside
+    row = boxes[:, 1].long().clamp(0, height - 1)
+    slots = ((image * num_anchors + anchor) * height + row) * width + column  # [M]
+
+    order = torch.arange(len(slots), device=device)
+    last = torch.full((raw[..., 0].numel(),), -1, device=device)
+    last = last.scatter_reduce(0, slots, order, reduce="amax")  # [B*A*H*W] the latest claim
+    corner = torch.stack([column, row], dim=1)
+    shape = (boxes[:, 2:] / anchors[anchor]).log()
+    canvas_cells = boxes.new_tensor([width, height])
+    return Owners(
+        slots=slots,
+        stays=(last[slots] == order).to(raw.dtype),
+        offsets=torch.cat([boxes[:, :2] - corner, shape], dim=1),
+        weights=2 - (boxes[:, 2:] / canvas_cells).prod(dim=1),
+        ious=pairwise_iou(predicted.reshape(-1, 4)[slots], cxcywh_to_xyxy(boxes)),
+        labels=torch.cat([target.labels for target in targets]),
+        owned=(last >= 0).to(raw.dtype),
+        ignored=(best_iou > config.ignore_iou).flatten().to(raw.dtype),
+    )
+
+
+# ---------------------------------------------------------------------------------- loss
+
+
+def yolo_v2_loss(raw: Tensor, owners: Owners, config: YoloV2Config, *, seen: int) -> Losses:
+    """The region loss, summed over predictions and averaged over the batch.
+
+    The source writes gradients, not a loss; these are the terms whose gradients they are: half
+    squared errors on activated x, y and objectness and on raw w and h, cross-entropy on classes.
+    (The cost it prints is the sum of squared deltas, another number.)
+
+    Args:
+        raw: ``[B, A, H, W, 5+K]`` network outputs.
+        owners: from :func:`assign`.
+        seen: images trained on so far, this batch included.
+
+    Returns:
+        ``loss_coord``, ``loss_prior``, ``loss_obj``, ``loss_noobj``, ``loss_class``: scalars.
+
+    Source:
+        darknet, ``region_layer.c: forward_region_layer`` and ``backward_region_layer_gpu``.
+    """
+    flat = raw.reshape(-1, raw.shape[-1])  # [B*A*H*W, 5+K]
+    places = torch.cat([flat[:, :2].sigmoid(), flat[:, 2:4]], dim=1)  # [B*A*H*W, 4]
+    objectness = flat[:, 4].sigmoid()  # [B*A*H*W]
+
+    mine, stays = owners.slots, owners.stays
+    coord = (places[mine] - owners.offsets).square().sum(dim=1) * owners.weights
+    goal = owners.ious if config.rescore else torch.ones_like(owners.ious)
+    obj = (objectness[mine] - goal).square()
+    noobj = objectness.square() * (1 - owners.owned) * (1 - owners.ignored)
+    classes = F.cross_entropy(flat[mine, 5:], owners.labels, reduction="none")
+
+    centre = flat.new_tensor([0.5, 0.5, 0.0, 0.0])  # of a cell, at the anchor's own size
+    drawn = config.prior_scale if seen < config.prior_images else 0.0
+    prior = (places - centre).square().sum(dim=1) * (1 - owners.owned)
+    share = 1 / raw.shape[0]
+    return {
+        "loss_coord": 0.5 * config.coord_scale * (coord * stays).sum() * share,
+        "loss_prior": 0.5 * drawn * prior.sum() * share,
+        "loss_obj": 0.5 * config.object_scale * (obj * stays).sum() * share,
+        "loss_noobj": 0.5 * config.noobject_scale * noobj.sum() * share,
+        "loss_class": config.class_scale * (classes * stays).sum() * share,
+    }
+
+
+# ----------------------------------------------------------------------------- detection
+
+
+def decode(raw: Tensor, anchors: Tensor) -> tuple[Boxes, Tensor]:
+    """Turn network outputs into boxes and scores.
+
+    Args:
+        raw: ``[B, A, H, W, 5+K]``.
+        anchors: ``[A, 2]`` in cells.
+
+    Returns:
+        ``[B, N, 4]`` boxes in canvas pixels and ``[B, N, K]`` scores, objectness times class
+        probability, with N = A*H*W.
+    """
+    boxes = cxcywh_to_xyxy(decode_cells(raw, anchors)) * STRIDE  # canvas pixels
+    scores = raw[..., 4:5].sigmoid() * raw[..., 5:].softmax(dim=-1)
+    return boxes.flatten(1, 3), scores.flatten(1, 3)
+
+
+def select(boxes: Boxes, scores: Tensor, config: YoloV2Config) -> Detections:
+    """Keep what one image should report: above the threshold, then suppression per class.
+
+    A box is kept once for every class that it scores for, as in the source.
+
+    Args:
+        boxes: ``[N, 4]``.
+        scores: ``[N, K]``.
+    """
+    rows, labels = (scores > config.score_threshold).nonzero(as_tuple=True)
+    candidates, confidence = boxes[rows], scores[rows, labels]
+    keep = nms_per_class(candidates, confidence, labels, config.nms_iou)
+    return Detections(candidates[keep], confidence[keep], labels[keep])
+
+
+# -------------------------------------------------------------------------------- module
+
+
+@DETECTORS.register("yolo_v2")
+class YoloV2(Detector):
+    """YOLO9000, section 2: anchors, direct location prediction, a passthrough layer."""
+
+    config_type = YoloV2Config
+    config: YoloV2Config
+    anchors: Tensor  # [A, 2] width and height, in cells
+
+    def __init__(self, config: YoloV2Config) -> None:
+        super().__init__()
+        self.config = config
+        strides = (FINE_STRIDE, STRIDE) if config.passthrough else (STRIDE,)
+        self.backbone = BACKBONES[config.backbone].build(strides)
+        self.head = YoloV2Head(self.backbone.channels, config)
+        self.register_buffer("anchors", torch.tensor(config.anchors_cells))
+
+    def train_size(self, step: int, steps: int, seed: int) -> tuple[int, int]:
+        """Multi-scale training: the canvas of batch ``step`` of ``steps``, drawn from ``seed``."""
+        sizes = self.config.train_sizes
+        if not sizes:
+            return self.config.input_size
+        if step >= steps - self.config.train_size_last:
+            return max(sizes)
+        return random.Random(f"{seed}/{step // self.config.train_size_every}").choice(sizes)
+
+    def preprocess(self, images: list[Tensor], size: tuple[int, int] | None = None) -> Batch:
+        images = [image.to(self.anchors.device, non_blocking=True) for image in images]
+        mean, std = self.backbone.mean, self.backbone.std
+        return letterbox(images, size or self.config.input_size, mean, std)
+
+    def network(self, pixels: Tensor) -> Tensor:
+        """Map ``[B, 3, H, W]`` pixels to ``[B, A, H/32, W/32, 5+K]`` raw outputs."""
+        return self.head(*self.backbone(pixels))
+
+    def losses(self, batch: Batch, targets: list[Target], step: Step) -> Losses:
+        raw = self.network(batch.pixels).float()  # autocast ends here
+        owners = assign(raw.detach(), targets, self.anchors, self.config)
+        return yolo_v2_loss(raw, owners, self.config, seen=step.seen + len(targets))
+
+    def predict(self, batch: Batch) -> list[Detections]:
+        boxes, scores = decode(self.network(batch.pixels).float(), self.anchors)
+        return [select(b, s, self.config) for b, s in zip(boxes, scores, strict=True)]
