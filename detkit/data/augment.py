@@ -1,0 +1,111 @@
+"""Augmentation: one sample in, one sample out, every draw from (seed, epoch, dataset index).
+
+The pipeline is albumentations'; darknet's own transforms are in ``darknet_augment.py``. Both are
+imported when the first sample is augmented, so that reading a config stays light.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from pydantic import Field, model_validator
+
+from detkit.config import Config, Fraction
+from detkit.data.base import Sample
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+MIN_SIDE = 0.001  # of the canvas; darknet drops objects whose width or height is less
+
+
+class AugmentConfig(Config):
+    """``train.augment``. Defaults are the authors' for YOLOv2 on PASCAL VOC."""
+
+    flip: Fraction = 0.5  # chance of a mirror image
+    vertical_flip: Fraction = 0.0  # for images that have no up: microscopes, aerial views
+    quarter_turns: Fraction = 0.0  # chance of 90, 180 or 270 degrees; likewise
+    jitter: Fraction = 0.3  # of width and height, before the image is placed on the canvas
+    zoom: tuple[float, float] = (1.0, 1.0)  # scale on the canvas; above 1 crops
+    hue: Fraction = 0.1  # of the colour circle
+    saturation: float = Field(1.5, gt=0)  # factor or its reciprocal
+    exposure: float = Field(1.5, gt=0)  # factor or its reciprocal
+    min_visible: Fraction = 0.0  # an object cropped to less of its area is dropped
+
+    @model_validator(mode="after")
+    def _zoom_is_a_range(self) -> AugmentConfig:
+        if not 0 < self.zoom[0] <= self.zoom[1]:
+            raise ValueError(f"zoom: expected [low, high] with 0 < low <= high, got {self.zoom}.")
+        return self
+
+
+class Augmentation:
+    """Augment samples as ``config`` says; the pipeline is built at the first call."""
+
+    def __init__(self, config: AugmentConfig) -> None:
+        self.config = config
+        self._pipeline: Any = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"config": self.config, "_pipeline": None}  # a spawned worker builds its own
+
+    def __call__(
+        self, sample: Sample, canvas: tuple[int, int] | None, seed: Sequence[int]
+    ) -> Sample:
+        """Return a changed copy of ``sample``.
+
+        Args:
+            sample: image and boxes in its pixels.
+            canvas: (height, width) to place the image on; None keeps its size.
+            seed: whole numbers that every draw derives from: (seed, epoch, dataset index).
+        """
+        if self._pipeline is None:
+            self._pipeline = build_pipeline(self.config)
+        rng = np.random.default_rng(list(seed))
+        self._pipeline.set_random_state(rng, random.Random(int(rng.integers(2**63))))
+        target = sample.target
+        done = self._pipeline(
+            image=np.ascontiguousarray(sample.image.permute(1, 2, 0).numpy()),
+            bboxes=target.boxes.numpy(),
+            rows=np.arange(len(target)),
+            canvas=canvas,
+        )
+        image: NDArray[np.uint8] = np.ascontiguousarray(done["image"])
+        boxes = np.asarray(done["bboxes"], dtype=np.float32).reshape(-1, 4)
+        rows = np.asarray(done["rows"], dtype=np.int64)
+        height, width = image.shape[:2]
+        sides = boxes[:, 2:] - boxes[:, :2]
+        keep = (sides >= MIN_SIDE * np.array([width, height])).all(axis=1) & (sides > 0).all(axis=1)
+        kept = target.select(torch.from_numpy(rows[keep]))
+        return replace(
+            sample,
+            image=torch.from_numpy(image).permute(2, 0, 1),
+            target=replace(kept, boxes=torch.from_numpy(boxes[keep])),
+        )
+
+
+def build_pipeline(config: AugmentConfig) -> Any:
+    """Build the albumentations pipeline: turn, place, distort, flip, in darknet's order."""
+    from detkit.data.darknet_augment import A, DistortHSV, PlaceOnCanvas
+
+    return A.Compose(
+        [
+            A.RandomRotate90(p=config.quarter_turns),
+            PlaceOnCanvas(config.jitter, config.zoom),
+            DistortHSV(config.hue, config.saturation, config.exposure),
+            A.HorizontalFlip(p=config.flip),
+            A.VerticalFlip(p=config.vertical_flip),
+        ],
+        bbox_params=A.BboxParams(
+            format="pascal_voc",
+            label_fields=["rows"],
+            clip=True,  # boxes a little outside must not end a run
+            filter_invalid_bboxes=True,
+            min_visibility=config.min_visible,
+        ),
+    )

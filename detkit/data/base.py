@@ -1,0 +1,241 @@
+"""What a dataset is: flat arrays of ground truth, and the images they speak of.
+
+Annotations live in NumPy arrays with offsets, never in one Python object per box: workers share
+their pages, and memory does not grow as objects' reference counts are touched.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from detkit.config import Config, parse
+from detkit.errors import ConfigError, DataError
+from detkit.image import read_image
+from detkit.registry import Registry
+from detkit.types import Target
+
+MIN_TRAIN_SIDE = 1.0  # pixels; a box no wider or no higher teaches nothing and is not trained on
+
+
+class DatasetConfig(Config):
+    """One entry of ``data.train`` or ``data.eval``, less its ``format``."""
+
+    root: Path
+    split: str
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What became of the bad data of one dataset: each kind counted, each file named.
+
+    Kinds, in words a person reads in the data summary, e.g. ``"clipped to the image"``.
+    """
+
+    counts: Mapping[str, int] = field(default_factory=dict)
+    unreadable: tuple[tuple[str, str], ...] = ()  # (path, reason) of images left out
+
+    def __add__(self, other: Report) -> Report:
+        kinds = dict.fromkeys([*self.counts, *other.counts])
+        counts = {kind: self.counts.get(kind, 0) + other.counts.get(kind, 0) for kind in kinds}
+        return Report(counts, self.unreadable + other.unreadable)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Annotations:
+    """Ground truth of a dataset: I images, T objects, K classes, in flat arrays.
+
+    Objects of image ``i`` are rows ``offsets[i]`` to ``offsets[i + 1]``.
+    """
+
+    class_names: tuple[str, ...]  # [K]
+    image_ids: NDArray[np.str_]  # [I] unique; VOC: the file's stem
+    paths: NDArray[np.str_]  # [I] image files
+    sizes: NDArray[np.int32]  # [I, 2] height and width of the image file
+    offsets: NDArray[np.int64]  # [I + 1]
+    boxes: NDArray[np.float32]  # [T, 4] xyxy, pixels, exclusive edges
+    labels: NDArray[np.int64]  # [T] in 0..K-1
+    difficult: NDArray[np.bool_]  # [T]
+    crowd: NDArray[np.bool_]  # [T]
+    area: NDArray[np.float32]  # [T] the box's, or the segment's where the dataset has one
+    report: Report = Report()
+
+    def __len__(self) -> int:
+        return len(self.image_ids)
+
+    def target(self, index: int) -> Target:
+        """Ground truth of one image, as tensors."""
+        rows = slice(int(self.offsets[index]), int(self.offsets[index + 1]))
+        return Target(
+            boxes=torch.from_numpy(self.boxes[rows].copy()),
+            labels=torch.from_numpy(self.labels[rows].copy()),
+            difficult=torch.from_numpy(self.difficult[rows].copy()),
+            crowd=torch.from_numpy(self.crowd[rows].copy()),
+        )
+
+    def image_of_row(self) -> NDArray[np.int64]:
+        """``[T]`` index of the image that each object belongs to."""
+        return np.repeat(np.arange(len(self)), np.diff(self.offsets))
+
+    def keep_rows(self, keep: NDArray[np.bool_]) -> Annotations:
+        """Return the same images with only the objects of the ``[T]`` mask ``keep``."""
+        counts = np.bincount(self.image_of_row()[keep], minlength=len(self))
+        return replace(
+            self,
+            offsets=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
+            boxes=self.boxes[keep],
+            labels=self.labels[keep],
+            difficult=self.difficult[keep],
+            crowd=self.crowd[keep],
+            area=self.area[keep],
+        )
+
+
+def for_training(annotations: Annotations) -> Annotations:
+    """Drop what is measured but not learned from: boxes no more than a pixel wide or high."""
+    sides = annotations.boxes[:, 2:] - annotations.boxes[:, :2]
+    keep = (sides > MIN_TRAIN_SIDE).all(axis=1)
+    dropped = int((~keep).sum())
+    kept = annotations.keep_rows(keep)
+    if not dropped:
+        return kept
+    said = Report({"one-pixel boxes dropped from training": dropped})
+    return replace(kept, report=annotations.report + said)
+
+
+def summary(annotations: Annotations) -> str:
+    """One line for the log: images, objects, classes, and what became of bad data."""
+    empty = int((np.diff(annotations.offsets) == 0).sum())
+    parts = [
+        f"{len(annotations)} images ({empty} without objects)",
+        f"{len(annotations.boxes)} objects of {len(annotations.class_names)} classes",
+    ]
+    difficult = int(annotations.difficult.sum())
+    if difficult:
+        parts.append(f"{difficult} difficult")
+    parts += [f"{count} {kind}" for kind, count in annotations.report.counts.items() if count]
+    if annotations.report.unreadable:
+        path, reason = annotations.report.unreadable[0]
+        left_out = len(annotations.report.unreadable)
+        parts.append(f"{left_out} unreadable images left out (first: {path}: {reason})")
+    return ", ".join(parts)
+
+
+def join(datasets: Sequence[Annotations], classes: Sequence[str] = ()) -> Annotations:
+    """Join datasets into one; labels are mapped by class name.
+
+    Args:
+        classes: the order of the labels; without it, the datasets' names, sorted.
+
+    Raises:
+        DataError: a class that ``classes`` lacks, or an image id that two datasets share.
+    """
+    names = tuple(classes) or tuple(sorted({n for d in datasets for n in d.class_names}))
+    ids = np.concatenate([d.image_ids for d in datasets])
+    unique, counts = np.unique(ids, return_counts=True)
+    if len(unique) < len(ids):
+        raise DataError(
+            f"image id {str(unique[counts > 1][0])!r} stands in the data twice; "
+            "leave out one of the entries, or rename the file."
+        )
+    labels = []
+    for data in datasets:
+        unknown = [name for name in data.class_names if name not in names]
+        if unknown:
+            raise DataError(f"class {unknown[0]!r} is in the data but not in data.classes.")
+        order = np.array([names.index(name) for name in data.class_names], dtype=np.int64)
+        labels.append(order[data.labels] if len(order) else data.labels)
+    ends = np.cumsum([0, *(len(d.boxes) for d in datasets)])
+    report = Report()
+    for data in datasets:
+        report = report + data.report
+    return Annotations(
+        class_names=names,
+        image_ids=ids,
+        paths=np.concatenate([d.paths for d in datasets]),
+        sizes=np.concatenate([d.sizes for d in datasets]),
+        offsets=np.concatenate(
+            [[0], *(d.offsets[1:] + end for d, end in zip(datasets, ends[:-1], strict=True))]
+        ).astype(np.int64),
+        boxes=np.concatenate([d.boxes for d in datasets]),
+        labels=np.concatenate(labels),
+        difficult=np.concatenate([d.difficult for d in datasets]),
+        crowd=np.concatenate([d.crowd for d in datasets]),
+        area=np.concatenate([d.area for d in datasets]),
+        report=report,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class DatasetFormat:
+    """A registry entry: how one format's settings look and how it is read."""
+
+    config_type: type[DatasetConfig]
+    read: Callable[[Any, Sequence[str]], Annotations]  # (settings, class names or ()) -> all of it
+
+
+DATASETS: Registry[DatasetFormat] = Registry("data format")
+
+
+def read_dataset(entry: Mapping[str, Any], classes: Sequence[str] = ()) -> Annotations:
+    """Read what one entry of ``data.train`` or ``data.eval`` names.
+
+    Args:
+        entry: ``format`` and that format's own keys, ``root`` and ``split`` always among them.
+        classes: the classes to expect, in the order of their labels; empty: take the data's.
+
+    Raises:
+        ConfigError: an entry that cannot be.
+        UnknownNameError: no such format.
+        DataError: data that is missing or cannot be used, with what to do.
+    """
+    settings = dict(entry)
+    if "format" not in settings:
+        raise ConfigError(f"data: an entry lacks its format; known: {', '.join(DATASETS)}.")
+    data_format = DATASETS[settings.pop("format")]
+    return data_format.read(parse(data_format.config_type, settings, path="data."), classes)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Sample:
+    """One image of a dataset, with its ground truth and its name."""
+
+    image: Tensor  # [3, H, W] uint8 RGB
+    target: Target
+    image_id: str
+    path: str
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of the image."""
+        return self.image.shape[1], self.image.shape[2]
+
+    def pin_memory(self) -> Sample:
+        """What the loader calls so that the copy to a GPU need not wait."""
+        return replace(self, image=self.image.pin_memory())
+
+
+class DetectionDataset(torch.utils.data.Dataset[Sample]):
+    """The images of ``annotations``, read when asked for."""
+
+    def __init__(self, annotations: Annotations) -> None:
+        self.annotations = annotations
+        self.class_names = annotations.class_names
+
+    def __len__(self) -> int:
+        return len(self.annotations)
+
+    def __getitem__(self, index: int) -> Sample:
+        path = str(self.annotations.paths[index])
+        image_id = str(self.annotations.image_ids[index])
+        return Sample(read_image(path), self.annotations.target(index), image_id, path)
+
+    def __iter__(self) -> Iterator[Sample]:
+        return (self[index] for index in range(len(self)))

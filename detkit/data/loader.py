@@ -1,0 +1,148 @@
+"""The training loader: a seeded order that starts at any step, and batches that know their step."""
+
+from __future__ import annotations
+
+import logging
+import signal
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from detkit.data.augment import Augmentation
+from detkit.data.base import Annotations, DetectionDataset, Sample
+from detkit.errors import DataError
+
+logger = logging.getLogger(__name__)
+
+SUBSTITUTES = 10  # unreadable images in a row after which the data, not a file, is at fault
+
+CanvasSize = tuple[int, int] | None  # (height, width); None: as the image
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TrainBatch:
+    """Samples of one step, or of a part of it."""
+
+    samples: tuple[Sample, ...]
+    size: CanvasSize  # canvas drawn for this step
+    seen: int  # images trained on before these
+    share: float = 1.0  # of the step's images
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def split(self, parts: int) -> list[TrainBatch]:
+        """Cut into ``parts`` nearly equal batches whose gradients add up to this one's."""
+        cuts = np.linspace(0, len(self), min(parts, len(self)) + 1).astype(int).tolist()
+        return [
+            replace(
+                self,
+                samples=self.samples[start:stop],
+                seen=self.seen + start,
+                share=(stop - start) / len(self),
+            )
+            for start, stop in zip(cuts, cuts[1:], strict=False)
+        ]
+
+
+class SampleKey(NamedTuple):
+    """What a sample is: which image, in which epoch, on which canvas."""
+
+    epoch: int
+    index: int
+    size: CanvasSize
+
+
+class TrainSet(Dataset[Sample]):
+    """Augmented images, asked for by :class:`SampleKey`."""
+
+    def __init__(self, annotations: Annotations, augmentation: Augmentation, seed: int) -> None:
+        self.images = DetectionDataset(annotations)
+        self.augmentation = augmentation
+        self.seed = seed
+
+    def __getitem__(self, key: SampleKey) -> Sample:
+        for substitute in range(SUBSTITUTES):
+            index = (key.index + substitute) % len(self.images)
+            try:
+                sample = self.images[index]
+            except DataError as problem:  # it had a sound header when the data was scanned
+                logger.warning("%s The next image is used in its place.", problem)
+                continue
+            return self.augmentation(sample, key.size, (self.seed, key.epoch, index))
+        raise DataError(
+            f"{self.images.annotations.paths[key.index]}: this image and the {SUBSTITUTES - 1} after "
+            "it cannot be read; is the disk still there?"
+        )
+
+
+class BatchOrder(Sampler[list[SampleKey]]):
+    """Every image once an epoch, in an order drawn from (seed, epoch), in full batches.
+
+    Batches run on across the ends of epochs, so each has ``batch_size`` images and the order of
+    step ``n`` is known without walking to it.
+    """
+
+    def __init__(
+        self,
+        images: int,
+        batch_size: int,
+        steps: range,
+        seed: int,
+        size_of: Callable[[int], CanvasSize],
+    ) -> None:
+        self.images = images
+        self.batch_size = batch_size
+        self.steps = steps  # of this run: from where it resumes to where it ends
+        self.seed = seed
+        self.size_of = size_of
+
+    def __len__(self) -> int:
+        return len(self.steps)
+
+    def __iter__(self) -> Iterator[list[SampleKey]]:
+        epoch, order = -1, np.empty(0, dtype=np.int64)
+        for step in self.steps:
+            keys = []
+            for position in range(step * self.batch_size, (step + 1) * self.batch_size):
+                if position // self.images != epoch:
+                    epoch = position // self.images
+                    order = epoch_order(self.images, self.seed, epoch)
+                keys.append(SampleKey(epoch, int(order[position % self.images]), self.size_of(step)))
+            yield keys
+
+
+def epoch_order(images: int, seed: int, epoch: int) -> NDArray[np.int64]:
+    """``[images]`` the order in which epoch ``epoch`` shows them."""
+    return np.random.default_rng([seed, epoch]).permutation(images)
+
+
+def train_batches(
+    dataset: TrainSet, order: BatchOrder, workers: int, pin_memory: bool
+) -> Iterator[TrainBatch]:
+    """Load the batches of ``order``, ahead of time in ``workers`` processes (0: here)."""
+    loader: DataLoader[Sample] = DataLoader(
+        dataset,
+        batch_sampler=order,
+        num_workers=workers,
+        collate_fn=tuple,
+        pin_memory=pin_memory,
+        worker_init_fn=start_worker,
+        generator=torch.Generator(),  # its own, so that the model's draws do not depend on loading
+    )
+    for step, samples in zip(order.steps, loader, strict=True):
+        yield TrainBatch(samples, order.size_of(step), seen=step * order.batch_size)
+
+
+def start_worker(worker: int) -> None:
+    """Leave Ctrl-C to the main process, which saves first; one thread a worker."""
+    import cv2
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    torch.set_num_threads(1)
+    cv2.setNumThreads(0)

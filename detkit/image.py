@@ -1,0 +1,299 @@
+"""The one reader of images, for training, evaluation and detection alike.
+
+What comes out is always a ``[3, H, W]`` uint8 RGB tensor, upright: the EXIF orientation is
+applied, grey, palette, CMYK and 16-bit pixels become RGB, transparency is laid over white, and of
+an animation the first frame is taken. Files are untrusted: the header is looked at before a pixel
+is decoded, only the formats in ``FORMATS`` are tried, and whatever is wrong becomes one sentence
+that names the file.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+import zlib
+from typing import BinaryIO, TypeAlias
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+from torch import Tensor
+
+from detkit.errors import DataError
+
+ImageLike: TypeAlias = str | os.PathLike[str] | Image.Image | NDArray[np.uint8] | Tensor
+
+FORMATS = ("JPEG", "MPO", "PNG", "BMP", "GIF", "WEBP", "TIFF", "PPM")  # Pillow's names
+EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
+# Pillow's own line between a picture and a decompression bomb: 256 MiB of RGB.
+MAX_PIXELS = 89_478_485
+
+# Every error that Pillow's decoders are known to raise on damaged bytes.
+_DECODE_ERRORS = (
+    OSError,  # UnidentifiedImageError and "image file is truncated" among them
+    SyntaxError,
+    ValueError,
+    EOFError,
+    IndexError,
+    KeyError,
+    TypeError,
+    OverflowError,
+    RuntimeError,
+    struct.error,
+    zlib.error,
+)
+_BOMBS = (Image.DecompressionBombError, Image.DecompressionBombWarning)
+
+_ORIENTATION_TAG = 0x0112  # EXIF
+_UPRIGHT = {  # EXIF orientation -> what makes the image upright
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_TURNED = (5, 6, 7, 8)  # orientations that swap height and width
+
+_PLAIN_MODES = ("RGB", "L", "1", "P", "CMYK", "YCbCr", "HSV", "RGBX")
+_ALPHA_MODES = ("RGBA", "RGBa", "LA", "La", "PA")
+_DEEP_MODES = ("I;16", "I;16L", "I;16B", "I;16N", "I")  # grey, 0..65535
+_DEEP_MAX = 65535
+
+_SNIFF_BYTES = 512  # of a foreign file, to say what it seems to be
+_TAIL_BYTES = 4096  # of a JPEG, in which its end marker must stand, padding apart
+_JPEG_END = b"\xff\xd9"
+_PNG_SIGNATURE_BYTES = 8
+
+
+def read_image(path: str | os.PathLike[str]) -> Tensor:
+    """Read an image file as its viewer shows it.
+
+    16-bit grey is scaled from 0..65535 to 0..255. Transparency is laid over white, as a page
+    shows it: what stands under full transparency is arbitrary, often black.
+
+    Returns:
+        ``[3, H, W]`` uint8 RGB: a permuted view of contiguous ``[H, W, 3]`` memory, so that
+        ``.permute(1, 2, 0).numpy()`` copies nothing.
+
+    Raises:
+        DataError: a file that is missing, empty, foreign, damaged, too large or unsupported.
+    """
+    with _open_file(path) as file:
+        image = _open_header(path, file)
+        return _as_tensor(_decode(image, str(path)))
+
+
+def check_image(path: str | os.PathLike[str]) -> tuple[int, int]:
+    """Return (height, width) of an upright image, mostly from its header.
+
+    Made to scan whole datasets: of JPEG and PNG only the header and the end are read, other
+    formats are decoded. Damage inside a JPEG or PNG stays unseen here; ``read_image`` finds it.
+
+    Raises:
+        DataError: as :func:`read_image`.
+    """
+    with _open_file(path) as file:
+        image = _open_header(path, file)
+        if not _ends_well(image, file):
+            file.seek(0)
+            upright = _decode(_open_header(path, file), str(path))  # the last word
+            return upright.height, upright.width
+        if _orientation(image) in _TURNED:
+            return image.width, image.height
+        return image.height, image.width
+
+
+def to_image_tensor(image: ImageLike) -> Tensor:
+    """Turn whatever holds an image into a ``[3, H, W]`` uint8 RGB tensor.
+
+    Args:
+        image: a path, a PIL image of any mode (its EXIF orientation is applied), a ``[H, W, 3]``
+            uint8 RGB array, or a ``[3, H, W]`` uint8 RGB tensor, which is returned as it is.
+
+    Raises:
+        DataError: anything else, float images among it, with what to do.
+    """
+    if isinstance(image, Tensor):
+        _check_pixels(image.dtype, image.shape, channels_last=False)
+        return image
+    if isinstance(image, np.ndarray):
+        _check_pixels(image.dtype, image.shape, channels_last=True)
+        pixels = np.ascontiguousarray(image)  # img[..., ::-1], BGR made RGB, has negative strides
+        return torch.from_numpy(pixels if pixels.flags.writeable else pixels.copy()).permute(
+            2, 0, 1
+        )
+    if isinstance(image, Image.Image):
+        where = str(getattr(image, "filename", "") or "image")
+        _check_size(where, image)
+        return _as_tensor(_decode(image, where))
+    if isinstance(image, str | os.PathLike):
+        return read_image(image)
+    raise DataError(
+        f"image: expected a path, a PIL image, an array or a tensor, got {type(image).__name__}."
+    )
+
+
+def _check_pixels(dtype: object, shape: tuple[int, ...], *, channels_last: bool) -> None:
+    kind, order = ("array", "[H, W, 3]") if channels_last else ("tensor", "[3, H, W]")
+    name = str(dtype).removeprefix("torch.")
+    if name.startswith(("float", "bfloat")):
+        raise DataError(
+            f"image: a {name} {kind} is refused, because whether 1.0 is white or nearly black "
+            "is a guess. Scale it to 0..255 and convert it to uint8."
+        )
+    if name != "uint8":
+        raise DataError(f"image: expected a uint8 {kind}, got {name}. Convert it to 0..255 uint8.")
+    channels = shape[2 if channels_last else 0] if len(shape) == 3 else 0
+    if channels != 3 or 0 in shape:
+        raise DataError(
+            f"image: expected a {kind} of shape {order} in RGB, got {list(shape)}. "
+            f"{'Arrays have their channels last' if channels_last else 'Tensors have them first'}; "
+            "for other images use detkit.read_image or a PIL image."
+        )
+
+
+def _open_file(path: str | os.PathLike[str]) -> BinaryIO:
+    if os.path.isdir(path):
+        raise DataError(f"{path}: a folder, not an image. Name a file in it.")
+    try:
+        file = open(path, "rb")  # noqa: SIM115  (callers close it)
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such image file. Check the path.") from None
+    except OSError as problem:
+        raise DataError(
+            f"{path}: cannot be opened ({problem.strerror}). Check its permissions."
+        ) from problem
+    if not os.fstat(file.fileno()).st_size:
+        file.close()
+        raise DataError(f"{path}: the file is empty. Copy or download it again.")
+    return file
+
+
+def _open_header(path: str | os.PathLike[str], file: BinaryIO) -> Image.Image:
+    """Read the header; the pixels stay undecoded."""
+    try:
+        image = Image.open(file, formats=FORMATS)
+    except _BOMBS as problem:
+        raise DataError(f"{path}: {_bomb()}") from problem
+    except UnidentifiedImageError:
+        file.seek(0)
+        raise DataError(f"{path}: {_foreign(file.read(_SNIFF_BYTES))}") from None
+    except _DECODE_ERRORS as problem:
+        raise DataError(f"{path}: {_damaged()}") from problem
+    _check_size(str(path), image)
+    return image
+
+
+def _check_size(where: str, image: Image.Image) -> None:
+    if image.width * image.height > MAX_PIXELS:
+        raise DataError(f"{where}: {_bomb()}")
+    if not image.width or not image.height:
+        raise DataError(f"{where}: {_damaged()}")
+
+
+def _bomb() -> str:
+    return (
+        f"more than {MAX_PIXELS:,} pixels, which may be an attack on memory. "
+        "Make the image smaller or cut it into tiles."
+    )
+
+
+def _damaged() -> str:
+    return "the image is cut off or damaged. Copy or download it again."
+
+
+def _foreign(head: bytes) -> str:
+    text = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    if text.startswith(b"version https://git-lfs"):
+        return "a Git LFS pointer, not an image. Fetch the file itself with: git lfs pull"
+    if text.startswith(b"<"):
+        return "a web page or XML, not an image. Download the image again."
+    if head.startswith((b"\xff\xd8\xff", b"\x89PNG")):
+        return _damaged()  # it began as an image should
+    known = ", ".join(name for name in FORMATS if name != "MPO")
+    return f"not an image of a known format ({known}). Convert it to JPEG or PNG."
+
+
+def _ends_well(image: Image.Image, file: BinaryIO) -> bool:
+    """Whether a cheap look says that the file is whole; False means unknown."""
+    if image.format in ("JPEG", "MPO"):
+        file.seek(0, os.SEEK_END)
+        file.seek(max(file.tell() - _TAIL_BYTES, 0))
+        return file.read().rstrip(b"\0\r\n ").endswith(_JPEG_END)
+    return image.format == "PNG" and _png_ends_well(file)
+
+
+def _png_ends_well(file: BinaryIO) -> bool:
+    """Walk the chunks' headers to IEND; an EXIF chunk behind the pixels needs the whole file."""
+    file.seek(0, os.SEEK_END)
+    size = file.tell()
+    position, pixels_seen = _PNG_SIGNATURE_BYTES, False
+    while position + 12 <= size:  # length, name, (data,) checksum: 4 bytes each
+        file.seek(position)
+        length, name = struct.unpack(">I4s", file.read(8))
+        if name == b"IEND":
+            return pixels_seen
+        pixels_seen = pixels_seen or name == b"IDAT"
+        if pixels_seen and name in (b"eXIf", b"iTXt"):  # iTXt may hold XMP, and that a rotation
+            return False
+        position += length + 12
+    return False
+
+
+def _decode(image: Image.Image, where: str) -> Image.Image:
+    """Decode to upright 8-bit RGB."""
+    mode = image.mode
+    if mode not in (*_PLAIN_MODES, *_ALPHA_MODES, *_DEEP_MODES):
+        raise DataError(
+            f"{where}: pixels of mode {mode!r} have no certain range. "
+            "Convert the image to 8-bit RGB or grey."
+        )
+    try:
+        image.load()
+        orientation = _orientation(image)
+        if mode in _DEEP_MODES:
+            image = _from_deep(image, where)
+        elif image.has_transparency_data:
+            image = _over_white(image)
+        upright = image if image.mode == "RGB" else image.convert("RGB")
+    except DataError:
+        raise
+    except _BOMBS as problem:  # a frame inside larger than the header said
+        raise DataError(f"{where}: {_bomb()}") from problem
+    except _DECODE_ERRORS as problem:
+        raise DataError(f"{where}: {_damaged()}") from problem
+    return upright.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else upright
+
+
+def _orientation(image: Image.Image) -> int:
+    """EXIF orientation, 1 (upright) where there is none that can be read."""
+    try:
+        # PNG's own getexif decodes all pixels in search of a chunk behind them; where there is
+        # one, _png_ends_well has had them decoded.
+        value = Image.Image.getexif(image).get(_ORIENTATION_TAG, 1)
+    except _DECODE_ERRORS:
+        return 1  # broken metadata takes nothing from the pixels
+    return value if isinstance(value, int) else 1
+
+
+def _from_deep(image: Image.Image, where: str) -> Image.Image:
+    deep = np.asarray(image).astype(np.int64)  # [H, W]
+    if deep.min() < 0 or deep.max() > _DEEP_MAX:
+        raise DataError(
+            f"{where}: grey values {deep.min()} to {deep.max()} do not fit 16 bits. "
+            "Convert the image to 8-bit grey."
+        )
+    return Image.fromarray(((deep * 255 + _DEEP_MAX // 2) // _DEEP_MAX).astype(np.uint8))
+
+
+def _over_white(image: Image.Image) -> Image.Image:
+    above = image.convert("RGBA")
+    white = Image.new("RGBA", above.size, (255, 255, 255, 255))
+    return Image.alpha_composite(white, above)
+
+
+def _as_tensor(image: Image.Image) -> Tensor:
+    return torch.from_numpy(np.array(image)).permute(2, 0, 1)  # [H, W, 3] memory
