@@ -1,0 +1,36 @@
+"""The command line: ``detkit <command>`` hands over to the file of that name."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+from detkit.errors import did_you_mean
+
+COMMANDS = {
+    "train": "train a detector from a config file",
+    "eval": "measure checkpoints, or another toolkit's detections: mAP and FPS",
+    "detect": "find objects in images",
+    "anchors": "cluster a dataset's boxes into anchors",
+}
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command; its own ``--help`` says more."""
+    words = sys.argv[1:] if argv is None else argv
+    if not words or words[0] in ("-h", "--help"):
+        print("usage: detkit COMMAND ...\n")
+        print("\n".join(f"  {name:<10}{said}" for name, said in COMMANDS.items()))
+        print("\ndetkit COMMAND --help says more.")
+        return 0
+    if words[0] == "--version":
+        from detkit import __version__
+
+        print(f"detkit {__version__}")
+        return 0
+    if words[0] not in COMMANDS:
+        hint = did_you_mean(words[0], COMMANDS)
+        print(f"detkit: no command {words[0]!r}.{hint}", file=sys.stderr)
+        return 2
+    command = importlib.import_module(f"detkit.cli.{words[0]}")
+    return int(command.main(words[1:]))

@@ -1,0 +1,209 @@
+"""Checkpoints: self-describing folders that appear whole or not at all.
+
+``weights.safetensors`` (what detects: the average where one is kept), ``model.json`` (resolved
+config, class names, versions, metrics) and, while training, ``state.pt`` (optimiser, raw weights,
+random states; plain tensors and numbers, read with ``weights_only=True``).
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+import platform
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from detkit.config import parse
+from detkit.detectors import Detector, build_detector
+from detkit.engine.experiment import ExperimentConfig
+from detkit.engine.loop import TrainState
+from detkit.errors import ConfigError, DetkitError, did_you_mean
+
+WEIGHTS, MODEL, STATE = "weights.safetensors", "model.json", "state.pt"
+FORMAT = 1  # of model.json
+VERSIONED = ("detkit", "torch", "torchvision", "numpy", "albumentations", "opencv-python-headless")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Checkpoint:
+    """What a checkpoint folder holds, ready to use."""
+
+    detector: Detector  # in eval mode, with its class names
+    experiment: ExperimentConfig
+    name: str  # of the run
+    path: Path
+    step: int
+    metrics: Mapping[str, float]
+
+
+def save_checkpoint(
+    folder: Path,
+    run: TrainState,
+    experiment: ExperimentConfig,
+    metrics: Mapping[str, float],
+    *,
+    resumable: bool,
+) -> None:
+    """Write ``folder`` anew: to a temporary folder beside it first, then renamed.
+
+    Raises:
+        DetkitError: the disk is full or not writable; what stood in ``folder`` still stands.
+    """
+    temporary = folder.with_name(f".{folder.name}.part")
+    shutil.rmtree(temporary, ignore_errors=True)
+    try:
+        temporary.mkdir(parents=True)
+        _write(temporary, run, experiment, metrics, resumable)
+        replace_folder(temporary, folder)
+    except (OSError, SafetensorError, RuntimeError) as problem:  # torch.save: RuntimeError
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise DetkitError(
+            f"{folder}: the checkpoint of step {run.step} could not be written ({problem}); "
+            "the one before it is whole. Free some space and go on with --resume."
+        ) from problem
+
+
+def _write(
+    folder: Path,
+    run: TrainState,
+    experiment: ExperimentConfig,
+    metrics: Mapping[str, float],
+    resumable: bool,
+) -> None:
+    shown = run.model if run.average is None else run.average.module
+    weights = {name: tensor.contiguous() for name, tensor in shown.state_dict().items()}
+    save_file(weights, folder / WEIGHTS)
+    described = {
+        "format": FORMAT,
+        "experiment": experiment.model_dump(mode="json"),
+        "class_names": list(run.model.class_names),
+        "step": run.step,
+        "steps": run.horizon.steps,
+        "metrics": dict(metrics),
+        "versions": versions(),
+    }
+    (folder / MODEL).write_text(json.dumps(described, indent=2) + "\n", encoding="utf-8")
+    if not resumable:
+        return
+    state: dict[str, Any] = {
+        "step": run.step,
+        "best": run.best,
+        "optimizer": run.optimizer.state_dict(),
+        "scaler": run.scaler.state_dict(),
+        "random": torch.get_rng_state(),
+    }
+    if run.average is not None:
+        state |= {"model": run.model.state_dict(), "averaged": run.average.n_averaged}
+    torch.save(state, folder / STATE)
+
+
+def replace_folder(new: Path, folder: Path) -> None:
+    """Put ``new`` in the place of ``folder``; at every instant one of the two can be found."""
+    old = _aside(folder)
+    if folder.exists():
+        shutil.rmtree(old, ignore_errors=True)
+        folder.rename(old)
+    new.rename(folder)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _aside(folder: Path) -> Path:
+    return folder.with_name(f".{folder.name}.old")
+
+
+def existing_checkpoint(folder: Path) -> Path | None:
+    """``folder`` if it is a checkpoint, or what a kill in the middle of a rename left beside it."""
+    found = (path for path in (folder, _aside(folder)) if (path / MODEL).is_file())
+    return next(found, None)
+
+
+def restore(run: TrainState, folder: Path) -> None:
+    """Bring ``run`` to exactly where ``folder`` was saved.
+
+    Raises:
+        ConfigError: the checkpoint is of another model or cannot be continued.
+    """
+    if not (folder / STATE).is_file():
+        raise ConfigError(f"{folder}: has no {STATE}, so training cannot go on from it.")
+    state = torch.load(folder / STATE, map_location="cpu", weights_only=True)
+    weights = load_file(folder / WEIGHTS)
+    try:
+        run.model.load_state_dict(state.get("model", weights))
+        if run.average is not None:
+            run.average.module.load_state_dict(weights)
+            run.average.n_averaged.copy_(state["averaged"])
+        run.optimizer.load_state_dict(state["optimizer"])
+    except (RuntimeError, KeyError, ValueError) as problem:
+        raise ConfigError(
+            f"{folder}: was saved by another model or optimiser than the config's; "
+            "resume with the config in its run folder, or train into another --out."
+        ) from problem
+    run.scaler.load_state_dict(state["scaler"])
+    torch.set_rng_state(state["random"])
+    run.step, run.best = int(state["step"]), state["best"]
+
+
+def find_checkpoint(path: Path) -> Path:
+    """The checkpoint folder that ``path`` means: itself, or a run folder's best, else its last.
+
+    Raises:
+        ConfigError: saying what was expected and what lies near.
+    """
+    for candidate in (path, path / "best", path / "last"):
+        found = existing_checkpoint(candidate)
+        if found is not None:
+            return found
+    parent = path.parent
+    near = [entry.name for entry in parent.iterdir() if entry.is_dir()] if parent.is_dir() else []
+    hint = did_you_mean(path.name, near) if near and not path.exists() else ""
+    raise ConfigError(
+        f"{path}: no checkpoint here; expected a run folder, or a folder with {MODEL} and {WEIGHTS}.{hint}"
+    )
+
+
+def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> Checkpoint:
+    """Read a checkpoint (or a run folder's best one) into a detector in eval mode.
+
+    Raises:
+        ConfigError: nothing there, or something that is not a checkpoint.
+    """
+    folder = find_checkpoint(path)
+    try:
+        described = json.loads((folder / MODEL).read_text(encoding="utf-8"))
+        experiment = parse(ExperimentConfig, described["experiment"])
+        detector = build_detector(experiment.model)
+        detector.load_state_dict(load_file(folder / WEIGHTS))
+        detector.class_names = tuple(described["class_names"])
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as problem:
+        said = str(problem).splitlines()[0]
+        raise ConfigError(f"{folder}: not a checkpoint that this detkit can read: {said}") from problem
+    name = folder.parent.name if folder.name.strip(".").split(".")[0] in ("best", "last") else folder.name
+    metrics = described.get("metrics", {})
+    detector.eval().to(device)
+    return Checkpoint(detector, experiment, name, folder, int(described["step"]), metrics)
+
+
+def versions() -> dict[str, str]:
+    """Versions of what a result depends on."""
+    found = {"python": platform.python_version()}
+    for package in VERSIONED:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            found[package] = "not installed"
+    return found
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a small file whole: beside its place first, then renamed."""
+    temporary = path.with_name(f".{path.name}.part")
+    temporary.write_text(text, encoding="utf-8")
+    os.replace(temporary, path)

@@ -1,0 +1,161 @@
+"""One experiment: the four blocks of a config file, typed."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, field_validator, model_validator
+
+from detkit.config import Config, Fraction, Origins, parse, read_config
+from detkit.data.augment import AugmentConfig
+from detkit.errors import ConfigError
+
+Metric = Literal["voc07_map", "voc10_map", "coco_ap", "coco_ap50"]
+
+
+class DataConfig(Config):
+    """What is trained and evaluated on. Each entry: ``format`` and that format's own keys."""
+
+    train: tuple[dict[str, Any], ...] = ()
+    eval: tuple[dict[str, Any], ...] = ()
+    classes: tuple[str, ...] = ()  # order of the labels; empty: the data's names, sorted
+    workers: NonNegativeInt | None = None  # loader processes; none: chosen by the device
+
+    @field_validator("train", "eval", mode="before")
+    @classmethod
+    def _one_entry_is_a_list(cls, value: Any) -> Any:
+        return [value] if isinstance(value, dict) else value
+
+
+class TrainConfig(Config):
+    """How a detector learns. Defaults are darknet's for YOLOv2 on PASCAL VOC."""
+
+    iterations: PositiveInt | None = None  # optimiser steps; or
+    epochs: PositiveInt | None = None
+    batch_size: PositiveInt = 64  # images a step, whatever the memory
+    micro_batches: PositiveInt = 1  # parts a step is computed in; darknet's "subdivisions"
+    optimizer: Literal["sgd", "adamw"] = "sgd"
+    lr: PositiveFloat = 1e-3
+    backbone_lr_factor: float = Field(1.0, ge=0)  # less than 1 for transfer learning
+    momentum: Fraction = 0.9  # AdamW: its first beta
+    weight_decay: float = Field(5e-4, ge=0)  # on convolution and linear weights only
+    burn_in: NonNegativeInt = 0  # steps over which the rate rises
+    burn_in_power: PositiveFloat = 4.0
+    schedule: Literal["step", "poly", "cosine"] = "step"
+    lr_step_iterations: tuple[PositiveInt, ...] = ()
+    lr_step_epochs: tuple[PositiveFloat, ...] = ()
+    lr_step_factors: tuple[PositiveFloat, ...] = ()  # one a step; empty: 0.1 each
+    poly_power: PositiveFloat = 4.0
+    lr_final: Fraction = 0.0  # cosine: share of lr left at the end
+    clip_norm: PositiveFloat | None = None  # none in the papers' recipes
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    channels_last: bool = True  # memory layout; the numbers are the same
+    average_decay: Fraction | None = None  # exponential average of the weights; none: off
+    freeze: tuple[str, ...] = ()  # parts that stay as they are, e.g. [backbone]
+    seed: NonNegativeInt = 0
+    log_every: PositiveInt = 10  # steps
+    save_every: PositiveInt = 500  # steps
+    augment: AugmentConfig = AugmentConfig()
+
+    @model_validator(mode="after")
+    def _agrees_with_itself(self) -> TrainConfig:
+        if (self.iterations is None) == (self.epochs is None):
+            raise ValueError("give either iterations or epochs.")
+        if self.lr_step_iterations and self.lr_step_epochs:
+            raise ValueError("give lr_step_iterations or lr_step_epochs, not both.")
+        drops = len(self.lr_step_iterations) + len(self.lr_step_epochs)
+        if self.lr_step_factors and len(self.lr_step_factors) != drops:
+            raise ValueError(
+                f"lr_step_factors has {len(self.lr_step_factors)} values for {drops} steps."
+            )
+        return self
+
+
+class EvalConfig(Config):
+    """When and how a detector is measured."""
+
+    every: PositiveInt | None = None  # epochs between evaluations; none: only at the end
+    batch_size: PositiveInt = 8  # images; no result depends on it
+    best: Metric | None = "voc07_map"  # what the best checkpoint is chosen by; none: keep the last
+
+
+class ExperimentConfig(Config):
+    """A whole config file."""
+
+    model: dict[str, Any]  # name, and the keys of that detector's config class
+    data: DataConfig = DataConfig()
+    train: TrainConfig
+    eval: EvalConfig = EvalConfig()
+
+
+def read_experiment(
+    path: Path, overrides: Sequence[str] = (), use: Literal["train", "eval"] = "train"
+) -> tuple[ExperimentConfig, Origins]:
+    """Read a config file and overrides into a typed experiment.
+
+    Args:
+        use: which entries ``data.format``, ``data.root`` and ``data.split`` replace. In training,
+            format and root replace those of every entry and split that of the training entries;
+            in evaluation only the ``eval`` entries change.
+
+    Raises:
+        ConfigError: anything in the file or the overrides that cannot be, with its place.
+    """
+    entry_overrides, rest = split_overrides(overrides)
+    settings, origins = read_config(path, rest)
+    if entry_overrides:
+        data = settings.setdefault("data", {})
+        data.update(replace_entries(data, entry_overrides, use))
+        origins |= {f"data.{name}": "command line" for name in ("train", "eval")}
+    try:
+        return parse(ExperimentConfig, settings), origins
+    except ConfigError as problem:
+        raise ConfigError(f"{path}: {problem}") from None
+
+
+def split_overrides(overrides: Sequence[str]) -> tuple[dict[str, str], list[str]]:
+    """Part ``data.format=``, ``data.root=`` and ``data.split=`` from all other overrides."""
+    entry_overrides, rest = {}, []
+    for text in overrides:
+        match = re.fullmatch(r"data\.(format|root|split)=(.+)", text)
+        if match:
+            entry_overrides[match[1]] = match[2]
+        else:
+            rest.append(text)
+    return entry_overrides, rest
+
+
+def replace_entries(
+    data: dict[str, Any], overrides: dict[str, str], use: Literal["train", "eval"]
+) -> dict[str, list[dict[str, Any]]]:
+    """Return the ``train`` and ``eval`` entries of a data block with ``overrides`` in place."""
+    replaced = {}
+    for name in ("train", "eval"):
+        entries = data.get(name) or [{}]
+        entries = [entries] if isinstance(entries, dict) else list(entries)
+        here = dict(overrides) if name == use else {}
+        if use == "train" and name == "eval":
+            here = {key: value for key, value in overrides.items() if key != "split"}
+        replaced[name] = [{**entry, **here} for entry in entries if entry or len(here) > 1]
+    return replaced
+
+
+@dataclass(frozen=True, slots=True)
+class Horizon:
+    """How long training lasts, in steps."""
+
+    steps: int
+    steps_per_epoch: int
+
+
+def horizon(config: TrainConfig, images: int) -> Horizon:
+    """Count the steps of a training on ``images`` images."""
+    per_epoch = max(1, math.ceil(images / config.batch_size))
+    if config.iterations is not None:
+        return Horizon(config.iterations, per_epoch)
+    return Horizon(math.ceil((config.epochs or 1) * images / config.batch_size), per_epoch)

@@ -1,0 +1,84 @@
+"""What a run says: lines and progress on the console, ``log.jsonl``, TensorBoard."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TextIO
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+
+class RunLog:
+    """Console, JSONL and TensorBoard records of one run; use it in a ``with`` block."""
+
+    def __init__(self, folder: Path, *, step: int, steps: int) -> None:
+        """Open the records of ``folder``; lines of steps after ``step`` are dropped first."""
+        self.console = Console(highlight=False, soft_wrap=True)
+        self.folder = folder
+        self._step, self._steps = step, steps
+        self._jsonl: TextIO | None = None
+        self._tensorboard: Any = None
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("time left"),
+            TimeRemainingColumn(compact=True, elapsed_when_finished=True),
+            TextColumn("{task.fields[said]}"),
+            console=self.console,
+            disable=not self.console.is_terminal,
+        )
+
+    def __enter__(self) -> RunLog:
+        from torch.utils.tensorboard import SummaryWriter  # imported here: it takes a second
+
+        path = self.folder / "log.jsonl"
+        drop_after(path, self._step)
+        self._jsonl = path.open("a", encoding="utf-8")
+        self._tensorboard = SummaryWriter(
+            str(self.folder / "tensorboard"), purge_step=self._step + 1 if self._step else None
+        )
+        self._task = self._progress.add_task(
+            "training", total=self._steps, completed=self._step, said=""
+        )
+        self._progress.start()
+        return self
+
+    def __exit__(self, *problem: object) -> None:
+        self._progress.stop()
+        if self._jsonl is not None:
+            self._jsonl.close()
+        if self._tensorboard is not None:
+            self._tensorboard.close()
+
+    def say(self, text: str) -> None:
+        """Print a line."""
+        self.console.print(text, markup=False)
+
+    def record(self, step: int, values: Mapping[str, float]) -> None:
+        """File the figures of ``step`` and show them beside the progress bar."""
+        assert self._jsonl is not None  # only inside the with block
+        self._jsonl.write(json.dumps({"step": step, **values}) + "\n")
+        self._jsonl.flush()
+        for name, value in values.items():
+            self._tensorboard.add_scalar(name, value, step)
+        self._progress.update(self._task, completed=step, said=losses_line(values))
+
+
+def losses_line(values: Mapping[str, float]) -> str:
+    """``loss 12.31 (coord 3.20, obj 4.11)`` of the ``loss_*`` figures among ``values``."""
+    losses = {n.removeprefix("loss_"): x for n, x in values.items() if n.startswith("loss_")}
+    parts = ", ".join(f"{name} {value:.3g}" for name, value in losses.items())
+    return f"loss {sum(losses.values()):.4g} ({parts})"
+
+
+def drop_after(path: Path, step: int) -> None:
+    """Drop the records of steps that a resumed run will take again."""
+    if not path.exists():
+        return
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= step]
+    path.write_text("".join(kept), encoding="utf-8")

@@ -1,0 +1,154 @@
+"""Evaluate a predictor on a dataset, or the detections of a file, by every protocol at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from detkit.data.base import Annotations, DetectionDataset, Sample
+from detkit.errors import DataError, DetkitError
+from detkit.evaluation.coco_map import CocoResult, coco_map
+from detkit.evaluation.results import Results, collect, nan_to_none
+from detkit.evaluation.voc_map import VocResult, voc_map
+from detkit.types import Detections
+
+Progress = Callable[[int, int], None]  # (images done, images in all)
+
+
+class Predictor(Protocol):
+    """What can be evaluated: images in, detections out, and the names of its labels.
+
+    A detector in eval mode is one; an exported file in another runtime is another.
+    """
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names of labels 0..K-1."""
+
+    def __call__(self, images: list[Tensor], /) -> list[Detections]:
+        """Detect in ``[3, H, W]`` uint8 RGB images; boxes are in their pixels."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class EvalResult:
+    """What an evaluation measured, and the detections it measured."""
+
+    voc: VocResult
+    coco: CocoResult | None  # None: not asked for
+    results: Results
+    images: int
+    objects: int  # all of them, difficult ones and crowds too
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names of labels 0..K-1."""
+        return self.voc.class_names
+
+    def metrics(self) -> dict[str, float]:
+        """Every figure under a flat name: ``voc07_map``, ``voc10_map``, ``coco_ap``, ...
+
+        NaN where there was nothing to measure; without COCO's names where that was not asked for.
+        """
+        named = {"voc07_map": self.voc.map07, "voc10_map": self.voc.map10}
+        if self.coco is not None:
+            figures = self.coco.figures
+            named |= {f"coco_{key}": value for key, value in asdict(figures).items()}
+        return named
+
+    def per_class(self) -> dict[str, dict[str, float | int | None]]:
+        """For each class its scored truths and its AP by every protocol; None: no truth."""
+        rows: dict[str, dict[str, float | int | None]] = {}
+        for label, name in enumerate(self.class_names):
+            rows[name] = {
+                "truths": self.voc.curves[label].truths,
+                "voc07_ap": nan_to_none(float(self.voc.ap07[label])),
+                "voc10_ap": nan_to_none(float(self.voc.ap10[label])),
+            }
+            if self.coco is not None:
+                rows[name]["coco_ap"] = nan_to_none(float(self.coco.class_ap[label]))
+                rows[name]["coco_ap50"] = nan_to_none(float(self.coco.class_ap50[label]))
+        return rows
+
+
+def evaluate(
+    predictor: Predictor,
+    dataset: DetectionDataset,
+    *,
+    batch_size: int = 8,
+    workers: int = 0,
+    progress: Progress | None = None,
+    coco: bool = True,
+) -> EvalResult:
+    """Detect in every image of ``dataset`` and measure what was found.
+
+    Labels are matched by class name, so the order of the classes may differ.
+
+    Args:
+        predictor: e.g. a detector in eval mode, on any device.
+        dataset: the images and their truth.
+        batch_size: images that are handed over together.
+        workers: processes that read images; 0 reads them here.
+        progress: told after each batch how many images are done, of how many.
+        coco: measure by COCO's protocol, too; its referee takes seconds on large datasets.
+
+    Raises:
+        DataError: predictor and dataset do not have the same classes, or an image is unreadable.
+        DetkitError: the predictor is in training mode.
+    """
+    if getattr(predictor, "training", False):
+        raise DetkitError("evaluate: the detector is in training mode; call .eval() first.")
+    to_dataset = match_labels(predictor.class_names, dataset.class_names)
+    own_draws = torch.Generator()  # a loader draws a seed; the caller's random state stays as it is
+    loader = DataLoader(
+        dataset, batch_size, num_workers=workers, collate_fn=list, generator=own_draws
+    )
+    found = collect(_detect_all(predictor, loader, len(dataset), progress))
+    results = Results(found.images, found.boxes, found.scores, to_dataset[found.labels])
+    return evaluate_results(results, dataset.annotations, coco=coco)
+
+
+def _detect_all(
+    predictor: Predictor, loader: DataLoader[Sample], total: int, progress: Progress | None
+) -> Iterator[Detections]:
+    done = 0
+    for samples in loader:
+        yield from predictor([sample.image for sample in samples])
+        done += len(samples)
+        if progress is not None:
+            progress(done, total)
+
+
+def match_labels(ours: Sequence[str], theirs: Sequence[str]) -> NDArray[np.int64]:
+    """``[K]`` label of the dataset for each label of the predictor, by name.
+
+    Raises:
+        DataError: the two do not name the same classes.
+    """
+    if sorted(ours) != sorted(theirs):
+        raise DataError(
+            f"the detector's classes are not the data's. Detector: {', '.join(ours) or 'none'}. "
+            f"Data: {', '.join(theirs) or 'none'}. Evaluate on data of the detector's classes, "
+            "or set data.classes."
+        )
+    label_of = {name: label for label, name in enumerate(theirs)}
+    return np.array([label_of[name] for name in ours], dtype=np.int64)
+
+
+def evaluate_results(
+    results: Results, annotations: Annotations, *, coco: bool = True
+) -> EvalResult:
+    """Measure detections that exist already, such as another toolkit's."""
+    return EvalResult(
+        voc=voc_map(results, annotations),
+        coco=coco_map(results, annotations) if coco else None,
+        results=results,
+        images=len(annotations),
+        objects=len(annotations.boxes),
+    )

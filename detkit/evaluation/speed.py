@@ -1,0 +1,227 @@
+"""How fast, how large: FPS under a written protocol, multiply-adds, parameters.
+
+The protocol is printed beside every figure it gives, because an FPS without one says nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import platform
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Literal, cast
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from detkit.data.base import DetectionDataset
+from detkit.detectors.base import Detector
+from detkit.errors import DataError
+from detkit.evaluation.run import Predictor
+from detkit.image import read_image
+
+Precision = Literal["fp32", "bf16", "fp16"]
+AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
+MS = 1000.0  # milliseconds in a second
+
+
+@dataclass(frozen=True, slots=True)
+class SpeedProtocol:
+    """How speed is measured; a split with fewer images is gone through again."""
+
+    warmup: int = 20  # images before the clock counts
+    images: int = 200  # images timed from decoded image to final boxes
+    part_images: int = 50  # images on which the parts are timed apart
+
+    def text(self) -> str:
+        """The rules, as they are printed beside the figures."""
+        return (
+            f"Speed: batch 1, {self.images} real images of the split (again from the first where "
+            f"it has fewer) after {self.warmup} for warm-up, device synchronised around each; from "
+            "the decoded image in memory to final boxes: resizing, network, decoding, NMS at the "
+            "model's own thresholds. FPS is 1000 / median ms. Reading the file, preprocessing and "
+            f"network are timed apart on {self.part_images} images; postprocessing is the median "
+            "of predict (network, decoding, NMS) less that of the network."
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class SpeedParts:
+    """Median milliseconds of each part of the road, each timed by itself."""
+
+    read_ms: float  # file to decoded image; not in the FPS
+    preprocess_ms: float  # decoded image to canvas on the device
+    network_ms: float
+    postprocess_ms: float  # decoding and NMS
+
+
+@dataclass(frozen=True, slots=True)
+class Speed:
+    """How long one image takes."""
+
+    median_ms: float
+    p95_ms: float
+    parts: SpeedParts | None  # None: the predictor does not show its parts
+    protocol: SpeedProtocol
+
+    @property
+    def fps(self) -> float:
+        """Images a second, at the median."""
+        return MS / self.median_ms
+
+
+@torch.no_grad()
+def measure_speed(
+    predictor: Predictor,
+    dataset: DetectionDataset,
+    device: torch.device,
+    *,
+    precision: Precision = "fp32",
+    protocol: SpeedProtocol = SpeedProtocol(),
+) -> Speed:
+    """Time ``predictor`` on the images of ``dataset``.
+
+    Args:
+        predictor: in eval mode, on ``device``.
+        dataset: the images; they are read one by one, outside the clock.
+        device: waited for around each image.
+        precision: what the network computes in, by autocast.
+        protocol: how many images.
+
+    Raises:
+        DataError: the dataset has no image, or one is unreadable.
+    """
+    if not len(dataset):
+        raise DataError("speed: the split has no images to time.")
+    seconds = []
+    with autocast(device, precision):
+        for turn, image in enumerate(_cycle(dataset, protocol.warmup + protocol.images)):
+            taken, _ = _timed(predictor, [image], device)
+            if turn >= protocol.warmup:
+                seconds.append(taken)
+        parts = None
+        if isinstance(predictor, Detector):
+            parts = _time_parts(predictor, dataset, device, protocol.part_images)
+    return Speed(
+        median_ms=float(np.median(seconds)) * MS,
+        p95_ms=float(np.percentile(seconds, 95)) * MS,
+        parts=parts,
+        protocol=protocol,
+    )
+
+
+def _cycle(dataset: DetectionDataset, count: int) -> Iterator[Tensor]:
+    """Yield images one by one, so that no more than one is in memory."""
+    paths = dataset.annotations.paths
+    for turn in range(count):
+        yield read_image(str(paths[turn % len(paths)]))
+
+
+def _time_parts(
+    detector: Detector, dataset: DetectionDataset, device: torch.device, count: int
+) -> SpeedParts:
+    """Time each part of the road in turn, on the same image; the device is warm by now."""
+    network = cast(Callable[[Tensor], Any], detector.network)
+    paths = dataset.annotations.paths
+    rows = []
+    for turn in range(count):
+        path = str(paths[turn % len(paths)])
+        read, image = _timed(read_image, path, device)
+        prepare, batch = _timed(detector.preprocess, [image], device)
+        pass_once, _ = _timed(network, batch.pixels, device)
+        predict, _ = _timed(detector.predict, batch, device)
+        rows.append((read, prepare, pass_once, predict))
+    read, prepare, pass_once, predict = (np.median(np.array(rows), axis=0) * MS).tolist()
+    return SpeedParts(read, prepare, pass_once, max(predict - pass_once, 0.0))
+
+
+def _timed(call: Callable[[Any], Any], argument: Any, device: torch.device) -> tuple[float, Any]:
+    """Seconds that a call takes until the device has finished, and what it returns."""
+    _synchronise(device)
+    start = time.perf_counter()
+    value = call(argument)
+    _synchronise(device)
+    return time.perf_counter() - start, value
+
+
+def _synchronise(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()
+
+
+def autocast(device: torch.device, precision: Precision) -> contextlib.AbstractContextManager[None]:
+    """The context in which a network computes in ``precision``."""
+    if precision == "fp32":
+        return contextlib.nullcontext()
+    return torch.autocast(device.type, dtype=AUTOCAST[precision])
+
+
+def device_name(device: torch.device) -> str:
+    """What a table calls the device, e.g. ``NVIDIA H200`` or ``x86_64 CPU, 2 threads``."""
+    if device.type == "cuda":
+        return str(torch.cuda.get_device_name(device))
+    if device.type == "cpu":
+        return f"{platform.machine()} CPU, {torch.get_num_threads()} threads"
+    return device.type
+
+
+@torch.no_grad()
+def count_gflops(detector: Detector, size: tuple[int, int]) -> float:
+    """Billions of operations, 2 x multiply-adds, of one pass of the network.
+
+    Convolutions and matrix products are counted; what costs little (activations, pooling,
+    batch normalisation) is not, as in the papers.
+
+    Args:
+        detector: in eval mode.
+        size: canvas (height, width); the batch is 1.
+    """
+    from torch.utils.flop_counter import FlopCounterMode
+
+    network = cast(Callable[[Tensor], Any], detector.network)
+    device = next(detector.parameters()).device
+    with FlopCounterMode(display=False) as counter:
+        network(torch.zeros(1, 3, *size, device=device))
+    return counter.get_total_flops() / 1e9
+
+
+def count_parameters(detector: Detector) -> float:
+    """Millions of parameters, frozen ones included."""
+    return sum(parameter.numel() for parameter in detector.parameters()) / 1e6
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """What a table says about a network beside its figures."""
+
+    model: str  # the detector's name in a config
+    backbone: str
+    input_size: tuple[int, int]  # canvas (height, width) of a square image
+    params_m: float  # millions
+    gflops: float  # 2 x multiply-adds at batch 1
+    score_threshold: float | None = None  # of the evaluation; it changes the cost of NMS
+
+
+@torch.no_grad()
+def describe_network(detector: Detector, model: str) -> Network:
+    """Measure what can be said of ``detector`` without data.
+
+    Args:
+        detector: in eval mode.
+        model: its name in a config.
+    """
+    square = torch.zeros(3, 64, 64, dtype=torch.uint8)  # any image: its canvas is what counts
+    height, width = detector.preprocess([square]).pixels.shape[2:]
+    config = getattr(detector, "config", None)
+    return Network(
+        model=model,
+        backbone=getattr(config, "backbone", ""),
+        input_size=(height, width),
+        params_m=count_parameters(detector),
+        gflops=count_gflops(detector, (height, width)),
+        score_threshold=getattr(config, "score_threshold", None),
+    )

@@ -1,0 +1,198 @@
+"""Average precision as the PASCAL VOC devkit computes it, over all classes at once.
+
+The rules, per class: detections are taken in order of score. Each looks at every truth of its
+class in its image, difficult ones included, and picks the one it overlaps most, whether or not
+that one is taken (no second choice). Where their IoU is *above* 0.5: a difficult truth makes the
+detection count for nothing; a free truth makes it right and is taken; a taken truth makes it
+wrong. Otherwise it is wrong. Crowds are treated as difficult. There is no score threshold and no
+limit on detections.
+
+The devkit's boxes are one-based with inclusive corners, so its sides are ``x2 - x1 + 1``. Ours
+have exclusive edges: the conversion in the reader holds that 1 already, and none is added here.
+
+Source: the devkit's ``VOCevaldet.m`` and Fast R-CNN's ``voc_eval.py``, whose test is ``>``.
+Paper: The PASCAL VOC challenge (Everingham et al., 2010), section 4.2.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from detkit.data.base import Annotations
+from detkit.evaluation.results import Results
+
+IOU_THRESHOLD = 0.5  # VOC's; a match lies above it
+
+# Integers over ten. Adding 0.1 three times, as some implementations do, gives
+# 0.30000000000000004 and leaves out a recall of exactly 3/10 there, likewise 6/10 and 7/10.
+RECALL_LEVELS = np.arange(11) / 10
+
+RIGHT, WRONG, IGNORED = 1, 0, -1  # what becomes of a detection
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Fates:
+    """What became of each of N detections."""
+
+    fate: NDArray[np.int8]  # [N] RIGHT, WRONG or IGNORED
+    truth: NDArray[np.int64]  # [N] row of the truth it overlaps most; -1: its image has none
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Curve:
+    """Precision and recall of one class as its score threshold falls."""
+
+    truths: int  # those that are scored: neither difficult nor crowd
+    scores: NDArray[np.float64]  # [n] falling; detections on difficult truths left out
+    precision: NDArray[np.float64]  # [n]
+    recall: NDArray[np.float64]  # [n] NaN where no truth is scored
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class VocResult:
+    """VOC's two average precisions, which differ in how the curve is summed.
+
+    A class without scored truth has NaN and is left out of the means.
+    """
+
+    class_names: tuple[str, ...]  # [K]
+    ap07: NDArray[np.float64]  # [K] mean of the best precision at 11 recall levels
+    ap10: NDArray[np.float64]  # [K] area under the curve made to fall
+    curves: tuple[Curve, ...]  # [K]
+
+    @property
+    def map07(self) -> float:
+        """Mean 11-point AP over the classes, VOC 2007's figure; NaN where no class has truth."""
+        return mean_of_known(self.ap07)
+
+    @property
+    def map10(self) -> float:
+        """Mean all-point AP over the classes, VOC 2010's and later; NaN as above."""
+        return mean_of_known(self.ap10)
+
+
+def mean_of_known(values: NDArray[np.float64]) -> float:
+    """Mean of the entries that are not NaN; NaN where there is none."""
+    known = values[~np.isnan(values)]
+    return float(known.mean()) if len(known) else float("nan")
+
+
+def voc_map(
+    results: Results, annotations: Annotations, *, iou_threshold: float = IOU_THRESHOLD
+) -> VocResult:
+    """Measure ``results`` by VOC's rules."""
+    fates = voc_fates(results, annotations, iou_threshold=iou_threshold)
+    num_classes = len(annotations.class_names)
+    scored = ~(annotations.difficult | annotations.crowd)  # [T]
+    truths = np.bincount(annotations.labels[scored], minlength=num_classes)  # [K]
+    order = _by_score(results.scores)
+    order = order[fates.fate[order] != IGNORED]
+    order = order[np.argsort(results.labels[order], kind="stable")]  # by class, then by score
+    ends = np.cumsum(np.bincount(results.labels[order], minlength=num_classes))
+    ranked = np.split(order, ends[:-1]) if num_classes else []
+    curves = tuple(
+        _curve(results.scores[rows], fates.fate[rows] == RIGHT, int(count))
+        for rows, count in zip(ranked, truths, strict=True)
+    )
+    return VocResult(
+        class_names=annotations.class_names,
+        ap07=np.array([ap_11_point(curve) for curve in curves]),
+        ap10=np.array([ap_all_point(curve) for curve in curves]),
+        curves=curves,
+    )
+
+
+def voc_fates(
+    results: Results, annotations: Annotations, *, iou_threshold: float = IOU_THRESHOLD
+) -> Fates:
+    """Decide for every detection whether it is right, wrong or ignored."""
+    best_iou, truth = _best_truths(results, annotations)
+    hit = best_iou > iou_threshold
+    unscored = np.append(annotations.difficult | annotations.crowd, False)  # [T + 1]; -1: the last
+    ignored = hit & unscored[truth]
+    claims = _by_score(results.scores)
+    claims = claims[(hit & ~ignored)[claims]]
+    _, first = np.unique(truth[claims], return_index=True)  # the best-scored claim on each truth
+    fate = np.full(len(results), WRONG, dtype=np.int8)
+    fate[claims[first]] = RIGHT
+    fate[ignored] = IGNORED
+    return Fates(fate, truth)
+
+
+def _by_score(scores: NDArray[np.float64]) -> NDArray[np.int64]:
+    return np.argsort(-scores, kind="stable")  # ties stay in the order they came in
+
+
+def _best_truths(
+    results: Results, annotations: Annotations
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """For every detection the truth of its image and class that it overlaps most.
+
+    Instead of a loop over images and classes, detections and truths are joined by one key; each
+    detection meets its few truths as neighbours in one long list of J pairs.
+
+    Returns:
+        ``[N]`` IoU, 0 where there is none, and ``[N]`` row of the truth, -1 where there is none.
+    """
+    num_classes = len(annotations.class_names)
+    truth_keys = annotations.image_of_row() * num_classes + annotations.labels  # [T]
+    by_key = np.argsort(truth_keys, kind="stable")
+    sorted_keys = truth_keys[by_key]
+    keys = results.images * num_classes + results.labels  # [N]
+    begin = np.searchsorted(sorted_keys, keys, "left")
+    count = np.searchsorted(sorted_keys, keys, "right") - begin  # [N] truths that each one meets
+
+    start = np.cumsum(count) - count  # [N] first pair of each detection
+    detection = np.repeat(np.arange(len(results)), count)  # [J]
+    truth = by_key[np.arange(len(detection)) + (begin - start)[detection]]  # [J]
+    iou = _pair_iou(results.boxes[detection], annotations.boxes[truth])  # [J]
+
+    best_iou = np.zeros(len(results))
+    best_truth = np.full(len(results), -1, dtype=np.int64)
+    meets = count > 0
+    if not meets.any():
+        return best_iou, best_truth
+    best_iou[meets] = np.maximum.reduceat(iou, start[meets])
+    is_best = np.flatnonzero(iou == best_iou[detection])
+    _, first = np.unique(detection[is_best], return_index=True)  # arg-max takes the first of equals
+    best_truth[meets] = truth[is_best[first]]
+    return best_iou, best_truth
+
+
+def _pair_iou(a: NDArray[Any], b: NDArray[Any]) -> NDArray[np.float64]:
+    """IoU of boxes ``[J, 4]`` that stand side by side, in float64 as the devkit's."""
+    a, b = a.astype(np.float64), b.astype(np.float64)
+    sides = np.minimum(a[:, 2:], b[:, 2:]) - np.maximum(a[:, :2], b[:, :2])  # [J, 2]
+    inter = np.maximum(sides, 0).prod(axis=1)
+    union = (a[:, 2:] - a[:, :2]).prod(axis=1) + (b[:, 2:] - b[:, :2]).prod(axis=1) - inter
+    return np.divide(inter, union, out=np.zeros_like(inter), where=inter > 0)
+
+
+def _curve(scores: NDArray[np.float64], right: NDArray[np.bool_], truths: int) -> Curve:
+    found = np.cumsum(right, dtype=np.float64)  # [n]
+    recall = found / truths if truths else np.full(len(found), np.nan)
+    return Curve(truths, scores, precision=found / np.arange(1, len(found) + 1), recall=recall)
+
+
+def falling_precision(curve: Curve) -> NDArray[np.float64]:
+    """``[n]`` best precision at each recall or beyond: the curve without its saw teeth."""
+    return np.maximum.accumulate(curve.precision[::-1])[::-1]
+
+
+def ap_11_point(curve: Curve) -> float:
+    """Mean of the best precision at recall 0, 0.1, ..., 1 or beyond; 0 where it is not reached."""
+    if not curve.truths:
+        return float("nan")
+    precision = np.append(falling_precision(curve), 0.0)  # the last: recall never reached
+    return float(precision[np.searchsorted(curve.recall, RECALL_LEVELS, "left")].mean())
+
+
+def ap_all_point(curve: Curve) -> float:
+    """Area under the falling precision, from recall 0."""
+    if not curve.truths:
+        return float("nan")
+    return float((np.diff(curve.recall, prepend=0.0) * falling_precision(curve)).sum())

@@ -1,0 +1,8 @@
+"""Shim: `python tools/train.py` is `detkit train`."""
+
+import sys
+
+from detkit.cli.train import main
+
+if __name__ == "__main__":
+    sys.exit(main())
