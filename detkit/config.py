@@ -46,20 +46,55 @@ def parse(config_type: type[C], settings: Mapping[str, Any], path: str = "") -> 
         raise ConfigError(_plain_words(config_type, problem, path)) from None
 
 
+# What pydantic's types of error say to a person; the names in braces are its own context.
+EXPECTED = {
+    "int_type": "a whole number",
+    "int_parsing": "a whole number",
+    "int_from_float": "a whole number",
+    "float_type": "a number",
+    "float_parsing": "a number",
+    "finite_number": "a finite number",
+    "bool_type": "true or false",
+    "bool_parsing": "true or false",
+    "string_type": "text (put it in quotes)",
+    "path_type": "a path",
+    "tuple_type": "a list",
+    "list_type": "a list",
+    "too_short": "{min_length} values or more",
+    "too_long": "{max_length} values at most",
+    "dict_type": "a block of keys",
+    "model_type": "a block of keys",
+    "literal_error": "{expected}",
+    "greater_than": "a value above {gt:g}",
+    "greater_than_equal": "a value of at least {ge:g}",
+    "less_than": "a value below {lt:g}",
+    "less_than_equal": "a value of at most {le:g}",
+}
+
+
 def _plain_words(config_type: type[Config], problem: ValidationError, path: str) -> str:
     errors = problem.errors(include_url=False)
     # A misspelt key is often also a missing one; the misspelling is what a person wants to read.
     first = min(errors, key=lambda error: error["type"] != "extra_forbidden")
-    where = path + ".".join(str(part) for part in first["loc"])
-    if first["type"] == "extra_forbidden":
-        known = _fields_at(config_type, first["loc"][:-1])
-        return f"{where}: unknown key.{did_you_mean(str(first['loc'][-1]), known)}"
-    if first["type"] == "missing":
+    loc, kind, context = first["loc"], first["type"], first.get("ctx", {})
+    where = path + ".".join(str(part) for part in loc)
+    if kind == "extra_forbidden":
+        known = _fields_at(config_type, loc[:-1])
+        return f"{where}: unknown key.{did_you_mean(str(loc[-1]), known)}"
+    if kind == "missing" and isinstance(loc[-1], int):  # an element of a list of fixed length
+        return f"{where.rpartition('.')[0]}: too few values; got {_shown(first['input'])}."
+    if kind == "missing":
         return f"{where}: missing; this key has no default."
-    if first["type"] == "value_error":
-        return f"{where.rstrip('.')}: {first['ctx']['error']}"
-    said = first["msg"][0].lower() + first["msg"][1:]
-    return f"{where}: {said}; got {first['input']!r}."
+    if kind == "value_error":  # our own sentence, from a validator
+        return f"{where.rstrip('.')}: {context['error']}".removeprefix(": ")
+    if kind in EXPECTED:
+        expected = EXPECTED[kind].format_map(context)
+        return f"{where}: expected {expected}; got {_shown(first['input'])}."
+    return f"{where}: {first['msg'][0].lower()}{first['msg'][1:]}; got {_shown(first['input'])}."
+
+
+def _shown(value: Any) -> str:
+    return "nothing" if value is None else repr(value)
 
 
 def _fields_at(config_type: type[Config], loc: Sequence[int | str]) -> list[str]:
@@ -78,8 +113,8 @@ def _config_in(annotation: Any) -> type[Config] | None:
     return next((found for found in inner if found is not None), None)
 
 
-# YAML 1.1 takes 1e-3 for a string, because it lacks the dot; a person meant a number.
-_EXPONENT_WITHOUT_DOT = re.compile(r"^[-+]?[0-9][0-9_]*[eE][-+]?[0-9]+$")
+# YAML 1.1 takes 1e-3 (no dot) and 1.5e3 (no sign) for strings; a person meant numbers.
+_EXPONENT = re.compile(r"^[-+]?[0-9][0-9_]*(\.[0-9_]*)?[eE][-+]?[0-9]+$")
 
 
 class _Loader(yaml.SafeLoader):
@@ -101,7 +136,7 @@ class _Loader(yaml.SafeLoader):
 _Loader.yaml_implicit_resolvers = {
     first: list(resolvers) for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
-_Loader.add_implicit_resolver("tag:yaml.org,2002:float", _EXPONENT_WITHOUT_DOT, list("-+0123456789"))
+_Loader.add_implicit_resolver("tag:yaml.org,2002:float", _EXPONENT, list("-+0123456789"))
 
 
 def read_config(path: Path, overrides: Sequence[str] = ()) -> tuple[dict[str, Any], Origins]:
@@ -119,7 +154,9 @@ def read_config(path: Path, overrides: Sequence[str] = ()) -> tuple[dict[str, An
     layers: list[tuple[str, dict[str, Any]]] = [(str(path), settings)]
     base = settings.pop("base", None)
     if base is not None:
-        base_path = path.parent / str(base)
+        if not isinstance(base, str):
+            raise ConfigError(f"{path}: base: expected the name of one file; got {_shown(base)}.")
+        base_path = path.parent / base
         below = _read_yaml(base_path)
         if "base" in below:
             raise ConfigError(f"{base_path}: a base has no base; merge the two by hand.")
@@ -140,11 +177,21 @@ def _read_yaml(path: Path) -> dict[str, Any]:
         loaded = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)  # a SafeLoader
     except ConfigError as problem:
         raise ConfigError(f"{path}: {problem}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as problem:
-        raise ConfigError(f"{path}: not readable as YAML: {' '.join(str(problem).split())}") from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"{path}: not a text file in UTF-8.") from None
+    except yaml.YAMLError as problem:
+        raise ConfigError(f"{path}: {_place(problem)}") from None
     if not isinstance(loaded, dict):
-        raise ConfigError(f"{path}: expected blocks such as 'model:', found {loaded!r}.")
+        raise ConfigError(f"{path}: expected blocks such as 'model:'; got {_shown(loaded)}.")
     return loaded
+
+
+def _place(problem: yaml.YAMLError) -> str:
+    """Say where a text stops being YAML, and why, in one line."""
+    if isinstance(problem, yaml.MarkedYAMLError) and problem.problem_mark is not None:
+        mark = problem.problem_mark
+        return f"line {mark.line + 1}, column {mark.column + 1}: not YAML: {problem.problem}."
+    return f"not YAML: {' '.join(str(problem).split())}"
 
 
 def _yaml_names(folder: Path) -> list[str]:
@@ -157,7 +204,7 @@ def _override(text: str) -> dict[str, Any]:
         raise ConfigError(f"{text!r}: expected KEY=VALUE, for example train.lr=0.001.")
     try:
         node: Any = yaml.load(value, Loader=_Loader)
-    except yaml.YAMLError:
+    except (yaml.YAMLError, ConfigError):
         raise ConfigError(f"{key}: the value {value!r} is not readable as YAML.") from None
     for part in reversed(key.split(".")):
         node = {part: node}
@@ -168,11 +215,14 @@ def _merge(
     into: dict[str, Any], layer: Mapping[str, Any], origin: str, origins: Origins, prefix: str
 ) -> None:
     for key, value in layer.items():
-        if isinstance(value, dict) and isinstance(into.get(key, {}), dict):
-            _merge(into.setdefault(key, {}), value, origin, origins, f"{prefix}{key}.")
+        name = f"{prefix}{key}"
+        if isinstance(value, dict):
+            if not isinstance(into.get(key), dict):
+                into[key] = {}
+                origins.pop(name, None)  # a mapping replaced a value
+            _merge(into[key], value, origin, origins, f"{name}.")
             continue
         into[key] = value
-        name = f"{prefix}{key}"
         for below in [known for known in origins if known.startswith(f"{name}.")]:
             del origins[below]  # a value replaced a mapping
         origins[name] = origin

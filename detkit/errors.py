@@ -26,7 +26,9 @@ class DataError(DetkitError, ValueError):
 
 
 def did_you_mean(word: str, options: Iterable[str]) -> str:
-    """Return `` Did you mean 'x'?``, or the full list when nothing is near."""
+    """Return `` Did you mean 'x'?``, or the full list when nothing is near; nothing for none."""
     known = sorted(options)
+    if not known:
+        return ""
     near = difflib.get_close_matches(word, known, n=1)
     return f" Did you mean {near[0]!r}?" if near else f" Known: {', '.join(known)}."

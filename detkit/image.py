@@ -24,7 +24,8 @@ from detkit.errors import DataError
 
 ImageLike: TypeAlias = str | os.PathLike[str] | Image.Image | NDArray[np.uint8] | Tensor
 
-FORMATS = ("JPEG", "MPO", "PNG", "BMP", "GIF", "WEBP", "TIFF", "PPM")  # Pillow's names
+# Pillow's names; its JPEG reader takes MPO, a phone's pair of JPEGs, as well.
+FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
 # Pillow's own line between a picture and a decompression bomb: 256 MiB of RGB.
 MAX_PIXELS = 89_478_485
@@ -137,7 +138,7 @@ def to_image_tensor(image: ImageLike) -> Tensor:
 
 
 def _check_pixels(dtype: object, shape: tuple[int, ...], *, channels_last: bool) -> None:
-    kind, order = ("array", "[H, W, 3]") if channels_last else ("tensor", "[3, H, W]")
+    kind = "array" if channels_last else "tensor"
     name = str(dtype).removeprefix("torch.")
     if name.startswith(("float", "bfloat")):
         raise DataError(
@@ -148,10 +149,11 @@ def _check_pixels(dtype: object, shape: tuple[int, ...], *, channels_last: bool)
         raise DataError(f"image: expected a uint8 {kind}, got {name}. Convert it to 0..255 uint8.")
     channels = shape[2 if channels_last else 0] if len(shape) == 3 else 0
     if channels != 3 or 0 in shape:
+        form = "an array of shape [H, W, 3]" if channels_last else "a tensor of shape [3, H, W]"
         raise DataError(
-            f"image: expected a {kind} of shape {order} in RGB, got {list(shape)}. "
-            f"{'Arrays have their channels last' if channels_last else 'Tensors have them first'}; "
-            "for other images use detkit.read_image or a PIL image."
+            f"image: expected {form} in RGB, got {list(shape)}. Move its channels "
+            f"{'last' if channels_last else 'first'}; detkit.read_image and PIL images are "
+            "converted by themselves."
         )
 
 
@@ -213,8 +215,7 @@ def _foreign(head: bytes) -> str:
         return "a web page or XML, not an image. Download the image again."
     if head.startswith((b"\xff\xd8\xff", b"\x89PNG")):
         return _damaged()  # it began as an image should
-    known = ", ".join(name for name in FORMATS if name != "MPO")
-    return f"not an image of a known format ({known}). Convert it to JPEG or PNG."
+    return f"not an image of a known format ({', '.join(FORMATS)}). Convert it to JPEG or PNG."
 
 
 def _ends_well(image: Image.Image, file: BinaryIO) -> bool:

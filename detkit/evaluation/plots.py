@@ -26,7 +26,8 @@ PICTURES = 8  # of the worst and of the best each
 CURVES_PER_ROW = 4
 PANEL_INCHES = (3.2, 2.8)  # width and height of one class's curve
 DPI = 100
-MIN_PICTURE_INCHES = 5.0  # so that the line of text fits over a small image
+MIN_PICTURE_INCHES = 5.0  # so that the text fits over a small image
+CAPTION_INCHES = 0.8
 COLOURS = {RIGHT: "#2ca02c", WRONG: "#d62728", IGNORED: "#9e9e9e"}
 FOUND_COLOUR, MISSED_COLOUR = "#ffffff", "#ffcc00"
 
@@ -120,18 +121,17 @@ def image_figure(
     height, width = sample.size
     scale = max(1.0, MIN_PICTURE_INCHES * DPI / width)
     figure = Figure(
-        figsize=(width * scale / DPI, height * scale / DPI + 0.8), dpi=DPI, layout="constrained"
+        figsize=(width * scale / DPI, height * scale / DPI + CAPTION_INCHES),
+        dpi=DPI,
+        layout="constrained",
     )
     axes = figure.subplots()
     axes.imshow(sample.image.permute(1, 2, 0).numpy(), extent=(0, width, height, 0))
     axes.set_axis_off()
     axes.set_title(_caption(sample.image_id, index, scores), fontsize="small")
-    first = int(annotations.offsets[index])
     found = set(fates.truth[fates.fate == RIGHT].tolist())
-    for row, box in enumerate(sample.target.boxes.tolist(), start=first):
-        colour = FOUND_COLOUR if row in found else MISSED_COLOUR
-        text = "" if row in found else annotations.class_names[annotations.labels[row]]
-        _draw_box(axes, box, colour, text, dashed=True)
+    for row in range(int(annotations.offsets[index]), int(annotations.offsets[index + 1])):
+        _draw_truth(axes, annotations, row, found)
     for box, score, label, fate in zip(
         mine.boxes.tolist(), mine.scores, mine.labels, fates.fate, strict=True
     ):
@@ -142,10 +142,19 @@ def image_figure(
 
 def _caption(image_id: str, index: int, scores: ImageScores) -> str:
     return (
-        f"{image_id}: F1 {scores.f1[index]:.2f} at score >= {scores.threshold:g}, IoU > 0.5: "
+        f"{image_id}: F1 {scores.f1[index]:.2f} at score >= {scores.threshold:g}, IoU > 0.5\n"
         f"{scores.right[index]} right (green), {scores.wrong[index]} wrong (red), "
-        f"{scores.missed[index]} missed (yellow)\ndashed: truth; grey: not counted (difficult)"
+        f"{scores.missed[index]} missed (yellow)\ndashed: truth; grey: not counted"
     )
+
+
+def _draw_truth(axes: Axes, annotations: Annotations, row: int, found: set[int]) -> None:
+    name = annotations.class_names[annotations.labels[row]]
+    unscored = annotations.difficult[row] or annotations.crowd[row]
+    colour, text = MISSED_COLOUR, name
+    if unscored or row in found:
+        colour, text = COLOURS[IGNORED] if unscored else FOUND_COLOUR, ""
+    _draw_box(axes, annotations.boxes[row].tolist(), colour, text, dashed=True)
 
 
 def _draw_box(

@@ -29,7 +29,8 @@ LEGEND = (
     "exclusive edges, so no +1; no limit on detections.",
     "COCO AP: pycocotools, mean over IoU 0.50, 0.55, ..., 0.95; AP50 and AP75 at one IoU; 101 "
     "recall points, at most 100 detections an image and class; difficult objects are ignored.",
-    "params: all parameters, in millions. GFLOPs: 2 x multiply-adds of the network at batch 1.",
+    "input: height x width of the canvas. params: all parameters, in millions. GFLOPs: 2 x "
+    "multiply-adds of the network at batch 1.",
 )
 
 
@@ -45,6 +46,7 @@ class Row:
     device: str = ""
     precision: str = ""
     step: int | None = None  # of training, where the checkpoint was written
+    source: str = ""  # path of the checkpoint or the file
 
 
 def console(file: TextIO | None = None) -> Console:
@@ -69,17 +71,19 @@ def print_report(rows: Sequence[Row], out: Console) -> None:
 
 def main_table(rows: Sequence[Row]) -> Table:
     """One line a row: accuracy, speed, size."""
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, title_justify="left")
+    table = Table(
+        box=box.SIMPLE_HEAD, padding=0, pad_edge=False, show_edge=False, title_justify="left"
+    )
     table.title = _title(rows)
     for heading in ("model", "backbone", "input"):
-        table.add_column(heading, overflow="fold")
+        table.add_column(f"\n{heading}", overflow="fold", min_width=len(heading))
     for heading in (
         *("mAP\nVOC07", "mAP\nVOC10+", "COCO\nAP", "\nAP50", "\nAP75"),
         *("\nFPS", "ms\nmedian", "ms\np95", "params\n(M)", "\nGFLOPs"),
     ):
         table.add_column(heading, justify="right", no_wrap=True)
-    for heading in ("device", "precision"):
-        table.add_column(heading, overflow="fold")
+    table.add_column("\ndevice", overflow="fold", min_width=7, max_width=10)
+    table.add_column("preci-\nsion", no_wrap=True)
     for row in rows:
         table.add_row(*_cells(row))
     return table
@@ -176,8 +180,10 @@ def _classes_of_many(rows: Sequence[Row]) -> Table:
 
 def as_record(row: Row) -> dict[str, Any]:
     """One row as flat keys and plain values; ``per_class`` alone is nested. Null: no figure."""
-    record: dict[str, Any] = {"name": row.name, "step": row.step, "data": row.data}
+    record: dict[str, Any] = {"name": row.name, "source": row.source, "step": row.step}
+    record["data"] = row.data
     record |= {"images": row.result.images, "objects": row.result.objects}
+    record["detections"] = len(row.result.results)
     record |= {name: nan_to_none(value) for name, value in row.result.metrics().items()}
     if row.network is not None:
         record |= asdict(row.network)

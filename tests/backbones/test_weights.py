@@ -1,0 +1,235 @@
+"""Loading pretrained weights: every source, every way it goes wrong. No network is touched."""
+
+from __future__ import annotations
+
+import urllib.error
+from pathlib import Path
+
+import pytest
+import torch
+import torch.hub
+import torchvision.models
+from safetensors.torch import save_file
+
+from detkit.backbones import BACKBONES, Backbone
+from detkit.backbones.weights import LoadReport, load_backbone_weights
+from detkit.errors import ConfigError
+
+KEY = "model.backbone_weights"
+RESNET18_FILE = "resnet18-f37072fd.pth"  # torchvision's published name
+RESNET18_URL = f"https://download.pytorch.org/models/{RESNET18_FILE}"
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty torch hub folder, and no network behind it."""
+
+    def no_network(*_: object, **__: object) -> None:
+        raise urllib.error.URLError("no route to host")
+
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
+    monkeypatch.setattr(torch.hub, "urlopen", no_network)
+    return tmp_path / "hub" / "checkpoints"
+
+
+def tiny(seed: int = 0) -> Backbone:
+    torch.manual_seed(seed)
+    return BACKBONES["tiny"].build((16, 32))
+
+
+def message(backbone: Backbone, name: str, source: str | Path) -> str:
+    with pytest.raises(ConfigError) as caught:
+        load_backbone_weights(backbone, name, source)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".pt", ".safetensors"])
+def test_a_file_of_tensors_is_copied_whole(suffix: str, tmp_path: Path) -> None:
+    giver, taker = tiny(1), tiny(2)
+    path = tmp_path / f"mine{suffix}"
+    if suffix == ".safetensors":
+        save_file(giver.state_dict(), path)
+    else:
+        torch.save(giver.state_dict(), path)
+    report = load_backbone_weights(taker, "tiny", path)
+    assert set(report.loaded) == set(giver.state_dict())
+    assert str(report) == (
+        f"backbone tiny: {len(giver.state_dict())} tensors loaded, 0 re-initialised, 0 ignored"
+    )
+    for key, tensor in taker.state_dict().items():
+        assert torch.equal(tensor, giver.state_dict()[key])
+
+
+def test_a_checkpoint_folder_gives_its_backbone_and_ignores_its_head(tmp_path: Path) -> None:
+    giver, taker = tiny(1), tiny(2)
+    tensors = {f"backbone.{key}": value for key, value in giver.state_dict().items()}
+    tensors["head.weight"] = torch.zeros(3)
+    save_file(tensors, tmp_path / "weights.safetensors")
+    report = load_backbone_weights(taker, "tiny", tmp_path)
+    assert report.ignored == ("head.weight",)
+    assert report.re_initialised == ()
+    assert torch.equal(taker.state_dict()["stages.0.0.conv.weight"], tensors[
+        "backbone.stages.0.0.conv.weight"
+    ])
+
+
+def test_shapes_that_differ_stay_as_initialised_and_are_counted(tmp_path: Path) -> None:
+    taker = tiny(2)
+    tensors = {key: value.clone() for key, value in tiny(1).state_dict().items()}
+    first = "stages.0.0.conv.weight"
+    tensors[first] = torch.zeros(16, 1, 3, 3)  # of a network for grey images
+    del tensors["stages.1.0.norm.bias"]
+    before = taker.state_dict()[first].clone()
+    torch.save(tensors, tmp_path / "grey.pth")
+    report = load_backbone_weights(taker, "tiny", tmp_path / "grey.pth")
+    assert report.re_initialised == (first, "stages.1.0.norm.bias")
+    assert torch.equal(taker.state_dict()[first], before)
+    assert len(report.loaded) == len(taker.state_dict()) - 2
+
+
+def test_counters_that_old_files_lack_are_no_weights(tmp_path: Path) -> None:
+    tensors = {k: v for k, v in tiny(1).state_dict().items() if not k.endswith("tracked")}
+    torch.save(tensors, tmp_path / "old.pth")
+    report = load_backbone_weights(tiny(2), "tiny", tmp_path / "old.pth")
+    assert report.re_initialised == ()
+
+
+def test_report_shortens_long_lists() -> None:
+    report = LoadReport("x", ("a",), (), ("b", "c", "d", "e", "f", "g"))
+    assert str(report) == (
+        "backbone x: 1 tensors loaded, 0 re-initialised, 6 ignored (b, c, d, e, and 2 more)"
+    )
+
+
+def test_imagenet_reads_torchvisions_file_from_its_place(hub: Path) -> None:
+    torch.manual_seed(1)
+    whole = torchvision.models.resnet18(weights=None).eval()
+    hub.mkdir(parents=True)
+    torch.save(whole.state_dict(), hub / RESNET18_FILE)
+    backbone = BACKBONES["resnet18"].build((32,)).eval()
+    report = load_backbone_weights(backbone, "resnet18", "imagenet")
+    assert str(report) == (
+        "backbone resnet18: 120 tensors loaded, 0 re-initialised, 2 ignored (fc.weight, fc.bias)"
+    )
+    pixels = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    pooled = backbone(pixels)[0].mean(dim=(2, 3))
+    torch.testing.assert_close(whole.fc(pooled), whole(pixels))
+
+
+def test_imagenet_without_network_says_what_to_put_where(hub: Path) -> None:
+    said = message(BACKBONES["resnet18"].build((32,)), "resnet18", "imagenet")
+    assert said == (
+        f"{KEY}: imagenet: ResNet18_Weights.IMAGENET1K_V1 could not be downloaded from "
+        f"{RESNET18_URL} (no route to host). Put that file at {hub / RESNET18_FILE}, "
+        f"or set {KEY}: none."
+    )
+
+
+def test_imagenet_with_a_download_that_is_something_else(
+    hub: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def login_page(*_: object, **__: object) -> None:
+        raise RuntimeError('invalid hash value (expected "f37072fd", got "00")')
+
+    monkeypatch.setattr(torch.hub, "download_url_to_file", login_page)
+    said = message(BACKBONES["resnet18"].build((32,)), "resnet18", "imagenet")
+    assert said == (
+        f"{KEY}: imagenet: what {RESNET18_URL} sent is not ResNet18_Weights.IMAGENET1K_V1 "
+        '(invalid hash value (expected "f37072fd", got "00")). Try again, put the right file at '
+        f"{hub / RESNET18_FILE}, or set {KEY}: none."
+    )
+
+
+def test_imagenet_for_a_backbone_that_has_none() -> None:
+    assert message(tiny(), "tiny", "imagenet") == (
+        f"{KEY}: imagenet: none are published for backbone 'tiny'. Set it to none or to a file; "
+        "backbones that have them: mobilenet_v2, resnet18, resnet50, vgg16."
+    )
+
+
+def test_missing_file(tmp_path: Path) -> None:
+    path = tmp_path / "gone.pth"
+    assert message(tiny(), "tiny", path) == (
+        f"{KEY}: {path}: no such file. Expected none, imagenet, a .safetensors, .pth or .pt file, "
+        "or a checkpoint folder."
+    )
+
+
+def test_folder_without_weights(tmp_path: Path) -> None:
+    assert message(tiny(), "tiny", tmp_path) == (
+        f"{KEY}: {tmp_path / 'weights.safetensors'}: no such file. Expected none, imagenet, a "
+        ".safetensors, .pth or .pt file, or a checkpoint folder."
+    )
+
+
+def test_unknown_kind_of_file(tmp_path: Path) -> None:
+    path = tmp_path / "yolov2.weights"
+    path.write_bytes(b"\0" * 20)
+    assert message(tiny(), "tiny", path) == (
+        f"{KEY}: {path}: unknown kind of file '.weights'. Expected .safetensors, .pth or .pt."
+    )
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+def test_web_page(suffix: str, tmp_path: Path) -> None:
+    path = tmp_path / f"page{suffix}"
+    path.write_text("\n<!DOCTYPE html><html><body>Sign in</body></html>")
+    assert message(tiny(), "tiny", path) == (
+        f"{KEY}: {path}: this is a web page, not weights. Download the file again."
+    )
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+@pytest.mark.parametrize("share", [0.0, 0.01, 0.3, 0.999])
+def test_file_cut_short(suffix: str, share: float, tmp_path: Path) -> None:
+    path = tmp_path / f"short{suffix}"
+    if suffix == ".safetensors":
+        save_file(tiny().state_dict(), path)
+    else:
+        torch.save(tiny().state_dict(), path)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: int(len(whole) * share)])
+    said = message(tiny(), "tiny", path)
+    assert said.startswith(f"{KEY}: {path}: not readable as weights (")
+    assert said.endswith("). Is it complete, and are its tensors all it holds?")
+
+
+class Malicious:
+    """Pickled, it would run code when read."""
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return print, ("this must never be printed",)
+
+
+def test_code_in_a_file_is_not_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "trap.pth"
+    torch.save({"weight": Malicious()}, path)
+    assert message(tiny(), "tiny", path).startswith(f"{KEY}: {path}: not readable as weights (")
+    assert capsys.readouterr().out == ""
+
+
+def test_training_state_instead_of_tensors(tmp_path: Path) -> None:
+    path = tmp_path / "state.pt"
+    torch.save({"model": tiny().state_dict(), "epoch": 3}, path)
+    assert message(tiny(), "tiny", path) == (
+        f"{KEY}: {path}: expected tensors by name (a state dict), but 'model' holds OrderedDict. "
+        "Save the state dict alone with torch.save."
+    )
+
+
+def test_one_tensor_instead_of_a_state_dict(tmp_path: Path) -> None:
+    path = tmp_path / "one.pt"
+    torch.save(torch.zeros(3), path)
+    assert message(tiny(), "tiny", path) == (
+        f"{KEY}: {path}: expected tensors by name (a state dict), found Tensor."
+    )
+
+
+def test_weights_of_another_backbone(tmp_path: Path) -> None:
+    path = tmp_path / "other.pth"
+    torch.save({"features.0.weight": torch.zeros(64, 3, 3, 3)}, path)
+    assert message(tiny(), "tiny", path) == (
+        f"{KEY}: {path}: none of its 1 tensors fits backbone 'tiny' (features.0.weight "
+        "[64, 3, 3, 3] there, stages.0.0.conv.weight [16, 3, 3, 3] here). "
+        "Was it made for another backbone?"
+    )

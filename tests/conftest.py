@@ -1,0 +1,41 @@
+"""Fixtures that many tests share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+from tests.oracles import voc_xml, write_voc
+
+settings.register_profile("detkit", derandomize=True, deadline=None)
+settings.load_profile("detkit")
+
+
+@pytest.fixture
+def tiny_voc(tmp_path: Path) -> Path:
+    """A VOC folder: splits trainval (4 images, classes cat and dog, one empty) and test (2)."""
+    folder = write_voc(
+        tmp_path / "tiny_voc",
+        {
+            "000001": voc_xml([("dog", (1, 1, 40, 30)), ("cat", (30, 20, 80, 60))]),
+            "000002": voc_xml([("cat", (11, 21, 30, 50))]),
+            "000003": voc_xml([]),
+            "000004": voc_xml([("dog", (5, 5, 44, 54)), ("dog", (50, 5, 79, 24))], difficult=[0, 1]),
+        },
+    )
+    pages = {
+        "000005": voc_xml([("cat", (21, 11, 60, 50))]),
+        "000006": voc_xml([("dog", (2, 3, 70, 55))]),
+    }
+    return write_voc(folder, pages, split="test")
+
+
+@pytest.fixture(scope="session")
+def data_root() -> Path:
+    """The folder of real images beside the checkout; tests that need it carry the marker data."""
+    folder = Path(__file__).parents[2] / "shared" / "data"
+    if not folder.is_dir():
+        pytest.skip(f"no real images: {folder} is not there")
+    return folder

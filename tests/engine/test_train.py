@@ -1,0 +1,295 @@
+"""Training runs: what is built, what is written, and how a run goes on after it was ended."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+from torch import Tensor
+
+import detkit.engine.checkpoint as checkpoint_module
+from detkit.data.base import Sample
+from detkit.data.loader import TrainBatch
+from detkit.detectors import build_detector
+from detkit.engine.checkpoint import (
+    existing_checkpoint,
+    find_checkpoint,
+    load_checkpoint,
+    replace_folder,
+)
+from detkit.engine.experiment import TrainConfig
+from detkit.engine.train import build_average, build_optimizer, freeze, train
+from detkit.detectors.yolo_v2 import YoloV2
+from detkit.errors import ConfigError, DetkitError
+from detkit.types import make_target
+
+ROOT = Path(__file__).parents[2]
+SMALL_MODEL = {"name": "yolo_v2", "num_classes": 2, "backbone": "tiny", "head_channels": 16}
+
+
+def start(config: Path, out: Path, *words: str) -> subprocess.Popen[str]:
+    """`tools/train.py` in a process of its own, in a session of its own."""
+    return subprocess.Popen(
+        [sys.executable, str(ROOT / "tools" / "train.py"), str(config), "--out", str(out)]
+        + ["--device", "cpu", *words],
+        cwd=ROOT,
+        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def wait_for_step(out: Path, step: int) -> None:
+    log = out / "log.jsonl"
+    for _ in range(1200):
+        if log.exists() and log.read_text().count('"lr"') >= step:
+            return
+        time.sleep(0.02)
+    raise AssertionError(f"step {step} never came")
+
+
+def records_of(out: Path) -> list[dict[str, float]]:
+    return [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+
+
+def all_state(folder: Path) -> dict[str, Tensor]:
+    """Every tensor of a checkpoint: average, weights, momenta, random state."""
+    state = torch.load(folder / "state.pt", weights_only=True)
+    found = {f"average.{name}": tensor for name, tensor in load_file(folder / "weights.safetensors").items()}
+    found |= {f"model.{name}": tensor for name, tensor in state["model"].items()}
+    for index, momenta in state["optimizer"]["state"].items():
+        found[f"optimizer.{index}"] = momenta["momentum_buffer"]
+    return found | {"random": state["random"], "averaged": state["averaged"]}
+
+
+@pytest.mark.slow
+def test_a_killed_run_goes_on_to_the_same_bytes(small_config: Path, tmp_path: Path) -> None:
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    process = start(small_config, whole)
+    said = process.communicate(timeout=240)[0]
+    assert process.returncode == 0, said
+    victim = start(small_config, killed)
+    wait_for_step(killed, 5)
+    os.killpg(victim.pid, signal.SIGKILL)
+    victim.communicate()
+    assert victim.returncode == -signal.SIGKILL
+    assert existing_checkpoint(killed / "last") is not None
+    process = start(small_config, killed, "--resume")
+    said = process.communicate(timeout=240)[0]
+    assert process.returncode == 0, said
+    assert "resuming after step" in said
+    ours, theirs = all_state(whole / "last"), all_state(killed / "last")
+    assert ours.keys() == theirs.keys()
+    different = [name for name in ours if not torch.equal(ours[name], theirs[name])]
+    assert not different
+    steps = [record["step"] for record in records_of(killed)]
+    assert sorted(set(steps)) == list(range(1, 13))
+    assert [s for s in steps if s < 12] == list(range(1, 12))  # none twice
+
+
+@pytest.mark.slow
+def test_ctrl_c_saves_and_says_how_to_go_on(small_config: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    process = start(small_config, out, "train.iterations=100000", "train.save_every=100000")
+    wait_for_step(out, 3)
+    os.kill(process.pid, signal.SIGINT)
+    said = process.communicate(timeout=60)[0]
+    assert process.returncode == 130, said
+    step = load_checkpoint(out).step
+    assert step >= 3
+    assert said.splitlines()[-1] == (
+        f"stopped and saved at step {step}. "
+        f"Go on: tools/train.py {small_config} --out {out} --resume"
+    )
+
+
+def test_a_run_folder_holds_everything(small_config: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    outcome = train(small_config, out)
+    assert outcome.finished
+    assert {"voc07_map", "voc10_map", "coco_ap"} <= set(outcome.metrics)
+    described = json.loads((out / "last" / "model.json").read_text())
+    assert described["class_names"] == ["cat", "dog"]
+    assert described["metrics"] == outcome.metrics
+    assert described["experiment"]["model"]["nms_iou"] == 0.45  # a default, written out
+    config = (out / "config.yaml").read_text()
+    assert f"model.head_channels: 16  # {small_config}" in config
+    assert "model.nms_iou: 0.45  # default" in config
+    with Image.open(out / "first_batch.png") as picture:
+        assert picture.size[0] % 32 == 0
+    assert list((out / "tensorboard").iterdir())
+    assert {"loss_coord", "lr", "data_share"} <= set(records_of(out)[0])
+    detector = load_checkpoint(out).detector
+    assert detector.class_names == ("cat", "dog")
+    assert not detector.training
+    assert train(small_config, out, resume=True).finished  # nothing left to do
+    assert json.loads((out / "last" / "model.json").read_text()) == described
+
+
+def test_a_second_run_does_not_overwrite_the_first(small_config: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    train(small_config, out, ["train.iterations=1"])
+    with pytest.raises(ConfigError) as caught:
+        train(small_config, out)
+    assert str(caught.value) == (
+        f"{out}: holds a run already. Add --resume to go on with it, "
+        "or --out FOLDER to start another."
+    )
+
+
+def test_class_count_mismatch_gets_a_sentence(small_config: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        train(small_config, tmp_path / "run", ["model.num_classes=20"])
+    assert str(caught.value) == (
+        "model.num_classes: is 20, but the data has 2 classes (cat, dog). "
+        "Leave the key out to take the data's."
+    )
+    assert not (tmp_path / "run").exists()
+
+
+def test_micro_batches_give_the_gradient_of_the_whole(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = build_detector(SMALL_MODEL).eval()  # in training, batch norm would see the parts
+    images = [torch.randint(256, (3, 64, 64), dtype=torch.uint8) for _ in range(5)]
+    boxes = torch.tensor([[4.0, 4.0, 40.0, 50.0]])
+    samples = tuple(
+        Sample(image, make_target(boxes, torch.tensor([1])), str(i), "") for i, image in enumerate(images)
+    )
+    gradients = []
+    for parts in (1, 3):
+        model.zero_grad()
+        for part in TrainBatch(samples, None, 0).split(parts):
+            losses = model.compute_losses(
+                [s.image for s in part.samples], [s.target for s in part.samples]
+            )
+            (sum(losses.values()) * part.share).backward()
+        gradients.append([p.grad.clone() for p in model.parameters() if p.grad is not None])
+    for one, three in zip(*gradients, strict=True):
+        torch.testing.assert_close(one, three, rtol=1e-4, atol=1e-6)
+
+
+def test_decay_is_on_weights_alone_and_frozen_parts_stay() -> None:
+    model = build_detector(SMALL_MODEL)
+    freeze(model, ["backbone"])
+    optimizer = build_optimizer(model, TrainConfig(iterations=1, weight_decay=0.1))
+    decayed = {id(p) for g in optimizer.param_groups if g["weight_decay"] for p in g["params"]}
+    for name, parameter in model.head.named_parameters():  # type: ignore[union-attr]
+        is_convolution = parameter.ndim == 4
+        assert (id(parameter) in decayed) == is_convolution, name
+    held = {id(p) for g in optimizer.param_groups for p in g["params"]}
+    assert not held & {id(p) for p in model.backbone.parameters()}
+    model.train()
+    assert not any(part.training for part in model.backbone.modules())
+    assert model.head.training
+    with pytest.raises(ConfigError) as caught:
+        freeze(model, ["neck"])
+    assert str(caught.value) == (
+        "train.freeze: the model has no part 'neck'; it has backbone, head."
+    )
+
+
+def test_average_is_exponential_and_forgets_its_start() -> None:
+    model = build_detector(SMALL_MODEL)
+    average = build_average(model, decay=0.5)
+    assert average is not None
+    weight = next(model.parameters())
+    expected = None
+    for step in range(1, 5):
+        with torch.no_grad():
+            weight.fill_(float(step))
+        average.update_parameters(model)
+        keep = min(0.5, step / (9 + step))  # n updates came before the n-th
+        expected = float(step) if expected is None else keep * expected + (1 - keep) * step
+    assert next(average.module.parameters()).flatten()[0].item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_a_loss_that_is_not_finite_stops_before_the_step(
+    small_config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "run"
+    train(small_config, out, ["train.iterations=2"])
+    before = load_file(out / "last" / "weights.safetensors")
+    honest = YoloV2.losses
+
+    def broken(self, batch, targets, step):  # type: ignore[no-untyped-def]
+        losses = honest(self, batch, targets, step)
+        return losses | {"loss_obj": losses["loss_obj"] * float("nan")}
+
+    monkeypatch.setattr(YoloV2, "losses", broken)
+    with pytest.raises(DetkitError) as caught:
+        train(small_config, out, ["train.iterations=4"], resume=True)
+    folder = out / "not_finite_step_2"
+    record = json.loads((folder / "batch.json").read_text())
+    ids = ", ".join(image["image_id"] for image in record["images"])
+    assert str(caught.value) == (
+        f"step 2: loss_obj is not finite on images {ids}; the batch is in {folder}. Try a lower "
+        "train.lr, or train.clip_norm=10; the last checkpoint is whole."
+    )
+    assert "image_0" in load_file(folder / "batch.safetensors")
+    after = load_file(out / "last" / "weights.safetensors")
+    assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_a_full_disk_leaves_the_last_checkpoint_whole(
+    small_config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "run"
+    train(small_config, out, ["train.iterations=2"])
+
+    def full(state: object, path: Path) -> None:
+        path.write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(checkpoint_module.torch, "save", full)
+    with pytest.raises(DetkitError) as caught:
+        train(small_config, out, ["train.iterations=4"], resume=True)
+    assert str(caught.value) == (
+        f"{out / 'last'}: the checkpoint of step 4 could not be written "
+        "([Errno 28] No space left on device); the one before it is whole. "
+        "Free some space and go on with --resume."
+    )
+    assert load_checkpoint(out / "last").step == 2
+    assert not [path for path in out.iterdir() if path.name.endswith(".part")]
+
+
+def test_a_kill_between_two_renames_loses_nothing(tmp_path: Path) -> None:
+    for name, step in (("last", 1), ("new", 2)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "model.json").write_text(str(step))
+    (tmp_path / "last").rename(tmp_path / ".last.old")  # the kill comes here
+    found = existing_checkpoint(tmp_path / "last")
+    assert found is not None
+    assert (found / "model.json").read_text() == "1"
+    replace_folder(tmp_path / "new", tmp_path / "last")
+    assert (tmp_path / "last" / "model.json").read_text() == "2"
+    assert [path.name for path in tmp_path.iterdir()] == ["last"]
+
+
+def test_what_is_not_a_checkpoint_is_refused_with_a_hint(tmp_path: Path) -> None:
+    (tmp_path / "quickstart").mkdir()
+    with pytest.raises(ConfigError) as caught:
+        find_checkpoint(tmp_path / "quikstart")
+    assert str(caught.value) == (
+        f"{tmp_path / 'quikstart'}: no checkpoint here; expected a run folder, or a folder with "
+        "model.json and weights.safetensors. Did you mean 'quickstart'?"
+    )
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    (broken / "model.json").write_text("<html>")
+    with pytest.raises(ConfigError) as caught:
+        load_checkpoint(broken)
+    assert str(caught.value) == (
+        f"{broken}: not a checkpoint that this detkit can read: "
+        "Expecting value: line 1 column 1 (char 0)"
+    )

@@ -1,0 +1,151 @@
+from __future__ import annotations
+
+import contextlib
+import io
+from dataclasses import astuple, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from detkit.data.base import Annotations
+from detkit.evaluation.coco_map import CocoResult, coco_map
+from detkit.evaluation.results import Results, no_results
+from tests.evaluation.noise import (
+    SHARED,
+    make_annotations,
+    make_results,
+    noisy_detections,
+    read_coco_json,
+)
+
+FILE = SHARED / "coco_mini" / "annotations" / "instances_val2017.json"
+WHOLE = (0.0, 0.0, 50.0, 50.0)  # medium, by COCO's ranges
+
+
+@pytest.fixture
+def coco_file() -> Path:
+    if not FILE.is_file():
+        pytest.skip(f"{FILE}: no such file")
+    return FILE
+
+
+def referee_on_file(path: Path, results: Results) -> tuple[list[float], np.ndarray]:
+    """Twelve numbers, and AP of each class, from the original file by the ordinary road."""
+    from pycocotools.coco import COCO
+    from pycocotools.cocoeval import COCOeval
+
+    with contextlib.redirect_stdout(io.StringIO()):
+        truth = COCO(str(path))
+        image_ids, category_ids = sorted(truth.getImgIds()), sorted(truth.getCatIds())
+        x1, y1, x2, y2 = results.boxes.astype(np.float64).T
+        found = truth.loadRes(
+            [
+                {
+                    "image_id": image_ids[image],
+                    "category_id": category_ids[label],
+                    "bbox": bbox,
+                    "score": score,
+                }
+                for image, label, bbox, score in zip(
+                    results.images,
+                    results.labels,
+                    np.stack([x1, y1, x2 - x1, y2 - y1], axis=1).tolist(),
+                    results.scores.tolist(),
+                    strict=True,
+                )
+            ]
+        )
+        referee = COCOeval(truth, found, "bbox")
+        referee.evaluate()
+        referee.accumulate()
+        referee.summarize()
+    per_class = referee.eval["precision"][:, :, :, 0, -1].mean(axis=(0, 1))
+    return list(referee.stats), per_class
+
+
+@pytest.mark.data
+def test_twelve_numbers_equal_pycocotools_on_the_original_file(coco_file: Path) -> None:
+    annotations = read_coco_json(coco_file)
+    results = noisy_detections(annotations, 6000, seed=1)
+    ours = coco_map(results, annotations)
+    numbers, per_class = referee_on_file(coco_file, results)
+    assert list(astuple(ours.figures)) == numbers  # to the last bit
+    np.testing.assert_array_equal(ours.class_ap, np.where(per_class == -1, np.nan, per_class))
+    assert 0.05 < ours.figures.ap < 0.6  # noisy, yet not nonsense
+
+
+@pytest.mark.data
+def test_prints_nothing(coco_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    annotations = read_coco_json(coco_file)
+    coco_map(noisy_detections(annotations, 50, seed=2), annotations)
+    assert capsys.readouterr() == ("", "")
+
+
+def scene(**flags: tuple[int, ...]) -> Annotations:
+    """Two images, one object of class 0 each; row 0 takes the flag."""
+    return make_annotations([(0, 0, WHOLE), (1, 0, WHOLE)], images=2, classes=1, **flags)
+
+
+def found(*boxes: tuple[float, float, float, float]) -> Results:
+    """A right detection in image 1, and ``boxes`` in image 0, better scored."""
+    better = [(0, 0, box, 0.9 - 0.1 * turn) for turn, box in enumerate(boxes)]
+    return make_results([*better, (1, 0, WHOLE, 0.1)])
+
+
+def ap_of(results: Results, annotations: Annotations) -> float:
+    return coco_map(results, annotations).figures.ap
+
+
+def test_a_difficult_object_excuses_one_detection_and_is_not_missed() -> None:
+    assert ap_of(found(), scene(difficult=(0,))) == pytest.approx(1.0)
+    assert ap_of(found(WHOLE), scene(difficult=(0,))) == pytest.approx(1.0)
+    assert ap_of(found(WHOLE, WHOLE), scene(difficult=(0,))) == pytest.approx(0.5)
+
+
+def test_a_difficult_object_is_ignored_in_its_range_of_area() -> None:
+    figures = coco_map(found(WHOLE), scene(difficult=(0,))).figures
+    assert figures.ap_medium == pytest.approx(1.0)
+    assert np.isnan(figures.ap_small)
+
+
+def test_a_difficult_object_overlaps_as_any_object_does() -> None:
+    quarter = (0.0, 0.0, 25.0, 25.0)  # all of it inside the object: a crowd would excuse it
+    assert ap_of(found(quarter), scene(difficult=(0,))) == pytest.approx(0.5)
+    assert ap_of(found(quarter), scene(crowd=(0,))) == pytest.approx(1.0)
+
+
+def test_a_crowd_excuses_any_number() -> None:
+    quarter = (0.0, 0.0, 25.0, 25.0)
+    assert ap_of(found(quarter, WHOLE, quarter), scene(crowd=(0,))) == pytest.approx(1.0)
+
+
+def test_a_difficult_crowd_stays_a_crowd() -> None:
+    quarter = (0.0, 0.0, 25.0, 25.0)
+    assert ap_of(found(quarter, quarter), scene(crowd=(0,), difficult=(0,))) == pytest.approx(1.0)
+
+
+def test_area_is_the_annotations_own() -> None:
+    small = replace(scene(), area=np.array([100.0, 100.0], dtype=np.float32))
+    figures = coco_map(found(WHOLE), small).figures
+    assert figures.ap_small == pytest.approx(1.0)
+    assert np.isnan(figures.ap_medium)
+
+
+@pytest.mark.parametrize(
+    ("annotations", "results", "expected"),
+    [
+        (scene(), no_results(), 0.0),
+        (make_annotations([], images=2, classes=1), no_results(), np.nan),
+        (make_annotations([], images=2, classes=1), found(WHOLE), np.nan),
+        (make_annotations([], images=0, classes=1), no_results(), np.nan),
+        (make_annotations([], images=1, classes=0), no_results(), np.nan),
+        (scene(difficult=(0, 1)), found(WHOLE), np.nan),
+    ],
+    ids=["nothing found", "empty", "no truth", "no images", "no classes", "all difficult"],
+)
+def test_little_to_measure(annotations: Annotations, results: Results, expected: float) -> None:
+    measured: CocoResult = coco_map(results, annotations)
+    assert measured.figures.ap == pytest.approx(expected, nan_ok=True)
+    assert len(measured.class_ap) == len(annotations.class_names)
+    np.testing.assert_array_equal(measured.class_ap, [expected] * len(annotations.class_names))

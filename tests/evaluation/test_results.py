@@ -1,0 +1,158 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from detkit.errors import DataError
+from detkit.evaluation.results import (
+    Results,
+    collect,
+    read_detections,
+    write_atomically,
+    write_detections,
+)
+from detkit.types import Detections
+from tests.evaluation.noise import make_annotations, make_results
+
+WHOLE = (0.0, 0.0, 10.0, 10.0)
+ANNOTATIONS = make_annotations([(0, 0, WHOLE)], images=3, classes=2)
+GOOD = {"image_id": "image1", "category": "class1", "bbox": [1.5, 2, 3, 4], "score": 0.5}
+
+
+def write(folder: Path, content: Any) -> Path:
+    path = folder / "found.json"
+    path.write_text(content if isinstance(content, str) else json.dumps(content))
+    return path
+
+
+def test_collect_numbers_the_images() -> None:
+    one = Detections(torch.tensor([WHOLE]), torch.tensor([0.5]), torch.tensor([1]))
+    results = collect([one[:0], one, one])
+    assert results.images.tolist() == [1, 2]
+    assert results.boxes.tolist() == [list(WHOLE)] * 2
+    assert results.scores.tolist() == [0.5, 0.5]
+    assert results.labels.tolist() == [1, 1]
+    kinds = [results.images.dtype, results.boxes.dtype, results.scores.dtype, results.labels.dtype]
+    assert kinds == [np.int64, np.float32, np.float64, np.int64]
+
+
+def test_collect_of_nothing() -> None:
+    assert len(collect([])) == 0
+    assert collect([]).boxes.shape == (0, 4)
+
+
+def test_bbox_becomes_corners(tmp_path: Path) -> None:
+    results = read_detections(write(tmp_path, [GOOD]), ANNOTATIONS)
+    assert results.images.tolist() == [1]
+    assert results.labels.tolist() == [1]
+    assert results.boxes.tolist() == [[1.5, 2.0, 4.5, 6.0]]
+
+
+def test_written_file_has_the_stated_form(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "found.json"
+    write_detections(path, make_results([(1, 1, (1.5, 2.0, 4.5, 6.0), 0.5)]), ANNOTATIONS)
+    assert json.loads(path.read_text()) == [GOOD]
+    assert [entry.name for entry in path.parent.iterdir()] == ["found.json"]
+
+
+# pixels; next to zero, where x + (x2 - x) needs more digits than a double has, nobody measures
+edges = st.floats(-2000, 5000, width=32).map(lambda edge: edge if abs(edge) > 1e-3 else 0.0)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    arrays(np.float32, (3, 4), elements=edges), st.lists(st.floats(0, 1), min_size=3, max_size=3)
+)
+def test_round_trip_keeps_every_bit(tmp_path: Path, boxes: np.ndarray, scores: list[float]) -> None:
+    corners = np.concatenate([np.minimum(boxes[:, :2], boxes[:, 2:]), boxes.max(1)[:, None]], 1)
+    corners = np.concatenate([corners, corners[:, 2:]], 1)
+    before = Results(np.array([0, 2, 2]), corners, np.array(scores), np.array([1, 0, 1]))
+    write_detections(tmp_path / "found.json", before, ANNOTATIONS)
+    after = read_detections(tmp_path / "found.json", ANNOTATIONS)
+    for name in ("images", "boxes", "scores", "labels"):
+        np.testing.assert_array_equal(getattr(after, name), getattr(before, name))
+
+
+def test_nothing_found_round_trips(tmp_path: Path) -> None:
+    write_detections(tmp_path / "found.json", make_results([]), ANNOTATIONS)
+    assert len(read_detections(tmp_path / "found.json", ANNOTATIONS)) == 0
+
+
+def test_a_file_that_cannot_be_replaced_leaves_no_litter(tmp_path: Path) -> None:
+    (tmp_path / "found.json").mkdir()
+    with pytest.raises(OSError, match=r"found\.json"):
+        write_atomically(tmp_path / "found.json", "[]")
+    assert [entry.name for entry in tmp_path.iterdir()] == ["found.json"]
+
+
+BBOX = (
+    "expected [x, y, width, height] in pixels, four finite numbers, width and height not negative."
+)
+STEM = "among the 3 of the data; image_id is the file's stem as a string, such as 'image0'."
+ENTRY = '{"image_id", "category", "bbox": [x, y, width, height], "score"}'
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ({"a": 1}, f": expected a list of detections, found an object; each is {ENTRY}."),
+        ("3", f": expected a list of detections, found a number; each is {ENTRY}."),
+        ("[", ": not JSON: Expecting value: line 1 column 2 (char 1)"),
+        (
+            [GOOD, 7],
+            ": entry 1: expected an object with image_id, category, bbox, score; found 7.",
+        ),
+        (
+            [{key: GOOD[key] for key in ("image_id", "category", "bbox")}],
+            ": entry 0: key 'score' is missing; it needs image_id, category, bbox, score.",
+        ),
+        ([GOOD, GOOD | {"image_id": "image9"}], f": entry 1: no image 'image9' {STEM}"),
+        ([GOOD | {"image_id": 1}], f": entry 0: no image 1 {STEM}"),
+        (
+            [GOOD | {"category": "clas1"}],
+            ": entry 0: no class named 'clas1' in the data. Did you mean 'class1'?",
+        ),
+        (
+            [GOOD | {"category": 7}],
+            ": entry 0: no class named 7 in the data. Known: class0, class1.",
+        ),
+        ([GOOD | {"bbox": [1, 2, 3]}], f": entry 0: bbox is [1, 2, 3]; {BBOX}"),
+        ([GOOD | {"bbox": [1, 2, -3, 4]}], f": entry 0: bbox is [1, 2, -3, 4]; {BBOX}"),
+        ([GOOD | {"bbox": [1, 2, "3", 4]}], f": entry 0: bbox is [1, 2, '3', 4]; {BBOX}"),
+        ([GOOD | {"bbox": [1, 2, True, 4]}], f": entry 0: bbox is [1, 2, True, 4]; {BBOX}"),
+        (
+            '[{"image_id": "image1", "category": "class1", "bbox": [NaN, 2, 3, 4], "score": 1}]',
+            f": entry 0: bbox is [nan, 2, 3, 4]; {BBOX}",
+        ),
+        ([GOOD | {"bbox": "1 2 3 4"}], f": entry 0: bbox is '1 2 3 4'; {BBOX}"),
+        ([GOOD | {"score": None}], ": entry 0: score is None; expected a finite number."),
+        (
+            '[{"image_id": "image1", "category": "class1", "bbox": [1, 2, 3, 4], "score": 1e999}]',
+            ": entry 0: score is inf; expected a finite number.",
+        ),
+    ],
+)
+def test_what_is_wrong_with_a_file(tmp_path: Path, content: Any, said: str) -> None:
+    path = write(tmp_path, content)
+    with pytest.raises(DataError) as caught:
+        read_detections(path, ANNOTATIONS)
+    assert str(caught.value) == f"{path}{said}"
+
+
+def test_missing_file(tmp_path: Path) -> None:
+    with pytest.raises(DataError) as caught:
+        read_detections(tmp_path / "none.json", ANNOTATIONS)
+    assert str(caught.value) == f"{tmp_path / 'none.json'}: no such detections file."
+
+
+def test_a_box_without_area_and_a_score_above_one_are_taken(tmp_path: Path) -> None:
+    path = write(tmp_path, [GOOD | {"bbox": [1, 2, 0, 4], "score": 12}])
+    assert read_detections(path, ANNOTATIONS).scores.tolist() == [12.0]

@@ -1,0 +1,110 @@
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+
+import pytest
+
+from detkit.evaluation.run import EvalResult, evaluate_results
+from detkit.evaluation.speed import Network, Speed, SpeedParts, SpeedProtocol
+from detkit.evaluation.tables import PIPED_WIDTH, Row, as_record, console, print_report, write_json
+from tests.evaluation.noise import make_annotations, make_results
+
+WHOLE = (0.0, 0.0, 10.0, 10.0)
+
+
+@pytest.fixture(scope="module")
+def result() -> EvalResult:
+    annotations = make_annotations([(0, 0, WHOLE), (1, 0, WHOLE)], images=2, classes=2)
+    return evaluate_results(make_results([(0, 0, WHOLE, 0.9)]), annotations)
+
+
+def full_row(result: EvalResult, name: str = "yolo_v2_tiny_bccd") -> Row:
+    return Row(
+        name=name,
+        data="voc data/bccd test",
+        result=result,
+        network=Network("yolo_v2", "darknet_tiny", (384, 512), 15.77, 9.5, 0.005),
+        speed=Speed(5.0, 7.25, SpeedParts(2.0, 0.5, 3.5, 1.0), SpeedProtocol()),
+        device="NVIDIA H200",
+        precision="bf16",
+        step=700,
+        source=f"runs/{name}/best",
+    )
+
+
+def printed(rows: list[Row]) -> str:
+    stream = io.StringIO()
+    print_report(rows, console(stream))
+    return stream.getvalue()
+
+
+def test_piped_table_fits_and_keeps_every_word(result: EvalResult) -> None:
+    text = printed([full_row(result)])
+    assert max(len(line) for line in text.splitlines()) <= PIPED_WIDTH
+    lines = text.splitlines()
+    headings = [lines[1].split(), lines[2].split()]
+    assert headings == [
+        ["mAP", "mAP", "COCO", "ms", "ms", "params", "preci-"],
+        [
+            *("model", "backbone", "input", "VOC07", "VOC10+", "AP", "AP50", "AP75"),
+            *("FPS", "median", "p95", "(M)", "GFLOPs", "device", "sion"),
+        ],
+    ]
+    line = lines[4]
+    for figure in ("yolo_v2", "darknet_tiny", "384x512", "0.545", "0.500", "200.0", "5.00", "7.25"):
+        assert figure in line
+    for figure in ("15.77", "9.50", "NVIDIA", "bf16"):
+        assert figure in line
+    assert lines[5].split() == ["yolo_v2_tiny_bccd", "H200"]
+
+
+def test_every_protocol_is_printed_with_its_rules(result: EvalResult) -> None:
+    text = " ".join(printed([full_row(result)]).split())
+    assert "mAP VOC07: mean over the classes of the 11-point AP" in text
+    assert "mAP VOC10+: mean of the all-point AP" in text
+    assert "COCO AP: pycocotools" in text
+    assert SpeedProtocol().text() in text
+    assert "parts, median ms: read 2.00, preprocess 0.50, network 3.50, postprocess 1.00." in text
+
+
+def test_a_file_of_detections_has_no_speed(result: EvalResult) -> None:
+    text = printed([Row("other", "voc x test", result)])
+    assert "Speed:" not in text
+    figures = ["0.545", "0.500", "0.505", "0.505", "0.505"]
+    assert text.splitlines()[4].split() == ["other", "-", "-", *figures, *"-------"]
+
+
+def test_classes_of_one_and_of_many(result: EvalResult) -> None:
+    one = printed([full_row(result)])
+    assert one.splitlines()[-3].split() == ["class0", "2", "0.545", "0.500", "0.505", "0.505"]
+    assert one.splitlines()[-2].split() == ["class1", "0", *"----"]
+    many = printed([full_row(result, "a"), full_row(result, "b")])
+    assert many.splitlines()[-3].split() == ["class0", "0.545", "0.545"]
+
+
+def test_record_is_flat(result: EvalResult) -> None:
+    record = as_record(full_row(result))
+    nested = [key for key, value in record.items() if isinstance(value, dict)]
+    assert nested == ["per_class"]
+    assert record["voc07_map"] == pytest.approx(6 / 11)
+    assert record["voc10_map"] == pytest.approx(0.5)
+    assert record["coco_ap_large"] is None
+    assert (record["fps"], record["median_ms"], record["p95_ms"]) == (200.0, 5.0, 7.25)
+    assert (record["network_ms"], record["postprocess_ms"]) == (3.5, 1.0)
+    assert (record["model"], record["input_size"]) == ("yolo_v2", (384, 512))
+    assert (record["params_m"], record["gflops"]) == (15.77, 9.5)
+    assert (record["device"], record["precision"], record["step"]) == ("NVIDIA H200", "bf16", 700)
+    assert record["per_class"]["class1"]["voc07_ap"] is None
+
+
+def test_json_is_an_object_for_one_and_a_list_for_several(
+    tmp_path: Path, result: EvalResult
+) -> None:
+    path = tmp_path / "new" / "figures.json"
+    write_json(path, [full_row(result)])
+    assert json.loads(path.read_text())["name"] == "yolo_v2_tiny_bccd"
+    write_json(path, [full_row(result, "a"), full_row(result, "b")])
+    assert [row["name"] for row in json.loads(path.read_text())] == ["a", "b"]
+    assert [entry.name for entry in path.parent.iterdir()] == ["figures.json"]

@@ -1,0 +1,274 @@
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from detkit.data.base import Annotations
+from detkit.evaluation.results import Results, no_results
+from detkit.evaluation.voc_map import (
+    IGNORED,
+    RIGHT,
+    WRONG,
+    Curve,
+    ap_11_point,
+    ap_all_point,
+    voc_fates,
+    voc_map,
+)
+from tests.evaluation.noise import (
+    SHARED,
+    make_annotations,
+    make_results,
+    noisy_detections,
+    read_coco_json,
+    with_difficult,
+)
+
+# ---------------------------------------------------- the oracle: the devkit, one step at a time
+
+
+@dataclass
+class DevkitObject:
+    """An object as VOC's XML has it: one-based corners, the last pixel included."""
+
+    box: tuple[float, float, float, float]
+    difficult: bool
+    taken: bool = False
+
+
+def devkit_iou(a: tuple[float, ...], b: tuple[float, ...]) -> float:
+    width = min(a[2], b[2]) - max(a[0], b[0]) + 1
+    height = min(a[3], b[3]) - max(a[1], b[1]) + 1
+    if width <= 0 or height <= 0:
+        return 0.0
+    area_a = (a[2] - a[0] + 1) * (a[3] - a[1] + 1)
+    area_b = (b[2] - b[0] + 1) * (b[3] - b[1] + 1)
+    return width * height / (area_a + area_b - width * height)
+
+
+def one_based(box: np.ndarray) -> tuple[float, float, float, float]:
+    x1, y1, x2, y2 = (float(side) for side in box)
+    return x1 + 1, y1 + 1, x2, y2
+
+
+def devkit_class(
+    results: Results, annotations: Annotations, label: int
+) -> tuple[list[float], list[float], float, float]:
+    """Recall, precision, 11-point AP and all-point AP of one class."""
+    objects: dict[int, list[DevkitObject]] = {}
+    positives = 0
+    for row, image in enumerate(annotations.image_of_row()):
+        if annotations.labels[row] == label:
+            hard = bool(annotations.difficult[row] or annotations.crowd[row])
+            objects.setdefault(int(image), []).append(
+                DevkitObject(one_based(annotations.boxes[row]), hard)
+            )
+            positives += not hard
+    mine = [row for row in range(len(results)) if results.labels[row] == label]
+    mine.sort(key=lambda row: -results.scores[row])  # Python's sort is stable
+    right, wrong = 0, 0
+    recall, precision = [], []
+    for row in mine:
+        best, chosen = -1.0, None
+        for thing in objects.get(int(results.images[row]), []):
+            overlap = devkit_iou(one_based(results.boxes[row]), thing.box)
+            if overlap > best:
+                best, chosen = overlap, thing
+        if chosen is not None and best > 0.5:
+            if chosen.difficult:
+                continue
+            if chosen.taken:
+                wrong += 1
+            else:
+                chosen.taken = True
+                right += 1
+        else:
+            wrong += 1
+        recall.append(right / positives if positives else float("nan"))
+        precision.append(right / (right + wrong))
+    if not positives:
+        return recall, precision, float("nan"), float("nan")
+    return recall, precision, devkit_07(recall, precision), devkit_10(recall, precision)
+
+
+def devkit_07(recall: list[float], precision: list[float]) -> float:
+    total = 0.0
+    for level in range(11):
+        reached = [p for r, p in zip(recall, precision, strict=True) if r >= level / 10]
+        total += max(reached, default=0.0) / 11
+    return total
+
+
+def devkit_10(recall: list[float], precision: list[float]) -> float:
+    recall = [0.0, *recall, 1.0]
+    precision = [0.0, *precision, 0.0]
+    for place in range(len(precision) - 2, -1, -1):
+        precision[place] = max(precision[place], precision[place + 1])
+    return sum((recall[i] - recall[i - 1]) * precision[i] for i in range(1, len(recall)))
+
+
+def assert_equals_devkit(results: Results, annotations: Annotations) -> None:
+    ours = voc_map(results, annotations)
+    for label, curve in enumerate(ours.curves):
+        recall, precision, ap07, ap10 = devkit_class(results, annotations, label)
+        np.testing.assert_array_equal(curve.recall, recall)
+        np.testing.assert_array_equal(curve.precision, precision)
+        # the sums are taken in another order: equal to the last digits only
+        assert ours.ap07[label] == pytest.approx(ap07, abs=1e-12, nan_ok=True)
+        assert ours.ap10[label] == pytest.approx(ap10, abs=1e-12, nan_ok=True)
+
+
+# ------------------------------------------------------------------------------- random data
+
+corner = st.integers(0, 12)
+side = st.integers(1, 8)
+CLASSES, IMAGES = 3, 4
+
+
+@st.composite
+def scenes(draw: st.DrawFn) -> tuple[Results, Annotations]:
+    """A few small boxes on a coarse grid, so that overlaps, ties and duplicates are common."""
+
+    def box() -> tuple[float, float, float, float]:
+        x, y = draw(corner), draw(corner)
+        return x, y, x + draw(side), y + draw(side)
+
+    place = st.tuples(st.integers(0, IMAGES - 1), st.integers(0, CLASSES - 1))
+    truths = sorted(draw(st.lists(place, max_size=12)))
+    hard = draw(st.lists(st.integers(0, 11), max_size=4))
+    crowds = draw(st.lists(st.integers(0, 11), max_size=2))
+    annotations = make_annotations(
+        [(image, label, box()) for image, label in truths],
+        images=IMAGES,
+        classes=CLASSES,
+        difficult=tuple(hard),
+        crowd=tuple(crowds),
+    )
+    rows = []
+    for image, label in draw(st.lists(place, max_size=20)):
+        copied = draw(st.booleans()) and len(truths)
+        found = annotations.boxes[draw(st.integers(0, len(truths) - 1))] if copied else box()
+        score = draw(st.sampled_from([0.1, 0.5, 0.5000001, 0.9]))
+        rows.append((image, label, tuple(float(edge) for edge in found), score))
+    return make_results(rows), annotations
+
+
+@given(scenes())
+def test_equals_the_devkit_loop_on_random_scenes(scene: tuple[Results, Annotations]) -> None:
+    assert_equals_devkit(*scene)
+
+
+@pytest.mark.data
+@pytest.mark.parametrize("share", [0.0, 0.2])
+def test_equals_the_devkit_loop_on_real_labels(share: float) -> None:
+    path = SHARED / "voc_labels" / "test2007.json"
+    if not path.is_file():
+        pytest.skip(f"{path}: no such file")
+    annotations = with_difficult(read_coco_json(path), share, seed=3)
+    assert_equals_devkit(noisy_detections(annotations, 20_000, seed=4), annotations)
+
+
+# ------------------------------------------------------------------------------ rules, by hand
+
+WHOLE = (0.0, 0.0, 10.0, 10.0)
+HALF = (0.0, 0.0, 10.0, 5.0)  # IoU with WHOLE is 1/2 exactly
+LARGE = (0.0, 0.0, 10.0, 6.0)  # IoU with WHOLE is 0.6
+
+
+def fates_of(truths: list, found: list, **flags: tuple[int, ...]) -> list[int]:
+    annotations = make_annotations([(0, 0, box) for box in truths], images=1, classes=1, **flags)
+    results = make_results([(0, 0, box, score) for box, score in found])
+    return voc_fates(results, annotations).fate.tolist()
+
+
+def test_iou_must_lie_above_one_half() -> None:
+    assert fates_of([WHOLE], [(HALF, 0.9)]) == [WRONG]
+    assert fates_of([WHOLE], [(LARGE, 0.9)]) == [RIGHT]
+
+
+def test_second_hit_is_wrong_whatever_the_order_in_the_file() -> None:
+    assert fates_of([WHOLE], [(LARGE, 0.2), (WHOLE, 0.9)]) == [WRONG, RIGHT]
+
+
+def test_of_equal_scores_the_first_in_the_file_is_right() -> None:
+    assert fates_of([WHOLE], [(LARGE, 0.5), (WHOLE, 0.5)]) == [RIGHT, WRONG]
+
+
+def test_every_hit_on_a_difficult_truth_is_ignored() -> None:
+    found = [(WHOLE, 0.9), (WHOLE, 0.8), ((50.0, 50.0, 60.0, 60.0), 0.7)]
+    assert fates_of([WHOLE], found, difficult=(0,)) == [IGNORED, IGNORED, WRONG]
+    assert fates_of([WHOLE], found, crowd=(0,)) == [IGNORED, IGNORED, WRONG]
+
+
+def test_no_second_choice_when_the_best_truth_is_taken() -> None:
+    # both detections overlap WHOLE most; the second also overlaps LARGE by 0.83, and gets nothing
+    truths = [WHOLE, (0.0, 0.0, 10.0, 8.0)]
+    assert fates_of(truths, [(WHOLE, 0.9), ((0.0, 0.0, 10.0, 9.6), 0.8)]) == [RIGHT, WRONG]
+
+
+def test_a_difficult_truth_is_chosen_even_where_a_plain_one_overlaps_enough() -> None:
+    truths = [WHOLE, (0.0, 0.0, 10.0, 8.0)]
+    assert fates_of(truths, [(WHOLE, 0.9)], difficult=(0,)) == [IGNORED]
+
+
+def test_a_box_without_area_is_wrong() -> None:
+    assert fates_of([WHOLE], [((5.0, 5.0, 5.0, 5.0), 0.9)]) == [WRONG]
+
+
+def test_a_detection_in_another_image_or_of_another_class_is_wrong() -> None:
+    annotations = make_annotations([(0, 0, WHOLE), (1, 1, WHOLE)], images=2, classes=2)
+    results = make_results([(1, 0, WHOLE, 0.9), (0, 1, WHOLE, 0.9)])
+    assert voc_fates(results, annotations).fate.tolist() == [WRONG, WRONG]
+
+
+# ------------------------------------------------------------------------------- the two means
+
+
+def test_a_class_without_scored_truth_leaves_the_mean() -> None:
+    annotations = make_annotations(
+        [(0, 0, WHOLE), (0, 1, WHOLE)], images=1, classes=3, difficult=(1,)
+    )
+    voc = voc_map(make_results([(0, 0, WHOLE, 0.9), (0, 2, WHOLE, 0.9)]), annotations)
+    np.testing.assert_array_equal(voc.ap07, [1.0, np.nan, np.nan])
+    np.testing.assert_array_equal(voc.ap10, [1.0, np.nan, np.nan])
+    assert (voc.map07, voc.map10) == (1.0, 1.0)
+    assert [curve.truths for curve in voc.curves] == [1, 0, 0]
+
+
+def test_nothing_found_is_zero_and_no_truth_is_nan() -> None:
+    with_truth = make_annotations([(0, 0, WHOLE)], images=1, classes=1)
+    assert voc_map(no_results(), with_truth).map07 == 0.0
+    without = make_annotations([], images=2, classes=1)
+    voc = voc_map(make_results([(1, 0, WHOLE, 0.3)]), without)
+    assert np.isnan([voc.map07, voc.map10]).all()
+
+
+@pytest.mark.parametrize("classes", [0, 2])
+def test_no_images(classes: int) -> None:
+    voc = voc_map(no_results(), make_annotations([], images=0, classes=classes))
+    assert len(voc.curves) == classes
+    assert np.isnan(voc.map10)
+
+
+@pytest.mark.parametrize("tenths", range(1, 11))
+def test_recall_of_exactly_a_tenth_reaches_its_level(tenths: int) -> None:
+    """0.1 added three times exceeds 3/10; here the level is 3/10 itself."""
+    recall = np.arange(1, tenths + 1) / 10
+    curve = Curve(10, np.linspace(1, 0.5, tenths), np.ones(tenths), recall)
+    assert ap_11_point(curve) == pytest.approx((tenths + 1) / 11)
+    assert ap_all_point(curve) == pytest.approx(tenths / 10)
+
+
+def test_known_curve() -> None:
+    """Right, wrong, right of two truths: precision 1, 1/2, 2/3 at recall 1/2, 1/2, 1."""
+    annotations = make_annotations([(0, 0, WHOLE), (1, 0, WHOLE)], images=2, classes=1)
+    far = (50.0, 50.0, 60.0, 60.0)
+    found = [(0, 0, WHOLE, 0.9), (0, 0, far, 0.8), (1, 0, WHOLE, 0.7)]
+    voc = voc_map(make_results(found), annotations)
+    assert voc.map07 == pytest.approx((6 * 1 + 5 * 2 / 3) / 11)
+    assert voc.map10 == pytest.approx(0.5 * 1 + 0.5 * 2 / 3)
+    np.testing.assert_array_equal(voc.curves[0].scores, [0.9, 0.8, 0.7])

@@ -1,0 +1,68 @@
+"""Suppression against a greedy loop that anyone can follow."""
+
+from __future__ import annotations
+
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from detkit.ops import box_iou, nms_per_class
+from tests.oracles import random_boxes
+
+
+def slow_nms(boxes: Tensor, scores: Tensor, labels: Tensor, threshold: float) -> list[int]:
+    """Best first; a box falls to a better one of its class that it overlaps by more."""
+    iou = box_iou(boxes, boxes)
+    kept: list[int] = []
+    for candidate in scores.argsort(descending=True, stable=True).tolist():
+        rivals = [index for index in kept if labels[index] == labels[candidate]]
+        if not any(iou[candidate, index] > threshold for index in rivals):
+            kept.append(candidate)
+    return kept
+
+
+def crowded(n: int, seed: int, classes: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Boxes that overlap: a few places, each with several boxes near it."""
+    generator = torch.Generator().manual_seed(seed)
+    places = random_boxes(5, seed)
+    boxes = places[torch.randint(5, (n,), generator=generator)]
+    boxes = boxes + torch.rand(n, 1, generator=generator) * 20
+    scores = torch.randperm(n, generator=generator) / max(n, 1)  # no ties
+    return boxes, scores, torch.randint(classes, (n,), generator=generator)
+
+
+@given(st.integers(0, 40), st.integers(0, 9999), st.floats(0.05, 0.95), st.integers(1, 4))
+def test_nms_equals_a_slow_greedy_loop(n: int, seed: int, threshold: float, classes: int) -> None:
+    boxes, scores, labels = crowded(n, seed, classes)
+    kept = nms_per_class(boxes, scores, labels, threshold)
+    assert kept.tolist() == slow_nms(boxes, scores, labels, threshold)
+
+
+@given(st.integers(0, 40), st.integers(0, 9999), st.floats(0.1, 0.9))
+def test_no_two_kept_boxes_of_a_class_overlap(n: int, seed: int, threshold: float) -> None:
+    boxes, scores, labels = crowded(n, seed, classes=2)
+    kept = nms_per_class(boxes, scores, labels, threshold)
+    for label in range(2):
+        same = boxes[kept][labels[kept] == label]
+        assert not (box_iou(same, same).fill_diagonal_(0) > threshold + 1e-4).any()
+
+
+def test_an_overlap_that_equals_the_threshold_is_kept() -> None:
+    boxes = torch.tensor([[0.0, 0.0, 2.0, 1.0], [0.0, 0.0, 1.0, 1.0]])  # IoU one half, exactly
+    scores, labels = torch.tensor([0.9, 0.8]), torch.zeros(2, dtype=torch.int64)
+    assert nms_per_class(boxes, scores, labels, 0.5).tolist() == [0, 1]
+    assert nms_per_class(boxes, scores, labels, 0.499).tolist() == [0]
+
+
+def test_classes_do_not_suppress_each_other() -> None:
+    boxes = torch.tensor([[0.0, 0.0, 9.0, 9.0]]).repeat(3, 1)
+    scores, labels = torch.tensor([0.1, 0.9, 0.5]), torch.tensor([0, 1, 0])
+    assert nms_per_class(boxes, scores, labels, 0.5).tolist() == [1, 2]
+
+
+def test_no_boxes_one_box() -> None:
+    none = torch.zeros(0, dtype=torch.int64)
+    assert nms_per_class(torch.zeros(0, 4), torch.zeros(0), none, 0.5).tolist() == []
+    box, label = torch.tensor([[0.0, 0.0, 1.0, 1.0]]), torch.zeros(1, dtype=torch.int64)
+    assert nms_per_class(box, torch.tensor([0.3]), label, 0.5).tolist() == [0]
