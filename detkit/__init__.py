@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from detkit.backbones import BACKBONES, Backbone
     from detkit.data import DATASETS
     from detkit.detectors import DETECTORS, Detector, build_detector
-    from detkit.draw import draw
+    from detkit.drawing import draw
     from detkit.errors import ConfigError, DetkitError
     from detkit.evaluation import EvalResult, evaluate
     from detkit.image import read_image
@@ -26,7 +26,7 @@ PUBLIC = {
     "load": "detkit.api",
     "detect": "detkit.api",
     "read_image": "detkit.image",
-    "draw": "detkit.draw",
+    "draw": "detkit.drawing",
     "BACKBONES": "detkit.backbones",
     "Backbone": "detkit.backbones",
     "DETECTORS": "detkit.detectors",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, overload
+from typing import Any, Literal, overload
 
 import torch
 
@@ -16,6 +16,7 @@ from detkit.ops.nms import nms_per_class
 from detkit.types import Detections
 
 BATCH = 8  # images that `detect` hands to the network at once
+ACROSS_CLASSES_IOU = 0.45  # the YOLO authors' threshold within a class, here across them
 
 NO_MODEL = (
     "detect: no model given. Pass a run folder or checkpoint folder (detkit.detect(image, "
@@ -48,7 +49,7 @@ def detect(
 
 @overload
 def detect(
-    image: Sequence[ImageLike],
+    image: list[Any] | tuple[Any, ...],
     model: Detector | str | Path | None = ...,
     *,
     score_threshold: float | None = ...,
@@ -58,7 +59,7 @@ def detect(
 
 
 def detect(
-    image: ImageLike | Sequence[ImageLike],
+    image: ImageLike | list[Any] | tuple[Any, ...],
     model: Detector | str | Path | None = None,
     *,
     score_threshold: float | None = None,
@@ -83,7 +84,7 @@ def detect(
         DetkitError: no model, an image that cannot be read, a detector in training mode.
     """
     detector = _detector(model)
-    images: Sequence[ImageLike] = image if isinstance(image, list | tuple) else [image]  # type: ignore[list-item]
+    images: Sequence[ImageLike] = image if isinstance(image, list | tuple) else [image]
     if score_threshold is None:
         score_threshold = float(getattr(detector.config, "show_threshold", 0.0))
     found: list[Detections] = []
@@ -104,14 +105,9 @@ def _detector(model: Detector | str | Path | None) -> Detector:
     return model
 
 
-def _shown(
-    found: Detections, threshold: float, nms: str, max_detections: int | None
-) -> Detections:
+def _shown(found: Detections, threshold: float, nms: str, max_detections: int | None) -> Detections:
     found = found[found.scores >= threshold]
     if nms == "across_classes":
         one_class = torch.zeros_like(found.labels)
         found = found[nms_per_class(found.boxes, found.scores, one_class, ACROSS_CLASSES_IOU)]
     return found[:max_detections]
-
-
-ACROSS_CLASSES_IOU = 0.45  # the authors' threshold within a class, here across them

@@ -34,6 +34,7 @@ def parse(config_type: type[C], settings: Mapping[str, Any], path: str = "") -> 
     """Check ``settings`` against ``config_type``.
 
     Args:
+        config_type: what the settings should be.
         settings: plain mappings, lists and values, as YAML gives them.
         path: what stands before each key in an error, e.g. ``"model."``.
 

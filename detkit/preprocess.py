@@ -71,7 +71,8 @@ def letterbox(
     Args:
         images: ``[3, H, W]`` uint8 RGB each, of any sizes.
         size: canvas (height, width).
-        mean, std: normalisation of the backbone, RGB in 0..1.
+        mean: of the backbone's normalisation, RGB in 0..1.
+        std: likewise.
 
     Source:
         darknet, ``image.c: letterbox_image`` and ``yolo_layer.c: correct_yolo_boxes``.

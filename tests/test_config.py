@@ -139,7 +139,9 @@ def test_configs_are_frozen() -> None:
 
 
 def test_mappings_merge_and_lists_replace(tmp_path: Path) -> None:
-    write(tmp_path / "base.yaml", "data: {classes: [a, b], root: here}\ntrain: {lr: 1, epochs: 2}\n")
+    write(
+        tmp_path / "base.yaml", "data: {classes: [a, b], root: here}\ntrain: {lr: 1, epochs: 2}\n"
+    )
     top = write(tmp_path / "top.yaml", "base: base.yaml\ndata: {classes: [c]}\ntrain: {lr: 3}\n")
     settings, origins = read_config(top, ["train.epochs=5", "eval.every=[1, 2]"])
     assert settings == {

@@ -158,7 +158,7 @@ def test_images_are_left_alone() -> None:
     ],
 )
 def test_what_is_no_image(image: Tensor, got: str) -> None:
-    with pytest.raises(ValueError) as caught:
+    with pytest.raises(ValueError, match="image") as caught:
         boxed([image], (32, 32))
     assert str(caught.value) == (
         f"image: expected a [3, H, W] uint8 RGB tensor, got {got}; "

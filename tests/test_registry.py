@@ -28,7 +28,7 @@ def test_register_returns_what_it_was_given() -> None:
 
 
 def test_a_name_is_given_once() -> None:
-    with pytest.raises(ValueError) as caught:
+    with pytest.raises(ValueError, match="beta") as caught:
         letters().register("beta")("c")
     assert str(caught.value) == "letter 'beta' is registered twice"
 

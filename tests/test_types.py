@@ -12,8 +12,7 @@ from detkit.types import Detections, Target, check_boxes, make_target
 from tests.oracles import random_boxes
 
 XYWH_HINT = (
-    "but x1 < x2 and y1 < y2 must hold; are these xywh boxes? "
-    "Convert with detkit.ops.xywh_to_xyxy."
+    "but x1 < x2 and y1 < y2 must hold; are these xywh boxes? Convert with detkit.ops.xywh_to_xyxy."
 )
 
 
@@ -30,7 +29,7 @@ def test_boxes_of_the_house_are_accepted(n: int) -> None:
 
 @pytest.mark.parametrize("shape", [(4,), (3, 5), (2, 3, 4)])
 def test_boxes_of_another_shape(shape: tuple[int, ...]) -> None:
-    with pytest.raises(ValueError) as caught:
+    with pytest.raises(ValueError, match="here") as caught:
         check_boxes(torch.zeros(shape), "here")
     assert str(caught.value) == f"here: expected shape [N, 4], got {list(shape)}"
 
@@ -48,7 +47,7 @@ def test_boxes_of_another_shape(shape: tuple[int, ...]) -> None:
 def test_impossible_boxes_are_named_with_their_row(bad: list[float]) -> None:
     boxes = random_boxes(5, seed=1)
     boxes[3] = torch.tensor(bad)
-    with pytest.raises(ValueError) as caught:
+    with pytest.raises(ValueError, match="Target") as caught:
         make_target(boxes, torch.zeros(5, dtype=torch.int64))
     assert str(caught.value) == f"Target.boxes: row 3 is {bad}, {XYWH_HINT}"
 
@@ -56,14 +55,14 @@ def test_impossible_boxes_are_named_with_their_row(bad: list[float]) -> None:
 @pytest.mark.parametrize("name", ["labels", "difficult", "crowd"])
 def test_fields_of_another_length(name: str) -> None:
     whole = target(3)
-    with pytest.raises(ValueError) as caught:
+    with pytest.raises(ValueError, match="Target") as caught:
         dataclasses.replace(whole, **{name: getattr(whole, name)[:2]})
     assert str(caught.value) == f"Target.{name}: expected shape [3], one entry a box, got [2]"
 
 
 @pytest.mark.parametrize("labels", [torch.tensor([0.0, 1.0]), torch.tensor([-1, 0])])
 def test_labels_that_are_none(labels: Tensor) -> None:
-    with pytest.raises(ValueError) as caught:
+    with pytest.raises(ValueError, match="Target") as caught:
         make_target(random_boxes(2, seed=1), labels)
     assert str(caught.value) == "Target.labels: expected int64 labels in 0..K-1"
 

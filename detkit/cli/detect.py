@@ -70,8 +70,8 @@ def detect_all(paths: list[Path], args: argparse.Namespace) -> int:
 
     from detkit.api import detect, load
     from detkit.cli.device import choose_device
-    from detkit.draw import draw
-    from detkit.engine.checkpoint import write_text
+    from detkit.drawing import draw
+    from detkit.files import write_atomically
     from detkit.image import read_image
 
     model = load(args.weights, choose_device(args.device))
@@ -96,7 +96,7 @@ def detect_all(paths: list[Path], args: argparse.Namespace) -> int:
         records.append({"path": str(path), "detections": as_records(found)})
     import json
 
-    write_text(args.out / "detections.json", json.dumps(records, indent=1) + "\n")
+    write_atomically(args.out / "detections.json", json.dumps(records, indent=1) + "\n")
     print(f"{len(records)} pictures and detections.json are in {args.out}")
     return refused
 

@@ -91,7 +91,9 @@ class Augmentation:
 
 def build_pipeline(config: AugmentConfig) -> Any:
     """Build the albumentations pipeline: turn, place, distort, flip, in darknet's order."""
-    from detkit.data.darknet_augment import A, DistortHSV, PlaceOnCanvas
+    from detkit.data.darknet_augment import DistortHSV, PlaceOnCanvas  # first: it sets the switch
+
+    import albumentations as A  # isort: skip
 
     return A.Compose(
         [

@@ -101,7 +101,7 @@ class Annotations:
 def for_training(annotations: Annotations) -> Annotations:
     """Drop what is measured but not learned from: boxes no more than a pixel wide or high."""
     sides = annotations.boxes[:, 2:] - annotations.boxes[:, :2]
-    keep = (sides > MIN_TRAIN_SIDE).all(axis=1)
+    keep = np.asarray((sides > MIN_TRAIN_SIDE).all(axis=1))
     dropped = int((~keep).sum())
     kept = annotations.keep_rows(keep)
     if not dropped:
@@ -132,6 +132,7 @@ def join(datasets: Sequence[Annotations], classes: Sequence[str] = ()) -> Annota
     """Join datasets into one; labels are mapped by class name.
 
     Args:
+        datasets: what to join; the images keep this order.
         classes: the order of the labels; without it, the datasets' names, sorted.
 
     Raises:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # it asks the network for updates otherwise
 
-import albumentations as A  # noqa: E402, N812
+import albumentations as A
 
 GREY = 128  # 0.5 of the source, in whole numbers
 

@@ -6,6 +6,7 @@ import logging
 import signal
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -46,7 +47,7 @@ class TrainBatch:
                 seen=self.seen + start,
                 share=(stop - start) / len(self),
             )
-            for start, stop in zip(cuts, cuts[1:], strict=False)
+            for start, stop in pairwise(cuts)
         ]
 
 
@@ -54,7 +55,7 @@ class SampleKey(NamedTuple):
     """What a sample is: which image, in which epoch, on which canvas."""
 
     epoch: int
-    index: int
+    image: int  # index in the dataset
     size: CanvasSize
 
 
@@ -68,7 +69,7 @@ class TrainSet(Dataset[Sample]):
 
     def __getitem__(self, key: SampleKey) -> Sample:
         for substitute in range(SUBSTITUTES):
-            index = (key.index + substitute) % len(self.images)
+            index = (key.image + substitute) % len(self.images)
             try:
                 sample = self.images[index]
             except DataError as problem:  # it had a sound header when the data was scanned
@@ -76,8 +77,8 @@ class TrainSet(Dataset[Sample]):
                 continue
             return self.augmentation(sample, key.size, (self.seed, key.epoch, index))
         raise DataError(
-            f"{self.images.annotations.paths[key.index]}: this image and the {SUBSTITUTES - 1} after "
-            "it cannot be read; is the disk still there?"
+            f"{self.images.annotations.paths[key.image]}: this image and the {SUBSTITUTES - 1} "
+            "after it cannot be read; is the disk still there?"
         )
 
 
@@ -113,7 +114,9 @@ class BatchOrder(Sampler[list[SampleKey]]):
                 if position // self.images != epoch:
                     epoch = position // self.images
                     order = epoch_order(self.images, self.seed, epoch)
-                keys.append(SampleKey(epoch, int(order[position % self.images]), self.size_of(step)))
+                keys.append(
+                    SampleKey(epoch, int(order[position % self.images]), self.size_of(step))
+                )
             yield keys
 
 

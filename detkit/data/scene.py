@@ -19,6 +19,7 @@ Pixels: TypeAlias = NDArray[np.float32]  # [H, W, 3] RGB, 0..1
 Points: TypeAlias = NDArray[np.float64]  # [P, 2] x and y
 
 ATTEMPTS = 30  # to find a place for an object, before it is left out
+HALF = 128  # of an 8-bit coverage
 SUBPIXEL_BITS = 4  # of OpenCV's fixed-point corners
 
 
@@ -121,22 +122,19 @@ def draw_scene(look: Look, rng: np.random.Generator) -> Scene:
     pixels, ground = _draw_ground(look, (height, width), rng)
     count = 0 if rng.random() < look.empty else int(rng.integers(*look.objects, endpoint=True))
     owner = np.full((height, width), -1, dtype=np.int16)  # the object seen at each pixel
-    names: list[str] = []
-    areas: list[int] = []  # pixels of each object, had nothing come after it
+    placed: list[_Placed] = []
     for _ in range(count):
-        shape = _place(look, owner, areas, rng)
+        shape = _place(look, owner, placed, rng)
         if shape is None:
             continue
-        rows, columns = shape.window
         alpha = shape.alpha[..., None].astype(np.float32) / 255
-        paint = _draw_paint(look, shape.alpha.shape, ground, rng)
-        pixels[rows, columns] += (paint - pixels[rows, columns]) * alpha
-        owner[rows, columns][shape.covers] = len(names)
-        names.append(shape.name)
-        areas.append(int(shape.covers.sum()))
-    boxes, difficult = _see(owner, areas)
-    lit = _light(look, pixels, rng)
-    return Scene(lit, tuple(names), boxes, difficult)
+        below = pixels[shape.window]  # a view
+        below += (_draw_paint(look, shape.alpha.shape, ground, rng) - below) * alpha
+        owner[shape.window][shape.covers] = len(placed)
+        placed.append(shape)
+    boxes, difficult = _see(owner, placed)
+    names = tuple(shape.name for shape in placed)
+    return Scene(_light(look, pixels, rng), names, boxes, difficult)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -144,33 +142,39 @@ class _Placed:
     """A shape's coverage of a window of the image."""
 
     name: str
-    window: tuple[slice, slice]  # rows, columns
+    window: tuple[slice, slice]  # rows, columns; a pixel wider than the shape on every side
     alpha: NDArray[np.uint8]  # [h, w]
+    covers: NDArray[np.bool_]  # [h, w] half of the pixel or more
+    area: int  # pixels, had nothing come after it
 
-    @property
-    def covers(self) -> NDArray[np.bool_]:
-        return self.alpha >= 128  # half of the pixel
+    def meets(self, other: _Placed) -> bool:
+        """Whether the two windows share a pixel."""
+        return all(
+            mine.start < its.stop and its.start < mine.stop
+            for mine, its in zip(self.window, other.window, strict=True)
+        )
 
 
 def _place(
-    look: Look, owner: NDArray[np.int16], areas: list[int], rng: np.random.Generator
+    look: Look, owner: NDArray[np.int16], placed: list[_Placed], rng: np.random.Generator
 ) -> _Placed | None:
     """Find a place that hides no earlier object more than the look allows; None: no room."""
     height, width = owner.shape
-    seen = np.bincount(owner[owner >= 0], minlength=len(areas)) if areas else np.zeros(0)
+    seen = np.bincount(owner[owner >= 0], minlength=len(placed))
+    least_seen = [(1 - look.hidden) * earlier.area for earlier in placed]
     for _ in range(ATTEMPTS):
         scale = math.exp(rng.uniform(*np.log(look.scale)))
         radius = scale * min(height, width) / 2
         margin = radius * (1 - look.hidden / 2)  # where hiding is allowed, the edge hides too
         centre = rng.uniform((margin, margin), (width - margin, height - margin))
         shape = _cover(look, (height, width), centre, radius, rng)
-        below = owner[shape.window]
         if not look.hidden:
-            if (below < 0).all():  # the whole window is free: no boxes overlap
+            if not any(shape.meets(earlier) for earlier in placed):
                 return shape
             continue
-        hidden = np.bincount(below[shape.covers & (below >= 0)], minlength=len(areas))
-        if all(s - h >= (1 - look.hidden) * a for s, h, a in zip(seen, hidden, areas, strict=True)):
+        below = owner[shape.window]
+        hidden = np.bincount(below[shape.covers & (below >= 0)], minlength=len(placed))
+        if (seen - hidden >= least_seen).all():
             return shape
     return None
 
@@ -197,18 +201,23 @@ def _cover(
     # OpenCV's integer coordinates are pixel centres, the house's are pixel corners.
     fixed = [np.rint((p - low - 0.5) * 2**SUBPIXEL_BITS).astype(np.int32) for p in outlines]
     cv2.fillPoly(alpha, fixed, color=255, lineType=cv2.LINE_AA, shift=SUBPIXEL_BITS)
-    return _Placed(name, (slice(low[1], high[1]), slice(low[0], high[0])), alpha)
+    covers = alpha >= HALF
+    window = slice(int(low[1]), int(high[1])), slice(int(low[0]), int(high[0]))
+    return _Placed(name, window, alpha, covers, int(covers.sum()))
 
 
-def _see(owner: NDArray[np.int16], areas: list[int]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+def _see(
+    owner: NDArray[np.int16], placed: list[_Placed]
+) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
     """Boxes of what is seen of each object, and which of them are difficult."""
-    boxes = np.zeros((len(areas), 4), dtype=np.int64)
-    difficult = np.zeros(len(areas), dtype=np.bool_)
-    for index, area in enumerate(areas):
+    boxes = np.zeros((len(placed), 4), dtype=np.int64)
+    difficult = np.zeros(len(placed), dtype=np.bool_)
+    for index, shape in enumerate(placed):
         rows, columns = (owner == index).nonzero()
         boxes[index] = columns.min(), rows.min(), columns.max() + 1, rows.max() + 1
-        sides = boxes[index, 2:] - boxes[index, :2]
-        difficult[index] = len(rows) < DIFFICULT_VISIBLE * area or sides.min() < DIFFICULT_SIDE
+        least_side = (boxes[index, 2:] - boxes[index, :2]).min()
+        hidden = len(rows) < DIFFICULT_VISIBLE * shape.area
+        difficult[index] = hidden or least_side < DIFFICULT_SIDE
     return boxes, difficult
 
 

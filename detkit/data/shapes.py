@@ -16,10 +16,8 @@ from __future__ import annotations
 import json
 import logging
 import os
-import shutil
 import tempfile
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -39,7 +37,6 @@ SPLITS = ("train", "val", "test")
 RECIPE = 1  # raised when the pictures change, so that an old folder is not taken for a new one
 JPEG_QUALITY = 95
 LEAST_SIDE = 64  # pixels; smaller images have no room for shapes that can be told apart
-DRAWING_THREADS = 4
 
 
 class ShapesConfig(DatasetConfig):
@@ -111,30 +108,46 @@ def _is_made(config: ShapesConfig) -> bool:
 
 
 def make_shapes(config: ShapesConfig) -> None:
-    """Draw every split into a folder beside ``config.root``, then rename it into place."""
-    counts = dict(zip(SPLITS, (config.train_images, config.val_images, config.test_images)))
+    """Draw every split into a folder beside ``config.root``, then rename it into place.
+
+    Raises:
+        DataError: the folder cannot be written.
+    """
+    counts = {
+        "train": config.train_images,
+        "val": config.val_images,
+        "test": config.test_images,
+    }
     logger.info("drawing %d images of %s shapes", sum(counts.values()), config.difficulty)
-    config.root.parent.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix=f".{config.root.name}-", dir=config.root.parent))
     try:
-        for name in ("Annotations", "JPEGImages", "ImageSets/Main"):
-            (folder / name).mkdir(parents=True)
-        with ThreadPoolExecutor(DRAWING_THREADS) as pool:
+        config.root.parent.mkdir(parents=True, exist_ok=True)
+        # In a folder of its own, so that a half-filled root is never taken for a whole one.
+        with tempfile.TemporaryDirectory(
+            prefix=f".{config.root.name}-", dir=config.root.parent
+        ) as scratch:
+            folder = Path(scratch) / config.root.name
+            for name in ("Annotations", "JPEGImages", "ImageSets/Main"):
+                (folder / name).mkdir(parents=True)
             for split, count in counts.items():
-                jobs = [pool.submit(_write, folder, config, split, i) for i in range(count)]
-                ids = [job.result() for job in jobs]
+                ids = [_write(folder, config, split, index) for index in range(count)]
                 listing = folder / "ImageSets" / "Main" / f"{split}.txt"
                 listing.write_text("\n".join(ids) + "\n", encoding="utf-8")
-        record = json.dumps(_settings(config), indent=2) + "\n"
-        (folder / "shapes.json").write_text(record, encoding="utf-8")
-        folder.chmod(0o755)  # mkdtemp's is private
-        try:
-            os.replace(folder, config.root)
-        except OSError:
-            if not _is_made(config):  # another process may have been faster, with the same result
-                raise
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+            record = json.dumps(_settings(config), indent=2) + "\n"
+            (folder / "shapes.json").write_text(record, encoding="utf-8")
+            _move(folder, config)
+    except OSError as problem:
+        raise DataError(
+            f"{config.root}: shapes cannot be written there ({problem.strerror}). "
+            "Name another folder with data.root=PATH."
+        ) from problem
+
+
+def _move(folder: Path, config: ShapesConfig) -> None:
+    try:
+        os.replace(folder, config.root)
+    except OSError:
+        if not _is_made(config):  # another process may have been faster, with the same result
+            raise
 
 
 def _write(folder: Path, config: ShapesConfig, split: str, index: int) -> str:

@@ -27,11 +27,12 @@ an id or file name that leaves the folder  refused
 from __future__ import annotations
 
 import math
+import ntpath
 import re
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from pathlib import Path, PureWindowsPath
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -81,6 +82,7 @@ def read_voc(config: VOCConfig, classes: Sequence[str] = ()) -> Annotations:
     """Read one split of a VOC folder.
 
     Args:
+        config: where, and which split.
         classes: the classes to expect, in the order of their labels; empty: the data's, sorted.
 
     Raises:
@@ -171,8 +173,9 @@ def read_split(split_file: Path) -> list[str]:
 
 def leaves_folder(name: str) -> bool:
     """Whether joining ``name`` to a folder could lead out of it, on any system."""
-    path = PureWindowsPath(name)  # knows both slashes, and drives
-    return bool(path.anchor) or ".." in path.parts
+    parts = name.replace("\\", "/").split("/")
+    absolute = name.startswith(("/", "\\")) or bool(ntpath.splitdrive(name)[0])
+    return absolute or ".." in parts
 
 
 def find_image(folder: Path, image_id: str, file_name: str = "") -> Path:
@@ -192,7 +195,7 @@ def find_image(folder: Path, image_id: str, file_name: str = "") -> Path:
             f"{folder / 'Annotations' / image_id}.xml: <filename> {file_name!r} leaves the "
             f"folder, and {expected} does not exist. Write the image's plain name."
         )
-    candidates = [images / PureWindowsPath(file_name).name] if file_name else []
+    candidates = [images / ntpath.basename(file_name)] if file_name else []
     candidates += [images / f"{image_id}{ext}" for e in EXTENSIONS for ext in (e, e.upper())]
     return next((path for path in candidates if path.is_file()), expected)
 

@@ -44,7 +44,7 @@ class Detector(nn.Module, ABC):
         images: list[Tensor],
         targets: list[Target] | None = None,
         proposals: list[Boxes] | None = None,
-        step: Step = Step(),  # noqa: B008  (frozen)
+        step: Step = Step(),
     ) -> Losses | list[Detections]:
         """One door, so that DDP and autocast wrap both roads."""
         if not self.training:
@@ -58,7 +58,7 @@ class Detector(nn.Module, ABC):
         images: list[Tensor],
         targets: list[Target],
         proposals: list[Boxes] | None = None,
-        step: Step = Step(),  # noqa: B008  (frozen)
+        step: Step = Step(),
     ) -> Losses:
         """Losses of a batch; also called in eval mode, under ``no_grad``, for validation."""
         batch = self.preprocess(images, step.size).with_proposals(proposals)
@@ -120,4 +120,4 @@ def build_detector(model: Mapping[str, Any]) -> Detector:
     if "name" not in settings:
         raise ConfigError(f"model.name: missing; known detectors: {', '.join(DETECTORS)}.")
     detector = DETECTORS[settings.pop("name")]
-    return detector(parse(detector.config_type, settings, path="model."))  # type: ignore[call-arg]
+    return detector(parse(detector.config_type, settings, path="model."))

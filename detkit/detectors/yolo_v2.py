@@ -144,7 +144,7 @@ class YoloV2Head(nn.Module):
         self.fuse = ConvBN(coarse, width, 3)
         self.out = nn.Conv2d(width, self.num_anchors * (5 + config.num_classes), 1)
         nn.init.normal_(self.out.weight, std=(2 / width) ** 0.5)  # darknet's
-        nn.init.zeros_(self.out.bias)
+        nn.init.zeros_(self.out.bias)  # type: ignore[arg-type]
 
     def forward(self, *maps: Tensor) -> Tensor:
         """Map the backbone's maps, stride 16 (full form only) and 32, to ``[B, A, H, W, 5+K]``."""
@@ -211,7 +211,7 @@ def assign(raw: Tensor, targets: list[Target], anchors: Tensor, config: YoloV2Co
     Source:
         darknet, ``region_layer.c: forward_region_layer``.
     """
-    batch, num_anchors, height, width, _ = raw.shape
+    num_anchors, height, width = raw.shape[1:4]
     device = raw.device
     in_cells = [target.boxes / STRIDE for target in targets]
     predicted = cxcywh_to_xyxy(decode_cells(raw, anchors))  # [B, A, H, W, 4] cells

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
-import os
 import platform
 import shutil
 from collections.abc import Mapping
@@ -165,7 +164,8 @@ def find_checkpoint(path: Path) -> Path:
     near = [entry.name for entry in parent.iterdir() if entry.is_dir()] if parent.is_dir() else []
     hint = did_you_mean(path.name, near) if near and not path.exists() else ""
     raise ConfigError(
-        f"{path}: no checkpoint here; expected a run folder, or a folder with {MODEL} and {WEIGHTS}.{hint}"
+        f"{path}: no checkpoint here; expected a run folder, or a folder with {MODEL} and "
+        f"{WEIGHTS}.{hint}"
     )
 
 
@@ -184,8 +184,14 @@ def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> Checkpoin
         detector.class_names = tuple(described["class_names"])
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as problem:
         said = str(problem).splitlines()[0]
-        raise ConfigError(f"{folder}: not a checkpoint that this detkit can read: {said}") from problem
-    name = folder.parent.name if folder.name.strip(".").split(".")[0] in ("best", "last") else folder.name
+        raise ConfigError(
+            f"{folder}: not a checkpoint that this detkit can read: {said}"
+        ) from problem
+    name = (
+        folder.parent.name
+        if folder.name.strip(".").split(".")[0] in ("best", "last")
+        else folder.name
+    )
     metrics = described.get("metrics", {})
     detector.eval().to(device)
     return Checkpoint(detector, experiment, name, folder, int(described["step"]), metrics)
@@ -200,10 +206,3 @@ def versions() -> dict[str, str]:
         except importlib.metadata.PackageNotFoundError:
             found[package] = "not installed"
     return found
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a small file whole: beside its place first, then renamed."""
-    temporary = path.with_name(f".{path.name}.part")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)

@@ -104,7 +104,12 @@ def train_epoch(run: TrainState, batches: Iterable[TrainBatch], log: Callable[..
         run.step += 1
         if run.step % config.log_every == 0 or run.step == run.horizon.steps:
             seconds, waiting = run.clock.read()  # .item() waits for the device, so only here
-            log(lr=rate, seconds=seconds, data_share=waiting, **{n: x.item() for n, x in mean.items()})
+            log(
+                lr=rate,
+                seconds=seconds,
+                data_share=waiting,
+                **{n: x.item() for n, x in mean.items()},
+            )
         if run.step % config.save_every == 0 or run.stop_asked():
             return
 

@@ -111,9 +111,8 @@ def _as_coco(entries: list[dict[str, Any]], annotations: Annotations) -> Any:
 
 
 def _truth_entries(annotations: Annotations) -> list[dict[str, Any]]:
-    # A crowd is ignored anyway; its area stays its own.
-    hidden = annotations.difficult & ~annotations.crowd
-    areas = np.where(hidden, OUTSIDE_EVERY_RANGE, annotations.area.astype(np.float64))
+    own = annotations.area.astype(np.float64)
+    areas = np.where(annotations.difficult, OUTSIDE_EVERY_RANGE, own)
     columns = zip(
         (annotations.image_of_row() + 1).tolist(),
         (annotations.labels + 1).tolist(),

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +19,7 @@ from numpy.typing import NDArray
 
 from detkit.data.base import Annotations
 from detkit.errors import DataError, did_you_mean
+from detkit.files import write_atomically
 from detkit.types import Detections
 
 KEYS = ("image_id", "category", "bbox", "score")  # of one entry in a detections file
@@ -203,20 +203,6 @@ def write_detections(path: Path, results: Results, annotations: Annotations) -> 
     ]
     lines = ",\n".join(json.dumps(entry, allow_nan=False) for entry in entries)
     write_atomically(path, f"[\n{lines}\n]\n" if entries else "[]\n")
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Write a file whole or not at all: a reader never sees half of it.
-
-    The folder is made when missing.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_text(text, encoding="utf-8")
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)  # there only when writing failed
 
 
 def nan_to_none(value: float) -> float | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TextIO
@@ -15,11 +15,13 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from detkit.evaluation.results import nan_to_none, write_atomically
+from detkit.evaluation.results import nan_to_none
 from detkit.evaluation.run import EvalResult
 from detkit.evaluation.speed import Network, Speed
+from detkit.files import write_atomically
 
 PIPED_WIDTH = 120  # columns where the output is no terminal; rich would take 80 and fold
+WIDE = 116  # columns that the table needs as one
 DASH = "-"  # a figure that does not exist
 LEGEND = (
     "mAP VOC07: mean over the classes of the 11-point AP, the best precision at recall 0, 0.1, "
@@ -61,31 +63,35 @@ def console(file: TextIO | None = None) -> Console:
 
 
 def print_report(rows: Sequence[Row], out: Console) -> None:
-    """Print the table, its rules, and the classes."""
-    out.print(main_table(rows))
+    """Print the table (two halves of it on a narrow terminal), its rules, and the classes."""
+    if out.width >= WIDE:
+        out.print(main_table(rows, COLUMNS))
+    else:
+        out.print(main_table(rows, COLUMNS[:COST]))
+        out.print(main_table(rows, (COLUMNS[0], *COLUMNS[COST:])))
+    out.print()
     for line in legend(rows):
         out.print(Text(line, style="dim"))
     out.print()
     out.print(class_table(rows))
 
 
-def main_table(rows: Sequence[Row]) -> Table:
-    """One line a row: accuracy, speed, size."""
+def main_table(rows: Sequence[Row], columns: Sequence[Column]) -> Table:
+    """One line a row: accuracy, speed, size; or those columns of it."""
     table = Table(
         box=box.SIMPLE_HEAD, padding=0, pad_edge=False, show_edge=False, title_justify="left"
     )
     table.title = _title(rows)
-    for heading in ("model", "backbone", "input"):
-        table.add_column(f"\n{heading}", overflow="fold", min_width=len(heading))
-    for heading in (
-        *("mAP\nVOC07", "mAP\nVOC10+", "COCO\nAP", "\nAP50", "\nAP75"),
-        *("\nFPS", "ms\nmedian", "ms\np95", "params\n(M)", "\nGFLOPs"),
-    ):
-        table.add_column(heading, justify="right", no_wrap=True)
-    table.add_column("\ndevice", overflow="fold", min_width=7, max_width=10)
-    table.add_column("preci-\nsion", no_wrap=True)
+    for column in columns:
+        table.add_column(
+            column.heading,
+            justify="right" if column.is_figure else "left",
+            no_wrap=column.is_figure,
+            overflow="fold",
+            max_width=column.max_width,
+        )
     for row in rows:
-        table.add_row(*_cells(row))
+        table.add_row(*(column.cell(row) for column in columns))
     return table
 
 
@@ -96,36 +102,59 @@ def _title(rows: Sequence[Row]) -> Text:
     return Text("; ".join(seen))
 
 
-def _cells(row: Row) -> list[Text | str]:
-    figures = row.result.metrics()
-    accuracy = ("voc07_map", "voc10_map", "coco_ap", "coco_ap50", "coco_ap75")
-    return [
-        _model_cell(row),
-        row.network.backbone if row.network else DASH,
-        "x".join(map(str, row.network.input_size)) if row.network else DASH,
-        *(_number(figures.get(name), 3) for name in accuracy),
-        *_speed_cells(row.speed),
-        _number(row.network.params_m if row.network else None, 2),
-        _number(row.network.gflops if row.network else None, 2),
-        row.device or DASH,
-        row.precision or DASH,
-    ]
-
-
 def _model_cell(row: Row) -> Text:
     if row.network is None or row.network.model == row.name:
         return Text(row.name)
     return Text.assemble(row.network.model, "\n", (row.name, "dim"))
 
 
-def _speed_cells(speed: Speed | None) -> list[str]:
-    if speed is None:
-        return [DASH] * 3
-    return [_number(speed.fps, 1), _number(speed.median_ms, 2), _number(speed.p95_ms, 2)]
+def _of_network(row: Row, field: str) -> str:
+    value = getattr(row.network, field) if row.network else None
+    if isinstance(value, tuple):
+        return "x".join(map(str, value))
+    return value if isinstance(value, str) else _number(value, 2)
+
+
+def _of_speed(row: Row, field: str, digits: int) -> str:
+    return _number(getattr(row.speed, field) if row.speed else None, digits)
 
 
 def _number(value: float | None, digits: int) -> str:
     return DASH if value is None or math.isnan(value) else f"{value:.{digits}f}"
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column of the main table."""
+
+    heading: str
+    cell: Callable[[Row], Text | str]
+    is_figure: bool = True
+    max_width: int | None = None
+
+
+def _metric(heading: str, name: str) -> Column:
+    return Column(heading, lambda row: _number(row.result.metrics().get(name), 3))
+
+
+COLUMNS = (
+    Column("\nmodel", _model_cell, is_figure=False),
+    Column("\nbackbone", lambda row: _of_network(row, "backbone"), is_figure=False),
+    Column("\ninput", lambda row: _of_network(row, "input_size"), is_figure=False),
+    _metric("mAP\nVOC07", "voc07_map"),
+    _metric("mAP\nVOC10+", "voc10_map"),
+    _metric("COCO\nAP", "coco_ap"),
+    _metric("\nAP50", "coco_ap50"),
+    _metric("\nAP75", "coco_ap75"),
+    Column("\nFPS", lambda row: _of_speed(row, "fps", 1)),
+    Column("ms\nmedian", lambda row: _of_speed(row, "median_ms", 2)),
+    Column("ms\np95", lambda row: _of_speed(row, "p95_ms", 2)),
+    Column("params\n(M)", lambda row: _of_network(row, "params_m")),
+    Column("\nGFLOPs", lambda row: _of_network(row, "gflops")),
+    Column("\ndevice", lambda row: row.device or DASH, is_figure=False, max_width=10),
+    Column("preci-\nsion", lambda row: row.precision or DASH, is_figure=False),
+)
+COST = 8  # the first column that tells of cost; where a narrow terminal parts the table
 
 
 def legend(rows: Sequence[Row]) -> list[str]:
@@ -170,7 +199,7 @@ def _classes_of_one(row: Row) -> Table:
 
 
 def _classes_of_many(rows: Sequence[Row]) -> Table:
-    table = _plain_table("AP VOC07 of each class (the rest is in --json)", [r.name for r in rows])
+    table = _plain_table("AP VOC07 of each class", [r.name for r in rows])
     per_row = [row.result.per_class() for row in rows]
     for name in dict.fromkeys(name for classes in per_row for name in classes):
         cells = [_number(classes.get(name, {}).get("voc07_ap"), 3) for classes in per_row]

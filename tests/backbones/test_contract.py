@@ -44,7 +44,9 @@ def test_a_map_does_not_depend_on_which_others_are_asked_for(name: str) -> None:
     strides = BACKBONES[name].strides
     whole, part = build(name, strides).eval(), build(name, strides[1:-1]).eval()
     part.load_state_dict({key: whole.state_dict()[key] for key in part.state_dict()})
-    assert len(list(part.parameters())) < len(list(whole.parameters())) or name == "vgg16"  # pool5 has none
+    assert (
+        len(list(part.parameters())) < len(list(whole.parameters())) or name == "vgg16"
+    )  # pool5 has none
     pixels = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     for alone, among in zip(part(pixels), whole(pixels)[1:-1], strict=True):
         assert torch.equal(alone, among)
@@ -138,7 +140,9 @@ def test_strides_it_does_not_have() -> None:
     assert str(caught.value) == "backbone 'tiny' has strides 2, 4, 8, 16, 32; asked for 8, 64."
 
 
-@pytest.mark.parametrize(("strides", "said"), [((), "none"), ((32, 16), "32, 16"), ((8, 8), "8, 8")])
+@pytest.mark.parametrize(
+    ("strides", "said"), [((), "none"), ((32, 16), "32, 16"), ((8, 8), "8, 8")]
+)
 def test_strides_that_are_no_selection(strides: tuple[int, ...], said: str) -> None:
     with pytest.raises(ConfigError) as caught:
         BACKBONES["tiny"].build(strides)

@@ -68,9 +68,9 @@ def test_a_checkpoint_folder_gives_its_backbone_and_ignores_its_head(tmp_path: P
     report = load_backbone_weights(taker, "tiny", tmp_path)
     assert report.ignored == ("head.weight",)
     assert report.re_initialised == ()
-    assert torch.equal(taker.state_dict()["stages.0.0.conv.weight"], tensors[
-        "backbone.stages.0.0.conv.weight"
-    ])
+    assert torch.equal(
+        taker.state_dict()["stages.0.0.conv.weight"], tensors["backbone.stages.0.0.conv.weight"]
+    )
 
 
 def test_shapes_that_differ_stay_as_initialised_and_are_counted(tmp_path: Path) -> None:

@@ -29,8 +29,8 @@ def test_every_image_comes_once_an_epoch_and_batches_are_full() -> None:
     keys = [key for batch in order_of(range(8)) for key in batch]
     assert all(len(batch) == 3 for batch in order_of(range(8)))
     for epoch in range(6):
-        assert sorted(key.index for key in keys if key.epoch == epoch) == [0, 1, 2, 3]
-    orders = {tuple(k.index for k in keys if k.epoch == epoch) for epoch in range(6)}
+        assert sorted(key.image for key in keys if key.epoch == epoch) == [0, 1, 2, 3]
+    orders = {tuple(k.image for k in keys if k.epoch == epoch) for epoch in range(6)}
     assert len(orders) > 1
 
 
@@ -89,7 +89,7 @@ def test_an_image_that_breaks_after_the_scan_is_passed_over(
     dataset = tiny_set(tiny_voc)
     path = tiny_voc / "JPEGImages" / "000001.jpg"
     path.write_bytes(path.read_bytes()[:400])
-    key = next(k for batch in order_of(range(2)) for k in batch if k.index == 0)
+    key = next(k for batch in order_of(range(2)) for k in batch if k.image == 0)
     assert dataset[key].image_id == "000002"
     assert "000001.jpg" in caplog.text
     assert "The next image is used in its place." in caplog.text
@@ -102,7 +102,7 @@ def test_when_nothing_can_be_read_the_data_is_at_fault(tiny_voc: Path) -> None:
     key = next(iter(order_of(range(1))))[0]
     with pytest.raises(DataError) as caught:
         dataset[key]
-    path = dataset.images.annotations.paths[key.index]
+    path = dataset.images.annotations.paths[key.image]
     assert str(caught.value) == (
         f"{path}: this image and the 9 after it cannot be read; is the disk still there?"
     )

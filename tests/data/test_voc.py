@@ -79,11 +79,7 @@ def test_real_tree_with_years(tiny_voc: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError) as caught:
         read(devkit, "trainval")
     listing = devkit / "ImageSets" / "Main" / "trainval.txt"
-    assert str(caught.value) == (
-        f"{listing}: no such split file. Did you mean 'VOC2012/trainval'?"
-        if "VOC2012" in str(caught.value)
-        else f"{listing}: no such split file. Did you mean 'VOC2007/trainval'?"
-    )
+    assert str(caught.value) == (f"{listing}: no such split file. Did you mean 'VOC2012/trainval'?")
 
 
 def test_a_class_split_file_has_flags(tiny_voc: Path) -> None:
@@ -151,7 +147,10 @@ def test_one_pixel_box_is_measured_but_not_trained_on(tmp_path: Path) -> None:
     )
 
 
-@given(st.lists(st.tuples(*[st.floats(-150, 250) | st.just(float("nan"))] * 4), max_size=8))
+quarters = st.integers(-400, 800).map(lambda value: value / 4)  # exact in float32
+
+
+@given(st.lists(st.tuples(*[quarters | st.just(float("nan"))] * 4), max_size=8))
 def test_kept_boxes_agree_with_a_slow_loop(
     tmp_path_factory: pytest.TempPathFactory, corners: list[tuple[float, ...]]
 ) -> None:
@@ -164,12 +163,7 @@ def test_kept_boxes_agree_with_a_slow_loop(
         if xmax < xmin or ymax < ymin or xmax <= 0 or ymax <= 0 or xmin >= 81 or ymin >= 61:
             continue
         expected.append([max(xmin - 1, 0), max(ymin - 1, 0), min(xmax, 80), min(ymax, 60)])
-    if len(expected) == len(data.boxes):
-        np.testing.assert_allclose(data.boxes, np.reshape(expected, (-1, 4)), atol=1e-4)
-    else:  # a corner within float32's rounding of a limit
-        near = np.abs(np.diff(np.reshape(corners, (-1, 4))[:, [0, 2, 1, 3]], axis=1)[:, ::2])
-        edges = np.abs(np.reshape(corners, (-1, 4)) - [81, 61, 0, 0])
-        assert (near < 0.02).any() or (edges < 0.001).any()
+    np.testing.assert_array_equal(data.boxes, np.reshape(expected, (-1, 4)))
     for index in range(len(data)):
         data.target(index)  # checks every box
 
@@ -380,9 +374,7 @@ def test_object_without_a_name_is_refused(tmp_path: Path) -> None:
 def test_misspelt_setting_names_its_neighbour(tiny_voc: Path) -> None:
     with pytest.raises(ConfigError) as caught:
         read(tiny_voc, max_unredable=0.5)
-    assert str(caught.value) == (
-        "data.max_unredable: unknown key. Did you mean 'max_unreadable'?"
-    )
+    assert str(caught.value) == ("data.max_unredable: unknown key. Did you mean 'max_unreadable'?")
 
 
 # --- the real thing ---

@@ -46,7 +46,9 @@ def golden_input(*shape: int) -> Tensor:
 
 def golden_target() -> Target:
     """Three objects on a 4 x 4 grid; the first and the last claim the same slot."""
-    truths = torch.tensor([[0.30, 0.40, 0.20, 0.22], [0.80, 0.20, 0.60, 0.90], [0.31, 0.41, 0.19, 0.23]])
+    truths = torch.tensor(
+        [[0.30, 0.40, 0.20, 0.22], [0.80, 0.20, 0.60, 0.90], [0.31, 0.41, 0.19, 0.23]]
+    )
     centre, half = truths[:, :2], truths[:, 2:] / 2
     boxes = torch.cat([centre - half, centre + half], dim=1) * 4 * STRIDE  # canvas pixels
     return make_target(boxes, torch.tensor([1, 2, 0]))
@@ -228,7 +230,9 @@ def test_loss_is_the_slow_loop(counts: list[int], seed: int, rescore: bool) -> N
 def test_several_objects_in_one_cell_keep_their_own_anchors() -> None:
     raw = torch.zeros(1, 5, 4, 4, 7)
     boxes = torch.tensor([[40.0, 40.0, 56.0, 60.0], [0.0, 0.0, 100.0, 128.0]])  # centres in (1, 1)
-    owners = assign(raw, [make_target(boxes, torch.tensor([0, 1]))], VOC_ANCHORS, YoloV2Config(num_classes=2))
+    owners = assign(
+        raw, [make_target(boxes, torch.tensor([0, 1]))], VOC_ANCHORS, YoloV2Config(num_classes=2)
+    )
     assert len(set(owners.slots.tolist())) == 2
     assert owners.stays.tolist() == [1.0, 1.0]
 

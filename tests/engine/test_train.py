@@ -20,6 +20,8 @@ import detkit.engine.checkpoint as checkpoint_module
 from detkit.data.base import Sample
 from detkit.data.loader import TrainBatch
 from detkit.detectors import build_detector
+from detkit.detectors.yolo_v2 import YoloV2
+from detkit.engine.build import build_average, build_optimizer, freeze
 from detkit.engine.checkpoint import (
     existing_checkpoint,
     find_checkpoint,
@@ -27,8 +29,7 @@ from detkit.engine.checkpoint import (
     replace_folder,
 )
 from detkit.engine.experiment import TrainConfig
-from detkit.engine.train import build_average, build_optimizer, freeze, train
-from detkit.detectors.yolo_v2 import YoloV2
+from detkit.engine.train import train
 from detkit.errors import ConfigError, DetkitError
 from detkit.types import make_target
 
@@ -39,8 +40,16 @@ SMALL_MODEL = {"name": "yolo_v2", "num_classes": 2, "backbone": "tiny", "head_ch
 def start(config: Path, out: Path, *words: str) -> subprocess.Popen[str]:
     """`tools/train.py` in a process of its own, in a session of its own."""
     return subprocess.Popen(
-        [sys.executable, str(ROOT / "tools" / "train.py"), str(config), "--out", str(out)]
-        + ["--device", "cpu", *words],
+        [
+            sys.executable,
+            "tools/train.py",
+            str(config),
+            "--out",
+            str(out),
+            "--device",
+            "cpu",
+            *words,
+        ],
         cwd=ROOT,
         env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
         stdout=subprocess.PIPE,
@@ -66,7 +75,10 @@ def records_of(out: Path) -> list[dict[str, float]]:
 def all_state(folder: Path) -> dict[str, Tensor]:
     """Every tensor of a checkpoint: average, weights, momenta, random state."""
     state = torch.load(folder / "state.pt", weights_only=True)
-    found = {f"average.{name}": tensor for name, tensor in load_file(folder / "weights.safetensors").items()}
+    found = {
+        f"average.{name}": tensor
+        for name, tensor in load_file(folder / "weights.safetensors").items()
+    }
     found |= {f"model.{name}": tensor for name, tensor in state["model"].items()}
     for index, momenta in state["optimizer"]["state"].items():
         found[f"optimizer.{index}"] = momenta["momentum_buffer"]
@@ -164,7 +176,8 @@ def test_micro_batches_give_the_gradient_of_the_whole(tmp_path: Path) -> None:
     images = [torch.randint(256, (3, 64, 64), dtype=torch.uint8) for _ in range(5)]
     boxes = torch.tensor([[4.0, 4.0, 40.0, 50.0]])
     samples = tuple(
-        Sample(image, make_target(boxes, torch.tensor([1])), str(i), "") for i, image in enumerate(images)
+        Sample(image, make_target(boxes, torch.tensor([1])), str(i), "")
+        for i, image in enumerate(images)
     )
     gradients = []
     for parts in (1, 3):
@@ -211,7 +224,9 @@ def test_average_is_exponential_and_forgets_its_start() -> None:
         average.update_parameters(model)
         keep = min(0.5, step / (9 + step))  # n updates came before the n-th
         expected = float(step) if expected is None else keep * expected + (1 - keep) * step
-    assert next(average.module.parameters()).flatten()[0].item() == pytest.approx(expected, rel=1e-5)
+    assert next(average.module.parameters()).flatten()[0].item() == pytest.approx(
+        expected, rel=1e-5
+    )
 
 
 def test_a_loss_that_is_not_finite_stops_before_the_step(

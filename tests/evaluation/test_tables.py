@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from detkit.evaluation.run import EvalResult, evaluate_results
 from detkit.evaluation.speed import Network, Speed, SpeedParts, SpeedProtocol
@@ -58,6 +59,24 @@ def test_piped_table_fits_and_keeps_every_word(result: EvalResult) -> None:
     for figure in ("15.77", "9.50", "NVIDIA", "bf16"):
         assert figure in line
     assert lines[5].split() == ["yolo_v2_tiny_bccd", "H200"]
+
+
+def test_a_narrow_terminal_gets_two_halves(result: EvalResult) -> None:
+    stream = io.StringIO()
+    print_report([full_row(result)], Console(file=stream, width=80, highlight=False))
+    lines = stream.getvalue().splitlines()
+    assert max(len(line) for line in lines) <= 80
+    assert lines[4].split()[:4] == ["yolo_v2", "darknet_tiny", "384x512", "0.545"]
+    assert lines[10].split() == [
+        "yolo_v2",
+        "200.0",
+        "5.00",
+        "7.25",
+        "15.77",
+        "9.50",
+        "NVIDIA",
+        "bf16",
+    ]
 
 
 def test_every_protocol_is_printed_with_its_rules(result: EvalResult) -> None:

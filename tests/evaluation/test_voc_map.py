@@ -215,6 +215,13 @@ def test_a_difficult_truth_is_chosen_even_where_a_plain_one_overlaps_enough() ->
     assert fates_of(truths, [(WHOLE, 0.9)], difficult=(0,)) == [IGNORED]
 
 
+def test_of_truths_overlapped_equally_the_first_is_chosen() -> None:
+    twice = [WHOLE, WHOLE]
+    assert fates_of(twice, [(WHOLE, 0.9), (WHOLE, 0.8)]) == [RIGHT, WRONG]
+    assert fates_of(twice, [(WHOLE, 0.9)], difficult=(0,)) == [IGNORED]
+    assert fates_of(twice, [(WHOLE, 0.9)], difficult=(1,)) == [RIGHT]
+
+
 def test_a_box_without_area_is_wrong() -> None:
     assert fates_of([WHOLE], [((5.0, 5.0, 5.0, 5.0), 0.9)]) == [WRONG]
 

@@ -127,7 +127,9 @@ def test_iou_survives_scaling_and_shifting(
     def moved(boxes: Tensor) -> Tensor:
         return shift_boxes(scale_boxes(boxes, (scale, scale)), (dx, dy))
 
-    torch.testing.assert_close(pairwise_iou(moved(a), moved(b)), pairwise_iou(a, b), rtol=0, atol=2e-3)
+    torch.testing.assert_close(
+        pairwise_iou(moved(a), moved(b)), pairwise_iou(a, b), rtol=0, atol=2e-3
+    )
 
 
 @given(counts, seeds)
@@ -154,7 +156,10 @@ def test_clipped_boxes_lie_inside(n: int, seed: int, height: int, width: int) ->
 
 @given(counts, counts, seeds)
 def test_size_iou_is_box_iou_of_centred_boxes(n: int, m: int, seed: int) -> None:
-    a, b = xyxy_to_xywh(random_boxes(n, seed))[:, 2:], xyxy_to_xywh(random_boxes(m, seed + 1))[:, 2:]
+    a, b = (
+        xyxy_to_xywh(random_boxes(n, seed))[:, 2:],
+        xyxy_to_xywh(random_boxes(m, seed + 1))[:, 2:],
+    )
     centred = box_iou(torch.cat([-a / 2, a / 2], dim=1), torch.cat([-b / 2, b / 2], dim=1))
     torch.testing.assert_close(size_iou(a, b), centred, rtol=1e-4, atol=1e-5)
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from detkit.ops.kmeans import average_iou, kmeans_sizes, lloyd_step
 
-VOC_LABELS = Path(__file__).parents[2].parent / "shared" / "data" / "voc_labels"
+VOC_LABELS = Path(__file__).parents[3] / "shared" / "data" / "voc_labels"
 
 
 def seeded(seed: int = 0) -> torch.Generator:
@@ -116,7 +116,7 @@ def test_sizes_a_hair_apart_can_still_be_told_apart() -> None:
 
 
 def test_more_clusters_than_sizes() -> None:
-    with pytest.raises(ValueError) as caught:
+    with pytest.raises(ValueError, match="k = 2") as caught:
         kmeans_sizes(torch.ones(8, 2), 2, generator=seeded())
     assert str(caught.value) == (
         "k = 2: expected 1 to 1, the number of different sizes; "
@@ -125,10 +125,10 @@ def test_more_clusters_than_sizes() -> None:
 
 
 def test_sizes_that_are_none() -> None:
-    with pytest.raises(ValueError) as caught:
+    with pytest.raises(ValueError, match="sizes") as caught:
         kmeans_sizes(torch.ones(8, 4), 2, generator=seeded())
     assert str(caught.value) == "sizes: expected shape [N, 2], got [8, 4]"
-    with pytest.raises(ValueError) as caught:
+    with pytest.raises(ValueError, match="sizes") as caught:
         kmeans_sizes(torch.tensor([[1.0, 2.0], [3.0, 0.0]]), 1, generator=seeded())
     assert str(caught.value) == (
         "sizes: row 1 is [3.0, 0.0], but width and height must be positive"

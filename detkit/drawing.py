@@ -57,6 +57,7 @@ def draw(
         image: what :func:`detkit.image.to_image_tensor` takes; it is not changed.
         detections: in the image's pixels.
         score_threshold: weaker detections are not drawn.
+        show_scores: write each score behind its name.
 
     Returns:
         ``[3, H, W]`` uint8 RGB, a permuted view of contiguous ``[H, W, 3]`` memory.
@@ -108,7 +109,8 @@ def draw_boxes(
     Args:
         image: what :func:`detkit.image.to_image_tensor` takes; it is not changed.
         boxes: ``[N, 4]`` in the image's pixels; parts outside it are not seen.
-        texts, colours: one a box; an empty text draws no label.
+        texts: one a box; an empty text draws no label.
+        colours: one a box, RGB.
     """
     from PIL import Image
     from PIL.ImageDraw import ImageDraw

@@ -1,0 +1,144 @@
+"""From a config to a run: data, model, optimiser and average, ready for the loop."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim.swa_utils import AveragedModel
+
+from detkit.backbones.weights import load_backbone_weights
+from detkit.data import Annotations, for_training, join, read_dataset
+from detkit.detectors import Detector, build_detector
+from detkit.engine.experiment import ExperimentConfig, TrainConfig, horizon
+from detkit.engine.loop import TrainState
+from detkit.errors import ConfigError
+
+
+def read_data(experiment: ExperimentConfig) -> tuple[Annotations, Annotations | None]:
+    """Read what the config trains and evaluates on; labels mean the same in both."""
+    data = experiment.data
+    if not data.train:
+        raise ConfigError("data.train: missing; name what to train on, e.g. {format, root, split}.")
+    parts = [read_dataset(entry, data.classes) for entry in data.train]
+    train_data = for_training(join(parts, data.classes))
+    if not len(train_data):
+        raise ConfigError("data.train: no images; check data.root and data.split.")
+    if not data.eval:
+        return train_data, None
+    names = train_data.class_names
+    return train_data, join([read_dataset(entry, names) for entry in data.eval], names)
+
+
+def settle(experiment: ExperimentConfig, train_data: Annotations) -> ExperimentConfig:
+    """Fill in what the data decides: the class names, and ``model.num_classes``."""
+    names = train_data.class_names
+    stated = experiment.model.get("num_classes", len(names))
+    if stated != len(names):
+        raise ConfigError(
+            f"model.num_classes: is {stated}, but the data has {len(names)} classes "
+            f"({', '.join(names)}). Leave the key out to take the data's."
+        )
+    model = {**experiment.model, "num_classes": len(names)}
+    data = experiment.data.model_copy(update={"classes": names})
+    return experiment.model_copy(update={"model": model, "data": data})
+
+
+def build_run(
+    experiment: ExperimentConfig, train_data: Annotations, folder: Path, device: torch.device
+) -> TrainState:
+    """Build model, optimiser and average; the weights are drawn from ``train.seed``."""
+    config = experiment.train
+    if config.precision == "fp16" and device.type != "cuda":
+        raise ConfigError("train.precision: fp16 needs a GPU; use bf16 or fp32 on a CPU.")
+    torch.manual_seed(config.seed)
+    model = build_detector(experiment.model)
+    model.class_names = train_data.class_names
+    freeze(model, config.freeze)
+    model.to(device)
+    if config.channels_last:
+        model.to(memory_format=torch.channels_last)
+    return TrainState(
+        model=model,
+        optimizer=build_optimizer(model, config),
+        scaler=torch.amp.GradScaler(device.type, enabled=config.precision == "fp16"),
+        average=build_average(model, config.average_decay),
+        config=config,
+        horizon=horizon(config, len(train_data)),
+        device=device,
+        folder=folder,
+    )
+
+
+def freeze(model: Detector, parts: Sequence[str]) -> None:
+    """Stop the parameters whose names begin with one of ``parts`` from learning."""
+    for part in parts:
+        named = [p for n, p in model.named_parameters() if n == part or n.startswith(f"{part}.")]
+        if not named:
+            children = ", ".join(name for name, _ in model.named_children())
+            raise ConfigError(f"train.freeze: the model has no part {part!r}; it has {children}.")
+        for parameter in named:
+            parameter.requires_grad_(False)
+
+
+def build_optimizer(model: Detector, config: TrainConfig) -> torch.optim.Optimizer:
+    """Decay on convolution and linear weights only, as darknet; a rate for the backbone."""
+    groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            key = (parameter.ndim > 1, name.startswith("backbone."))
+            groups.setdefault(key, []).append(parameter)
+    settings: list[dict[str, Any]] = [
+        {
+            "params": parameters,
+            "weight_decay": config.weight_decay if is_weight else 0.0,
+            "lr_factor": config.backbone_lr_factor if in_backbone else 1.0,
+        }
+        for (is_weight, in_backbone), parameters in groups.items()
+    ]
+    if not settings:
+        raise ConfigError("train.freeze: nothing is left to train.")
+    if config.optimizer == "adamw":
+        return torch.optim.AdamW(settings, lr=config.lr, betas=(config.momentum, 0.999))
+    return torch.optim.SGD(settings, lr=config.lr, momentum=config.momentum)
+
+
+def build_average(model: Detector, decay: float | None) -> AveragedModel | None:
+    """Exponential average of weights and batch-norm statistics, quick to forget its start."""
+    if decay is None:
+        return None
+
+    @torch.no_grad()
+    def update(ours: Any, theirs: Any, averaged: Any) -> None:
+        now = min(decay, (1 + int(averaged)) / (10 + int(averaged)))
+        if torch.is_floating_point(ours[0]):
+            torch._foreach_lerp_(ours, theirs, 1 - now)
+        else:  # counters
+            for our, their in zip(ours, theirs, strict=True):
+                our.copy_(their)
+
+    return AveragedModel(model, multi_avg_fn=update, use_buffers=True)
+
+
+def settled(experiment: ExperimentConfig, run: TrainState) -> ExperimentConfig:
+    """The experiment with every default of its model written out."""
+    model = {"name": experiment.model["name"], **run.model.config.model_dump(mode="json")}
+    return experiment.model_copy(update={"model": model})
+
+
+def start_weights(run: TrainState, experiment: ExperimentConfig) -> str:
+    """Apply ``model.backbone_weights`` to a new run and say what was loaded.
+
+    Never called on a run that is resumed: its checkpoint has weights of its own.
+    """
+    settings = settled(experiment, run).model
+    source = settings["backbone_weights"]
+    if source == "none":
+        return f"backbone {settings['backbone']}: drawn from train.seed, no weights loaded"
+    report = load_backbone_weights(run.model.backbone, settings["backbone"], source)
+    if run.average is not None:
+        run.average.module.load_state_dict(run.model.state_dict())
+    return str(report)

@@ -1,0 +1,122 @@
+"""What a run tells a person: its first lines, its config, its first batch, its epochs, its end."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from detkit.config import Origins, explain
+from detkit.data import Annotations, summary
+from detkit.data.loader import TrainBatch
+from detkit.drawing import draw_target
+from detkit.engine.build import settled
+from detkit.engine.checkpoint import versions
+from detkit.engine.experiment import ExperimentConfig
+from detkit.engine.log import RunLog, losses_line
+from detkit.engine.loop import TrainState
+from detkit.evaluation import EvalResult
+from detkit.preprocess import denormalise
+from detkit.types import Target
+
+PICTURE_IMAGES = 8  # of the first batch
+
+
+def introduce(
+    log: RunLog,
+    experiment: ExperimentConfig,
+    run: TrainState,
+    train_data: Annotations,
+    eval_data: Annotations | None,
+) -> None:
+    """First lines of a run: versions, device, data, length, where results go."""
+    config, plan = run.config, run.horizon
+    found = versions()
+    log.say(
+        f"detkit {found['detkit']}, torch {found['torch']}, python {found['python']}; "
+        f"device {run.device}, {torch.get_num_threads()} threads, {config.precision}"
+    )
+    log.say(f"train: {summary(train_data)}")
+    if eval_data is not None:
+        log.say(f"eval:  {summary(eval_data)}")
+    parameters = sum(p.numel() for p in run.model.parameters()) / 1e6
+    log.say(f"model: {experiment.model['name']}, {parameters:.2f} M parameters")
+    log.say(
+        f"{plan.steps} steps of {config.batch_size} images "
+        f"({config.micro_batches} micro-batches), {plan.steps_per_epoch} steps an epoch; "
+        f"results in {run.folder}"
+    )
+    if run.step:
+        log.say(f"resuming after step {run.step}")
+
+
+def explain_run(experiment: ExperimentConfig, origins: Origins, run: TrainState) -> str:
+    """The resolved config, with the origin of each value."""
+    said = "".join(f"# {name} {version}\n" for name, version in versions().items())
+    return said + explain(settled(experiment, run), origins)
+
+
+def with_picture(batches: Iterator[TrainBatch], run: TrainState) -> Iterator[TrainBatch]:
+    """Pass ``batches`` on; draw the first as the loss will see it."""
+    first = next(batches)
+    samples = first.samples[:PICTURE_IMAGES]
+    canvas = run.model.preprocess([sample.image for sample in samples], first.size)
+    backbone = run.model.backbone
+    pixels = denormalise(canvas.pixels, backbone.mean, backbone.std).cpu()
+    targets: list[Target] = [
+        geometry.place(sample.target.without_difficult())
+        for sample, geometry in zip(samples, canvas.geometry, strict=True)
+    ]
+    names = run.model.class_names
+    drawn = [draw_target(p, t, names) for p, t in zip(pixels, targets, strict=True)]
+    Image.fromarray(contact_sheet(drawn).permute(1, 2, 0).numpy()).save(
+        run.folder / "first_batch.png"
+    )
+    yield first
+    yield from batches
+
+
+def contact_sheet(images: Sequence[Tensor], columns: int = 4) -> Tensor:
+    """Lay ``[3, H, W]`` images of one size out in rows."""
+    blank = torch.zeros_like(images[0])
+    rows = [[*images[i : i + columns]] for i in range(0, len(images), columns)]
+    width = min(columns, len(images))
+    return torch.cat([torch.cat(row + [blank] * (width - len(row)), dim=2) for row in rows], dim=1)
+
+
+def epoch_line(epoch: int, run: TrainState, latest: dict[str, float]) -> str:
+    """One line an epoch: losses, rate, speed, share of time spent waiting for data."""
+    steps = run.config.log_every
+    speed = steps * run.config.batch_size / max(latest.get("seconds", 0.0), 1e-9)
+    left = (run.horizon.steps - run.step) * run.config.batch_size / max(speed, 1e-9)
+    return (
+        f"epoch {epoch + 1}, step {run.step}/{run.horizon.steps}: {losses_line(latest)}, "
+        f"lr {latest.get('lr', 0.0):.3g}, {speed:.3g} images/s, "
+        f"{latest.get('data_share', 0.0):.0%} waiting for data, "
+        f"{time.strftime('%H:%M:%S', time.gmtime(left))} left"
+    )
+
+
+def metrics_line(result: EvalResult) -> str:
+    """The figures of an evaluation, in one line."""
+    shown = {"mAP VOC07": "voc07_map", "mAP VOC10+": "voc10_map", "COCO AP": "coco_ap"}
+    metrics = result.metrics()
+    parts = [f"{name} {metrics[key]:.3f}" for name, key in shown.items() if key in metrics]
+    return f"  on {result.images} images: {', '.join(parts)}"
+
+
+def farewell(folder: Path, config: Path, finished: bool, step: int) -> str:
+    """The last line: what to type next."""
+    if not finished:
+        return (
+            f"stopped and saved at step {step}. "
+            f"Go on: tools/train.py {config} --out {folder} --resume"
+        )
+    return (
+        f"done. Next: tools/eval.py {folder}   "
+        f"or: tools/detect.py IMAGE --weights {folder} --out found"
+    )

@@ -1,0 +1,134 @@
+"""The commands as typed: exit codes, lines, files."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from detkit.cli import main
+from detkit.cli.detect import find_images, picture_names
+from detkit.errors import ConfigError
+from tests.engine.conftest import CONFIG
+
+
+@pytest.fixture
+def small_config(tiny_voc: Path, tmp_path: Path) -> Path:
+    path = tmp_path / "small.yaml"
+    path.write_text(CONFIG.format(root=tiny_voc))
+    return path
+
+
+def test_commands_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == 0
+    said = capsys.readouterr().out
+    assert all(name in said for name in ("train", "eval", "detect", "anchors"))
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == "detkit 0.1.0\n"
+    assert main(["trian"]) == 2
+    assert capsys.readouterr().err == "detkit: no command 'trian'. Did you mean 'train'?\n"
+
+
+def test_train_then_detect(
+    small_config: Path, tiny_voc: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, out = tmp_path / "run", tmp_path / "found"
+    words = ["train", "--out", str(run), str(small_config), "train.iterations=3", "--device", "cpu"]
+    assert main(words) == 0
+    assert capsys.readouterr().out.splitlines()[-1].startswith("done. Next: tools/eval.py")
+    words = ["detect", str(tiny_voc / "JPEGImages"), "--weights", str(run), "--out", str(out)]
+    assert main([*words, "--score-threshold", "0.02", "--device", "cpu"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 7
+    assert all(" ms)" in line for line in lines[:6])
+    records = json.loads((out / "detections.json").read_text())
+    assert [Path(record["path"]).name for record in records] == [
+        f"00000{i}.jpg" for i in range(1, 7)
+    ]
+    first = records[0]["detections"][0]
+    assert first["category"] in ("cat", "dog")
+    x, y, width, height = first["bbox"]
+    assert 0 <= x < x + width <= 80
+    assert 0 <= y < y + height <= 60
+    with Image.open(out / "000001.jpg") as picture:
+        assert picture.size == (80, 60)
+
+
+def test_detect_passes_over_a_broken_image_and_says_so(
+    small_config: Path, tiny_voc: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, broken = tmp_path / "run", tmp_path / "broken.jpg"
+    assert main(["train", "--out", str(run), str(small_config), "train.iterations=1"]) == 0
+    broken.write_text("<html>not found</html>")
+    good = str(tiny_voc / "JPEGImages" / "000001.jpg")
+    words = ["detect", str(broken), good, "--weights", str(run), "--out", str(tmp_path / "found")]
+    assert main(words) == 2
+    said = capsys.readouterr()
+    assert said.err.startswith(f"detkit detect: {broken}: ")
+    assert good in said.out
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (
+            ["train", "configs/quikstart.yaml"],
+            "configs/quikstart.yaml: no such config file. Did you mean 'quickstart.yaml'?",
+        ),
+        (
+            ["train", "configs/quickstart.yaml", "model.backbone=resnet5", "--out", "{tmp}"],
+            "no backbone named 'resnet5'. Did you mean 'resnet50'?",
+        ),
+        (
+            ["train", "configs/quickstart.yaml", "--device", "gpu"],
+            "--device gpu: no such device; use cpu, cuda or cuda:1.",
+        ),
+        (
+            ["train", "configs/quickstart.yaml", "train.lr"],
+            "'train.lr': expected KEY=VALUE, for example train.lr=0.001.",
+        ),
+        (
+            ["detect", "nothing.jpg", "--weights", "w", "--out", "o"],
+            "nothing.jpg: no image there; give a file, a folder or a glob.",
+        ),
+    ],
+)
+def test_mistakes_get_one_sentence_and_exit_code_2(
+    words: list[str],
+    sentence: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(Path(__file__).parents[2])
+    words = [word.format(tmp=tmp_path / "run") for word in words]
+    if "model.backbone=resnet5" in words:
+        words += ["data.root=" + str(tmp_path / "shapes")]
+    assert main(words) == 2
+    assert capsys.readouterr().err == f"detkit {words[0]}: {sentence}\n"
+
+
+def test_missing_data_says_which_folder_and_how_to_get_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = Path(__file__).parents[2] / "configs" / "yolo_v2_voc.yaml"
+    monkeypatch.chdir(tmp_path)
+    assert main(["train", str(config)]) == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert "data/VOCdevkit" in said
+    assert "data.root=" in said
+
+
+def test_sources_may_be_files_folders_and_globs(tmp_path: Path) -> None:
+    for name in ("a.jpg", "b.PNG", "notes.txt", "sub/a.jpg"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    everything = [tmp_path / "a.jpg", tmp_path / "b.PNG", tmp_path / "sub" / "a.jpg"]
+    assert find_images([str(tmp_path)]) == everything
+    assert find_images([str(tmp_path / "*.jpg"), str(tmp_path / "a.jpg")]) == everything[:1]
+    assert list(picture_names(everything).values()) == ["a.jpg", "b.jpg", "a_2.jpg"]
+    with pytest.raises(ConfigError):
+        find_images([str(tmp_path / "*.gif")])

@@ -1,0 +1,226 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+
+from detkit.cli.eval import main, row_names
+from detkit.detectors import build_detector
+
+CLASSES = ["cat", "dog"]
+OBJECTS = {"one": [("cat", (1, 1, 30, 30))], "two": [("dog", (11, 11, 40, 30))], "three": []}
+XML = (
+    "<annotation><filename>{name}.png</filename>"
+    "<size><width>60</width><height>40</height><depth>3</depth></size>{objects}</annotation>"
+)
+OBJECT = (
+    "<object><name>{0}</name><difficult>0</difficult><bndbox><xmin>{1}</xmin><ymin>{2}</ymin>"
+    "<xmax>{3}</xmax><ymax>{4}</ymax></bndbox></object>"
+)
+
+
+@pytest.fixture(scope="module")
+def voc(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three images in VOC's layout, the last without objects."""
+    root = tmp_path_factory.mktemp("voc")
+    for folder in ("Annotations", "JPEGImages", "ImageSets/Main"):
+        (root / folder).mkdir(parents=True)
+    for number, (name, objects) in enumerate(OBJECTS.items()):
+        said = "".join(OBJECT.format(kind, *box) for kind, box in objects)
+        (root / f"Annotations/{name}.xml").write_text(XML.format(name=name, objects=said))
+        pixels = np.random.default_rng(number).integers(0, 255, (40, 60, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(root / f"JPEGImages/{name}.png")
+    (root / "ImageSets/Main/test.txt").write_text("\n".join(OBJECTS) + "\n")
+    return root
+
+
+@pytest.fixture(scope="module")
+def run_folder(tmp_path_factory: pytest.TempPathFactory, voc: Path) -> Path:
+    """A run folder with an untrained network, its classes in another order than the data's."""
+    folder = tmp_path_factory.mktemp("runs") / "tiny_run"
+    model = {"name": "yolo_v2", "backbone": "tiny", "num_classes": 2, "input_size": 64}
+    model |= {"head_channels": 16, "score_threshold": 0.01}
+    torch.manual_seed(0)
+    detector = build_detector(model)
+    (folder / "best").mkdir(parents=True)
+    weights = {name: tensor.contiguous() for name, tensor in detector.state_dict().items()}
+    save_file(weights, folder / "best" / "weights.safetensors")
+    experiment = {
+        "model": model,
+        "data": {"eval": [{"format": "voc", "root": str(voc), "split": "test"}]},
+        "train": {"epochs": 1},
+    }
+    described = {"format": 1, "experiment": experiment, "class_names": CLASSES[::-1], "step": 7}
+    (folder / "best" / "model.json").write_text(json.dumps(described))
+    return folder
+
+
+def voc_words(root: Path) -> list[str]:
+    return ["data.format=voc", f"data.root={root}", "data.split=test"]
+
+
+def test_checkpoint_to_table_json_pictures_and_detections(
+    tmp_path: Path, run_folder: Path, voc: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    figures, found = tmp_path / "new" / "figures.json", tmp_path / "found.json"
+    words = [str(run_folder), "--device", "cpu", "--json", str(figures), "--speed-images", "2"]
+    words += ["eval.batch_size=2", "--out", str(tmp_path / "out"), "--save-detections", str(found)]
+    assert main(words) == 0
+    said = capsys.readouterr()
+    assert said.err == ""
+    assert said.out.startswith(f"voc {voc} test: 3 images, 2 objects")
+    assert said.out.splitlines()[-3:] == [
+        f"figures are in {figures}",
+        f"detections are in {found}",
+        f"curves and pictures are in {tmp_path / 'out'}",
+    ]
+    assert (tmp_path / "out" / "tiny_run" / "precision_recall.png").is_file()
+    row = json.loads(figures.read_text())
+    assert (row["name"], row["step"], row["images"], row["objects"]) == ("tiny_run", 7, 3, 2)
+    assert row["source"] == str(run_folder / "best")
+    assert (row["model"], row["backbone"], row["input_size"]) == ("yolo_v2", "tiny", [64, 64])
+    assert 0 < row["median_ms"] <= row["p95_ms"]
+    assert row["fps"] == pytest.approx(1000 / row["median_ms"])
+    assert set(row["per_class"]) == set(CLASSES)
+
+    # what was saved, measured as any toolkit's file, has the same accuracy
+    again = tmp_path / "again.json"
+    assert main(["--detections", str(found), *voc_words(voc), "--json", str(again)]) == 0
+    theirs = json.loads(again.read_text())
+    for name in ("voc07_map", "voc10_map", "coco_ap", "coco_ap50", "coco_ar100", "detections"):
+        assert theirs[name] == row[name]
+    assert theirs["per_class"] == row["per_class"]
+
+
+def test_detections_of_another_toolkit(tmp_path: Path, voc: Path) -> None:
+    found = tmp_path / "theirs.json"
+    entry = {"image_id": "one", "category": "cat", "bbox": [0, 0, 30, 30], "score": 0.9}
+    found.write_text(json.dumps([entry]))
+    figures = tmp_path / "figures.json"
+    assert main(["--detections", str(found), *voc_words(voc), "--json", str(figures)]) == 0
+    row = json.loads(figures.read_text())
+    assert (row["name"], row["voc07_map"]) == ("theirs", 0.5)
+    assert row["per_class"]["cat"]["voc10_ap"] == 1.0
+    assert "fps" not in row
+
+
+def test_several_rows_make_a_list(tmp_path: Path, run_folder: Path, voc: Path) -> None:
+    found = tmp_path / "theirs.json"
+    found.write_text("[]")
+    words = [str(run_folder), *voc_words(voc), "--detections", str(found), "--no-speed"]
+    assert main([*words, "--json", str(tmp_path / "figures.json"), "--device", "cpu"]) == 0
+    rows = json.loads((tmp_path / "figures.json").read_text())
+    assert [row["name"] for row in rows] == ["tiny_run", "theirs"]
+    assert rows[1]["voc07_map"] == 0.0
+
+
+@pytest.mark.parametrize(
+    ("paths", "names"),
+    [
+        (["runs/a/best", "runs/b/best"], ["a", "b"]),
+        (["runs/a/best", "runs/a/last"], ["a/best", "a/last"]),
+        (["x/a/best", "y/a/best"], ["x/a/best", "y/a/best"]),
+        (["exported"], ["exported"]),
+    ],
+)
+def test_rows_have_the_shortest_names_that_differ(paths: list[str], names: list[str]) -> None:
+    assert row_names([Path(path) for path in paths]) == names
+
+
+HOW = "data.format=voc data.root=FOLDER data.split=test"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (
+            ["{run}", "train.lr=1"],
+            "train.lr: not for evaluation; here data.* and eval.* can be set, "
+            "the rest is in the checkpoint.",
+        ),
+        (
+            ["{run}", "eval.batchsize=1"],
+            "eval.batchsize: unknown key. Did you mean 'batch_size'?",
+        ),
+        (
+            ["{run}", "eval.batch_size=0"],
+            "eval.batch_size: expected a value above 0; got 0.",
+        ),
+        (["{run}", "data.workers=[1"], "data.workers: the value '[1' is not readable as YAML."),
+        (
+            ["{tmp}/tiny_rn"],
+            "{tmp}/tiny_rn: no checkpoint here; expected a run folder, or a folder with "
+            "model.json and weights.safetensors. Did you mean 'tiny_run'?",
+        ),
+        (["{run}", "--json", "{tmp}"], "{tmp}: is a folder; name a file in it."),
+        (
+            ["{run}", "--precision", "fp16"],
+            "--precision fp16: needs a GPU; use bf16 or fp32 on a CPU.",
+        ),
+        (
+            ["--detections", "{tmp}/found.json", "data.format=voc"],
+            f"--detections {{tmp}}/found.json: say what they were found in: {HOW}.",
+        ),
+        (
+            ["--detections", "{tmp}/found.json", "{voc}"],
+            "{tmp}/found.json: no such detections file.",
+        ),
+        (["{run}", "data.format=vok"], "no data format named 'vok'.{formats}"),
+    ],
+)
+def test_mistakes_get_one_line_and_code_2(
+    run_folder: Path,
+    voc: Path,
+    capsys: pytest.CaptureFixture[str],
+    words: list[str],
+    said: str,
+) -> None:
+    from detkit.data import DATASETS
+    from detkit.errors import did_you_mean
+
+    places = {"{run}": [str(run_folder)], "{voc}": voc_words(voc)}
+    typed = [part for word in words for part in places.get(word, [word])]
+    typed = [word.replace("{tmp}", str(run_folder.parent)) for word in typed]
+    assert main([*typed, "--device", "cpu", "--no-speed"]) == 2
+    expected = said.replace("{tmp}", str(run_folder.parent))
+    expected = expected.replace("{formats}", did_you_mean("vok", DATASETS))
+    assert capsys.readouterr().err == f"detkit eval: {expected}\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ([], "name a run folder, a checkpoint folder, or --detections FILE"),
+        (
+            ["a", "b", "--save-detections", "f"],
+            "--save-detections takes the detections of one checkpoint",
+        ),
+        (["a", "--speed-images", "0"], "--speed-images must be 1 or more"),
+    ],
+)
+def test_usage(words: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(words)
+    assert caught.value.code == 2
+    assert capsys.readouterr().err.splitlines()[-1] == f"detkit eval: error: {said}"
+
+
+@pytest.mark.parametrize("words", [["--help"], [], ["--colour"]])
+def test_help_and_usage_errors_load_nothing_heavy(words: list[str]) -> None:
+    code = (
+        "import sys\n"
+        "from detkit.cli.eval import main\n"
+        f"try:\n    main({words!r})\n"
+        "except SystemExit:\n    pass\n"
+        "heavy = {'torch', 'numpy', 'rich', 'pydantic', 'yaml', 'matplotlib'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

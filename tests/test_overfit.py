@@ -1,0 +1,67 @@
+"""A detector that cannot memorise two images has a bug, whatever its loss says."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from detkit.detectors import DETECTORS, build_detector
+from detkit.ops import box_iou
+from detkit.types import Target, make_target
+
+FORMS: dict[str, dict[str, Any]] = {
+    "yolo_v2": {"name": "yolo_v2", "backbone": "tiny", "input_size": 128, "head_channels": 64},
+    "yolo_v2 (tiny form)": {
+        "name": "yolo_v2",
+        "backbone": "darknet_tiny",
+        "passthrough": False,
+        "input_size": 128,
+        "head_channels": 64,
+    },
+}
+
+
+def two_images() -> tuple[list[Tensor], list[Target]]:
+    """One object each, on noise: a bright box, and a dark one in an image of another shape."""
+    generator = torch.Generator().manual_seed(0)
+    images = [
+        torch.randint(80, 160, (3, *size), generator=generator, dtype=torch.uint8)
+        for size in ((128, 128), (90, 140))
+    ]
+    boxes = [[20.0, 30.0, 70.0, 100.0], [60.0, 10.0, 130.0, 60.0]]
+    for image, (x1, y1, x2, y2), colour in zip(images, boxes, (240, 10), strict=True):
+        image[:, int(y1) : int(y2), int(x1) : int(x2)] = colour
+    targets = [make_target(torch.tensor([b]), torch.tensor([i])) for i, b in enumerate(boxes)]
+    return images, targets
+
+
+def test_every_detector_has_a_form_here() -> None:
+    assert {form["name"] for form in FORMS.values()} == set(DETECTORS)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("form", FORMS)
+def test_detector_memorises_two_images(form: str) -> None:
+    torch.manual_seed(0)
+    images, targets = two_images()
+    model = build_detector({"num_classes": 2, **FORMS[form]})
+    optimizer = torch.optim.Adam(model.parameters(), lr=2e-3)
+    for _ in range(150):
+        optimizer.zero_grad()
+        losses = model.train()(images, targets)
+        assert isinstance(losses, dict)
+        torch.stack(list(losses.values())).sum().backward()
+        optimizer.step()
+    with torch.no_grad():  # batch-norm statistics of the two images, not of the way there
+        for part in model.modules():
+            if isinstance(part, torch.nn.BatchNorm2d):
+                part.momentum = 0.5
+        for _ in range(10):
+            model.train()(images, targets)
+    for found, truth in zip(model.eval()(images), targets, strict=True):
+        assert found.labels[0] == truth.labels[0]
+        assert found.scores[0] > 0.5
+        assert box_iou(found.boxes[:1], truth.boxes) > 0.8

@@ -1,0 +1,8 @@
+"""Shim: `python tools/eval.py` is `detkit eval`."""
+
+import sys
+
+from detkit.cli.eval import main
+
+if __name__ == "__main__":
+    sys.exit(main())
