@@ -230,16 +230,19 @@ def _merge(
 
 
 def explain(config: Config, origins: Origins) -> str:
-    """Write every value of ``config`` as ``key: value  # origin``, one a line."""
+    """Write ``config`` as YAML that can be read again, with ``# origin`` behind every value."""
     lines: list[str] = []
 
-    def walk(node: Any, name: str) -> None:
-        if isinstance(node, dict) and node:
-            for key, value in node.items():
-                walk(value, f"{name}.{key}" if name else key)
-            return
-        text = yaml.safe_dump(node, default_flow_style=True, width=10**6).removesuffix("...\n")
-        lines.append(f"{name}: {text.strip()}  # {origins.get(name, 'default')}")
+    def walk(node: dict[str, Any], path: str, indent: str) -> None:
+        for key, value in node.items():
+            name = f"{path}{key}"
+            if isinstance(value, dict) and value:
+                lines.append(f"{indent}{key}:")
+                walk(value, f"{name}.", f"{indent}  ")
+                continue
+            text = yaml.safe_dump(value, default_flow_style=True, width=10**6)
+            text = text.removesuffix("...\n").strip()
+            lines.append(f"{indent}{key}: {text}  # {origins.get(name, 'default')}")
 
-    walk(config.model_dump(mode="json"), "")
+    walk(config.model_dump(mode="json"), "", "")
     return "\n".join(lines) + "\n"

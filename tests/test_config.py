@@ -285,8 +285,9 @@ def test_explain_says_where_each_value_came_from(tmp_path: Path) -> None:
         "size: [416, 416]  # default\n"
         "names: [a, b]  # command line\n"
         "schedule: step  # default\n"
-        f"augment.hue: 0.2  # {base}\n"
-        "augment.flip: true  # default\n"
+        "augment:\n"
+        f"  hue: 0.2  # {base}\n"
+        "  flip: true  # default\n"
         "stages: []  # default\n"
         "extra: null  # default\n"
     )

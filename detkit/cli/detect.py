@@ -12,8 +12,6 @@ from detkit.errors import ConfigError, DataError, DetkitError
 if TYPE_CHECKING:
     from detkit.types import Detections
 
-IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm")
-
 
 def main(argv: list[str] | None = None) -> int:
     """Parse, delegate, and turn a detkit error into one readable line."""
@@ -44,11 +42,13 @@ def find_images(sources: list[str]) -> list[Path]:
     Raises:
         ConfigError: a source that matches nothing.
     """
+    from detkit.image import EXTENSIONS
+
     found: dict[Path, None] = {}
     for source in sources:
         path = Path(source)
         if path.is_dir():
-            inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in IMAGE_ENDINGS)
+            inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in EXTENSIONS)
         elif path.exists():
             inside = [path]
         else:

@@ -98,6 +98,10 @@ class Detector(nn.Module, ABC):
         """Place images on a canvas of ``size`` (height, width), or of the config's size."""
 
     @abstractmethod
+    def network(self, pixels: Tensor) -> Any:
+        """The part that is compiled, timed and exported: canvas pixels in, raw tensors out."""
+
+    @abstractmethod
     def losses(self, batch: Batch, targets: list[Target], step: Step) -> Losses:
         """Weighted, finite scalars named ``loss_*``; ``targets`` are in canvas pixels."""
 

@@ -359,8 +359,7 @@ class YoloV2(Detector):
         return letterbox(images, size or self.config.input_size, mean, std)
 
     def network(self, pixels: Tensor) -> Tensor:
-        """Map ``[B, 3, H, W]`` pixels to ``[B, A, H/32, W/32, 5+K]`` raw outputs."""
-        return self.head(*self.backbone(pixels))
+        return self.head(*self.backbone(pixels))  # [B, A, H/32, W/32, 5+K]
 
     def losses(self, batch: Batch, targets: list[Target], step: Step) -> Losses:
         raw = self.network(batch.pixels).float()  # autocast ends here

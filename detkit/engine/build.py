@@ -33,6 +33,12 @@ def read_data(experiment: ExperimentConfig) -> tuple[Annotations, Annotations | 
     return train_data, join([read_dataset(entry, names) for entry in data.eval], names)
 
 
+def check_model(experiment: ExperimentConfig) -> None:
+    """Build the model without memory, so that a mistake in it is known before data is read."""
+    with torch.device("meta"):
+        build_detector({"num_classes": 1, **experiment.model})
+
+
 def settle(experiment: ExperimentConfig, train_data: Annotations) -> ExperimentConfig:
     """Fill in what the data decides: the class names, and ``model.num_classes``."""
     names = train_data.class_names
@@ -135,9 +141,9 @@ def start_weights(run: TrainState, experiment: ExperimentConfig) -> str:
     Never called on a run that is resumed: its checkpoint has weights of its own.
     """
     settings = settled(experiment, run).model
-    source = settings["backbone_weights"]
+    source = settings.get("backbone_weights", "none")
     if source == "none":
-        return f"backbone {settings['backbone']}: drawn from train.seed, no weights loaded"
+        return "weights: drawn from train.seed; none loaded"
     report = load_backbone_weights(run.model.backbone, settings["backbone"], source)
     if run.average is not None:
         run.average.module.load_state_dict(run.model.state_dict())

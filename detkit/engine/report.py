@@ -57,7 +57,8 @@ def introduce(
 def explain_run(experiment: ExperimentConfig, origins: Origins, run: TrainState) -> str:
     """The resolved config, with the origin of each value."""
     said = "".join(f"# {name} {version}\n" for name, version in versions().items())
-    return said + explain(settled(experiment, run), origins)
+    from_data = dict.fromkeys(("model.num_classes", "data.classes"), "the data")
+    return said + explain(settled(experiment, run), from_data | origins)
 
 
 def with_picture(batches: Iterator[TrainBatch], run: TrainState) -> Iterator[TrainBatch]:

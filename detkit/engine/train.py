@@ -16,7 +16,7 @@ from detkit.data import Annotations, DetectionDataset
 from detkit.data.augment import Augmentation
 from detkit.data.loader import BatchOrder, TrainSet, train_batches
 from detkit.detectors import Detector
-from detkit.engine.build import build_run, read_data, settle, settled, start_weights
+from detkit.engine.build import build_run, check_model, read_data, settle, settled, start_weights
 from detkit.engine.checkpoint import existing_checkpoint, restore, save_checkpoint
 from detkit.engine.experiment import ExperimentConfig, read_experiment
 from detkit.engine.log import RunLog
@@ -72,6 +72,7 @@ def train(
             f"{folder}: holds a run already. Add --resume to go on with it, "
             "or --out FOLDER to start another."
         )
+    check_model(experiment)
     train_data, eval_data = read_data(experiment)
     experiment = settle(experiment, train_data)
     folder.mkdir(parents=True, exist_ok=True)

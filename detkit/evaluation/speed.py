@@ -10,7 +10,7 @@ import platform
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -123,7 +123,7 @@ def _time_parts(
     detector: Detector, dataset: DetectionDataset, device: torch.device, count: int
 ) -> SpeedParts:
     """Time each part of the road in turn, on the same image; the device is warm by now."""
-    network = cast(Callable[[Tensor], Any], detector.network)
+    network = detector.network
     paths = dataset.annotations.paths
     rows = []
     for turn in range(count):
@@ -183,7 +183,7 @@ def count_gflops(detector: Detector, size: tuple[int, int]) -> float:
     """
     from torch.utils.flop_counter import FlopCounterMode
 
-    network = cast(Callable[[Tensor], Any], detector.network)
+    network = detector.network
     device = next(detector.parameters()).device
     with FlopCounterMode(display=False) as counter:
         network(torch.zeros(1, 3, *size, device=device))

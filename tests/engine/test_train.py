@@ -28,7 +28,7 @@ from detkit.engine.checkpoint import (
     load_checkpoint,
     replace_folder,
 )
-from detkit.engine.experiment import TrainConfig
+from detkit.engine.experiment import TrainConfig, read_experiment
 from detkit.engine.train import train
 from detkit.errors import ConfigError, DetkitError
 from detkit.types import make_target
@@ -136,8 +136,11 @@ def test_a_run_folder_holds_everything(small_config: Path, tmp_path: Path) -> No
     assert described["metrics"] == outcome.metrics
     assert described["experiment"]["model"]["nms_iou"] == 0.45  # a default, written out
     config = (out / "config.yaml").read_text()
-    assert f"model.head_channels: 16  # {small_config}" in config
-    assert "model.nms_iou: 0.45  # default" in config
+    assert f"  head_channels: 16  # {small_config}" in config
+    assert "  nms_iou: 0.45  # default" in config
+    assert "  num_classes: 2  # the data" in config
+    again, _ = read_experiment(out / "config.yaml")
+    assert again.model_dump(mode="json") == described["experiment"]
     with Image.open(out / "first_batch.png") as picture:
         assert picture.size[0] % 32 == 0
     assert list((out / "tensorboard").iterdir())
