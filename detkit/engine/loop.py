@@ -19,9 +19,8 @@ from detkit.detectors import Detector, Step
 from detkit.engine.experiment import Horizon, TrainConfig
 from detkit.engine.schedule import learning_rate
 from detkit.errors import DetkitError
+from detkit.evaluation.speed import autocast
 from detkit.types import Losses
-
-AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 @dataclass
@@ -69,8 +68,7 @@ class TrainState:
 
     def autocast(self) -> AbstractContextManager[None]:
         """Reduced precision for the forward pass, as the config says."""
-        dtype = AUTOCAST.get(self.config.precision)
-        return torch.autocast(self.device.type, dtype, enabled=dtype is not None)
+        return autocast(self.device, self.config.precision)
 
 
 def train_epoch(run: TrainState, batches: Iterable[TrainBatch], log: Callable[..., None]) -> None:
