@@ -1,9 +1,25 @@
-"""Files that appear whole under their final name, or not at all."""
+"""Folders that are made, and files that appear whole under their final name or not at all."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
+
+from detkit.errors import DetkitError
+
+
+def make_folder(folder: Path) -> None:
+    """Make ``folder`` and those above it, where they are not there yet.
+
+    Raises:
+        DetkitError: it cannot be made, with the reason.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as problem:
+        raise DetkitError(
+            f"{folder}: this folder cannot be made ({problem.strerror}). Name another with --out."
+        ) from problem
 
 
 def write_atomically(path: Path, text: str) -> None:

@@ -71,11 +71,11 @@ def detect_all(paths: list[Path], args: argparse.Namespace) -> int:
     from detkit.api import detect, load
     from detkit.cli.device import choose_device
     from detkit.drawing import draw
-    from detkit.files import write_atomically
+    from detkit.files import make_folder, write_atomically
     from detkit.image import read_image
 
     model = load(args.weights, choose_device(args.device))
-    args.out.mkdir(parents=True, exist_ok=True)
+    make_folder(args.out)
     records: list[dict[str, Any]] = []
     names = picture_names(paths)
     refused = 0

@@ -34,6 +34,9 @@ def main(argv: list[str] | None = None) -> int:
     except DetkitError as problem:
         print(f"detkit train: {problem}", file=sys.stderr)
         return 2
+    except OSError as problem:  # a disk that is full or gone
+        print(f"detkit train: {problem}; the last checkpoint is whole.", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         print("detkit train: stopped at once; the last checkpoint is whole.", file=sys.stderr)
         return INTERRUPTED

@@ -50,7 +50,9 @@ def introduce(
         f"({config.micro_batches} micro-batches), {plan.steps_per_epoch} steps an epoch; "
         f"results in {run.folder}"
     )
-    if run.step:
+    if run.step >= plan.steps:
+        log.say("all steps are taken already; nothing is left to train")
+    elif run.step:
         log.say(f"resuming after step {run.step}")
 
 

@@ -31,7 +31,7 @@ from detkit.engine.report import (
 )
 from detkit.errors import ConfigError
 from detkit.evaluation import evaluate
-from detkit.files import write_atomically
+from detkit.files import make_folder, write_atomically
 
 CPU_WORKERS, GPU_WORKERS = 1, 8  # loader processes: a CPU's cores are busy with the network
 
@@ -75,7 +75,7 @@ def train(
     check_model(experiment)
     train_data, eval_data = read_data(experiment)
     experiment = settle(experiment, train_data)
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     run = build_run(experiment, train_data, folder, torch.device(device))
     if resume and last is not None:
         restore(run, last)

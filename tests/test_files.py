@@ -1,0 +1,30 @@
+"""Files appear whole or not at all; folders that cannot be made get a sentence."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from detkit.errors import DetkitError
+from detkit.files import make_folder, write_atomically
+
+
+def test_a_write_that_fails_leaves_what_was_there(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "figures.json"
+    write_atomically(path, "first\n")
+    with pytest.raises(UnicodeEncodeError):
+        write_atomically(path, "half \ud800")
+    assert path.read_text() == "first\n"
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_a_folder_that_cannot_be_made_gets_a_sentence(tmp_path: Path) -> None:
+    make_folder(tmp_path / "a" / "b")
+    make_folder(tmp_path / "a" / "b")
+    (tmp_path / "file").touch()
+    with pytest.raises(DetkitError) as caught:
+        make_folder(tmp_path / "file")
+    assert str(caught.value) == (
+        f"{tmp_path / 'file'}: this folder cannot be made (File exists). Name another with --out."
+    )
