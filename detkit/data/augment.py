@@ -29,7 +29,7 @@ class AugmentConfig(Config):
 
     flip: Fraction = 0.5  # chance of a mirror image
     vertical_flip: Fraction = 0.0  # for images that have no up: microscopes, aerial views
-    quarter_turns: Fraction = 0.0  # chance of 90, 180 or 270 degrees; likewise
+    quarter_turns: Fraction = 0.0  # chance of a draw among 0, 90, 180 and 270 degrees; likewise
     jitter: Fraction = 0.3  # of width and height, before the image is placed on the canvas
     zoom: tuple[float, float] = (1.0, 1.0)  # scale on the canvas; above 1 crops
     hue: Fraction = 0.1  # of the colour circle

@@ -66,19 +66,19 @@ class PlaceOnCanvas(A.DualTransform):
 
 
 def draw_placement(
-    size: tuple[int, int], canvas: tuple[int, int], drawn: PlaceOnCanvas
+    size: tuple[int, int], canvas: tuple[int, int], transform: PlaceOnCanvas
 ) -> tuple[int, int, int, int]:
     """Return (width, height, left, top) of an image of ``size`` (height, width) on ``canvas``.
 
     Whole numbers, as the source rounds them for its pixels; its boxes keep the fractions, ours
     follow the pixels.
     """
-    rng: random.Random = drawn.py_random
+    rng: random.Random = transform.py_random
     height, width = size
-    aspect = (width * (1 + rng.uniform(-drawn.jitter, drawn.jitter))) / (
-        height * (1 + rng.uniform(-drawn.jitter, drawn.jitter))
+    aspect = (width * (1 + rng.uniform(-transform.jitter, transform.jitter))) / (
+        height * (1 + rng.uniform(-transform.jitter, transform.jitter))
     )
-    zoom = float(np.exp(rng.uniform(*np.log(drawn.zoom))))
+    zoom = float(np.exp(rng.uniform(*np.log(transform.zoom))))
     if aspect < canvas[1] / canvas[0]:
         new_height = canvas[0] * zoom
         new_width = new_height * aspect
@@ -97,7 +97,7 @@ def place_image(
     """Paste ``image`` (``[H, W, 3]`` uint8), resized, on a grey canvas of (height, width).
 
     Bilinear without corner alignment: target pixel x reads source x * W / width. Beyond the last
-    source pixel the edge repeats.
+    source pixel the edge repeats (the source reads black there, see docs/fidelity.md).
     """
     import cv2
 

@@ -38,7 +38,10 @@ class TrainBatch:
         return len(self.samples)
 
     def split(self, parts: int) -> list[TrainBatch]:
-        """Cut into ``parts`` nearly equal batches whose gradients add up to this one's."""
+        """Cut into ``parts`` nearly equal batches whose gradients add up to this one's.
+
+        But for batch norm, which sees each part by itself, as in darknet's subdivisions.
+        """
         cuts = np.linspace(0, len(self), min(parts, len(self)) + 1).astype(int).tolist()
         return [
             replace(

@@ -13,13 +13,14 @@ Spaces: *canvas* pixels are those of the network's input; *cells* are canvas pix
 
 from __future__ import annotations
 
+import math
 import random
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from pydantic import PositiveInt, field_validator
+from pydantic import NonNegativeInt, PositiveInt, ValidationInfo, field_validator
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
@@ -32,15 +33,15 @@ from detkit.ops.nms import nms_per_class
 from detkit.preprocess import Batch, letterbox
 from detkit.types import Boxes, Detections, Losses, Target
 
-STRIDE = 32  # canvas pixels per cell: "YOLO's convolutional layers downsample by a factor of 32"
-FINE_STRIDE = 16  # where the passthrough layer starts: "the earlier 26 x 26 resolution"
+STRIDE = 32  # canvas pixels per cell: the layers downsample the image by a factor of 32
+FINE_STRIDE = 16  # of the earlier map that the passthrough layer brings in, 26 x 26 at 416
 
 
 # ------------------------------------------------------------------------------ settings
 
 
 class YoloV2Config(Config):
-    """Defaults are the authors' for PASCAL VOC; a recipe states only what it changes."""
+    """Defaults are the authors' for PASCAL VOC at one size; a recipe states what it changes."""
 
     num_classes: PositiveInt
     backbone: str = "darknet19"  # section 3; any registered backbone with strides 16 and 32
@@ -48,7 +49,9 @@ class YoloV2Config(Config):
     input_size: tuple[int, int] = (416, 416)  # section 2, (height, width)
     train_sizes: tuple[tuple[int, int], ...] = ()  # "Multi-Scale Training"; empty: input_size
     train_size_every: PositiveInt = 10  # batches between two draws, "every 10 batches"
-    train_size_last: int = 200  # these last iterations stay at the largest size (the code)
+    train_size_last: NonNegativeInt = (
+        200  # these last iterations stay at the largest size (the code)
+    )
     anchors_cells: tuple[tuple[float, float], ...] = (  # "Dimension Clusters", yolov2-voc.cfg
         (1.3221, 1.73145),
         (3.19275, 4.00944),
@@ -65,7 +68,7 @@ class YoloV2Config(Config):
     coord_scale: float = 1.0  # the code's coord_scale
     class_scale: float = 1.0  # the code's class_scale
     prior_scale: float = 0.01  # the pull towards the anchors (the code)
-    prior_images: int = 12800  # for how many images that pull lasts (the code)
+    prior_images: NonNegativeInt = 12800  # for how many images that pull lasts (the code)
     rescore: bool = True  # objectness learns the IoU, not 1; false in yolov2-tiny.cfg for COCO
     score_threshold: Fraction = 0.005  # the authors' evaluation
     show_threshold: Fraction = 0.5  # the authors' demo; what `detect` uses unless told
@@ -85,9 +88,8 @@ class YoloV2Config(Config):
 
     @field_validator("input_size", "train_sizes")
     @classmethod
-    def _whole_cells(cls, value: Any) -> Any:
-        sizes = [value] if value and isinstance(value[0], int) else value
-        for size in sizes:
+    def _whole_cells(cls, value: Any, field: ValidationInfo) -> Any:
+        for size in [value] if field.field_name == "input_size" else value:
             if min(size) < STRIDE or any(side % STRIDE for side in size):
                 raise ValueError(f"{list(size)} is not made of multiples of {STRIDE}.")
         return value
@@ -120,8 +122,9 @@ def reorg(fine: Tensor, stride: int = STRIDE // FINE_STRIDE) -> Tensor:
         darknet, ``blas.c: reorg_cpu``, called with forward=0.
     """
     batch, channels, height, width = fine.shape
-    view = fine.reshape(batch, channels // stride**2, height, stride, width, stride)
-    mixed = view.permute(0, 3, 5, 1, 2, 4)  # [B, s, s, C/s2, H, W]
+    narrow = channels // stride**2
+    view = fine.reshape(batch, narrow, height, stride, width, stride)  # [B, C/4, H, 2, W, 2]
+    mixed = view.permute(0, 3, 5, 1, 2, 4)  # [B, 2, 2, C/4, H, W]
     return mixed.reshape(batch, channels * stride**2, height // stride, width // stride)
 
 
@@ -146,20 +149,21 @@ class YoloV2Head(nn.Module):
         nn.init.normal_(self.out.weight, std=(2 / width) ** 0.5)  # darknet's
         nn.init.zeros_(self.out.bias)  # type: ignore[arg-type]
 
-    def forward(self, *maps: Tensor) -> Tensor:
+    def forward(self, maps: tuple[Tensor, ...]) -> Tensor:
         """Map the backbone's maps, stride 16 (full form only) and 32, to ``[B, A, H, W, 5+K]``."""
         deep = self.deep(maps[-1])
         if self.passthrough is not None:
             deep = torch.cat([reorg(self.passthrough(maps[0])), deep], dim=1)  # reorg first
         out = self.out(self.fuse(deep))  # [B, A * (5+K), H, W]
         batch, _, height, width = out.shape
-        return out.view(batch, self.num_anchors, -1, height, width).permute(0, 1, 3, 4, 2)
+        raw = out.view(batch, self.num_anchors, -1, height, width)  # [B, A, 5+K, H, W]
+        return raw.permute(0, 1, 3, 4, 2)
 
 
 # ------------------------------------------------------------------------------- meaning
 
 
-def decode_cells(raw: Tensor, anchors: Tensor) -> Boxes:
+def decode_cells(raw: Tensor, anchors: Tensor) -> Tensor:
     """Direct location prediction, section 2: what the first four outputs say.
 
     Args:
@@ -187,12 +191,12 @@ class Owners:
 
     slots: Tensor  # [M] int64, index of the owner among the B*A*H*W predictions
     stays: Tensor  # [M] float, 0 where a later object took the same slot, else 1
-    offsets: Tensor  # [M, 4] targets (x in its cell, y in its cell, log w/pw, log h/ph)
+    gt_places: Tensor  # [M, 4] (x in its cell, y in its cell, log w/pw, log h/ph)
     weights: Tensor  # [M] 2 - w * h, as fractions of the canvas: small boxes count double
     ious: Tensor  # [M] IoU of the owner's predicted box with its object
     labels: Tensor  # [M] int64
     owned: Tensor  # [B*A*H*W] float, 1 where a prediction owns an object
-    ignored: Tensor  # [B*A*H*W] float, 1 where it overlaps one too well to be called empty
+    ignore: Tensor  # [B*A*H*W] float, 1 where it overlaps one too well to be called empty
 
 
 @torch.no_grad()
@@ -213,36 +217,34 @@ def assign(raw: Tensor, targets: list[Target], anchors: Tensor, config: YoloV2Co
     """
     num_anchors, height, width = raw.shape[1:4]
     device = raw.device
-    in_cells = [target.boxes / STRIDE for target in targets]
-    predicted = cxcywh_to_xyxy(decode_cells(raw, anchors))  # [B, A, H, W, 4] cells
+    gt_lists = [target.boxes / STRIDE for target in targets]  # [M_i, 4] cells, one an image
+    pred_boxes = cxcywh_to_xyxy(decode_cells(raw, anchors))  # [B, A, H, W, 4] cells
     nowhere = raw.new_zeros(1, 4)  # so that an image without objects has a row; its IoU is 0
-    padded = pad_sequence([torch.cat([nowhere, b]) for b in in_cells], batch_first=True)
-    best_iou = box_iou(predicted.flatten(1, 3), padded).amax(dim=2)  # [B, A*H*W]
+    padded = pad_sequence([torch.cat([nowhere, gt]) for gt in gt_lists], batch_first=True)
+    best_iou = box_iou(pred_boxes.flatten(1, 3), padded).amax(dim=2)  # [B, A*H*W]
 
-    boxes = xyxy_to_cxcywh(torch.cat(in_cells))  # [M, 4] cells
-    image = torch.cat(
-        [torch.full((len(b),), i, device=device) for i, b in enumerate(in_cells)]
-    )  # [M]
-    anchor = size_iou(boxes[:, 2:], anchors).argmax(dim=1)  # [M] the first wins a tie
-    column = boxes[:, 0].long().clamp(0, width - 1)  # a centre on the far edge is inside
-    row = boxes[:, 1].long().clamp(0, height - 1)
-    slots = ((image * num_anchors + anchor) * height + row) * width + column  # [M]
+    gt_boxes = torch.cat(gt_lists)  # [M, 4] cells
+    centre, size = xyxy_to_cxcywh(gt_boxes).split(2, dim=1)  # [M, 2] (x, y), [M, 2] (w, h)
+    image = [torch.full((len(gt),), i, device=device) for i, gt in enumerate(gt_lists)]
+    anchor = size_iou(size, anchors).argmax(dim=1)  # [M] the first wins a tie
+    column = centre[:, 0].long().clamp(0, width - 1)  # [M] a centre on the far edge is inside
+    row = centre[:, 1].long().clamp(0, height - 1)  # [M]
+    slots = ((torch.cat(image) * num_anchors + anchor) * height + row) * width + column  # [M]
 
-    order = torch.arange(len(slots), device=device)
+    order = torch.arange(len(slots), device=device)  # [M]
     last = torch.full((raw[..., 0].numel(),), -1, device=device)
     last = last.scatter_reduce(0, slots, order, reduce="amax")  # [B*A*H*W] the latest claim
-    corner = torch.stack([column, row], dim=1)
-    shape = (boxes[:, 2:] / anchors[anchor]).log()
-    canvas_cells = boxes.new_tensor([width, height])
+    in_cell = centre - torch.stack([column, row], dim=1)  # [M, 2]
+    grid = size.new_tensor([width, height])
     return Owners(
         slots=slots,
         stays=(last[slots] == order).to(raw.dtype),
-        offsets=torch.cat([boxes[:, :2] - corner, shape], dim=1),
-        weights=2 - (boxes[:, 2:] / canvas_cells).prod(dim=1),
-        ious=pairwise_iou(predicted.reshape(-1, 4)[slots], cxcywh_to_xyxy(boxes)),
+        gt_places=torch.cat([in_cell, (size / anchors[anchor]).log()], dim=1),
+        weights=2 - (size / grid).prod(dim=1),
+        ious=pairwise_iou(pred_boxes.reshape(-1, 4)[slots], gt_boxes),
         labels=torch.cat([target.labels for target in targets]),
         owned=(last >= 0).to(raw.dtype),
-        ignored=(best_iou > config.ignore_iou).flatten().to(raw.dtype),
+        ignore=(best_iou > config.ignore_iou).flatten().to(raw.dtype),
     )
 
 
@@ -268,23 +270,23 @@ def yolo_v2_loss(raw: Tensor, owners: Owners, config: YoloV2Config, *, seen: int
         darknet, ``region_layer.c: forward_region_layer`` and ``backward_region_layer_gpu``.
     """
     flat = raw.reshape(-1, raw.shape[-1])  # [B*A*H*W, 5+K]
-    places = torch.cat([flat[:, :2].sigmoid(), flat[:, 2:4]], dim=1)  # [B*A*H*W, 4]
-    objectness = flat[:, 4].sigmoid()  # [B*A*H*W]
+    pred_places = torch.cat([flat[:, :2].sigmoid(), flat[:, 2:4]], dim=1)  # [B*A*H*W, 4]
+    pred_objects = flat[:, 4].sigmoid()  # [B*A*H*W]
 
-    mine, stays = owners.slots, owners.stays
-    coord = (places[mine] - owners.offsets).square().sum(dim=1) * owners.weights
-    goal = owners.ious if config.rescore else torch.ones_like(owners.ious)
-    obj = (objectness[mine] - goal).square()
-    noobj = objectness.square() * (1 - owners.owned) * (1 - owners.ignored)
-    classes = F.cross_entropy(flat[mine, 5:], owners.labels, reduction="none")
+    mine, stays = owners.slots, owners.stays  # [M]
+    coord = (pred_places[mine] - owners.gt_places).square().sum(dim=1) * owners.weights  # [M]
+    goal = owners.ious if config.rescore else torch.ones_like(owners.ious)  # [M]
+    obj = (pred_objects[mine] - goal).square()  # [M]
+    noobj = pred_objects.square() * (1 - owners.owned) * (1 - owners.ignore)  # [B*A*H*W]
+    classes = F.cross_entropy(flat[mine, 5:], owners.labels, reduction="none")  # [M]
 
-    centre = flat.new_tensor([0.5, 0.5, 0.0, 0.0])  # of a cell, at the anchor's own size
-    drawn = config.prior_scale if seen < config.prior_images else 0.0
-    prior = (places - centre).square().sum(dim=1) * (1 - owners.owned)
+    middle = flat.new_tensor([0.5, 0.5, 0.0, 0.0])  # of a cell, at the anchor's own size
+    prior = (pred_places - middle).square().sum(dim=1) * (1 - owners.owned)  # [B*A*H*W]
+    prior_scale = config.prior_scale if seen < config.prior_images else 0.0
     share = 1 / raw.shape[0]
     return {
         "loss_coord": 0.5 * config.coord_scale * (coord * stays).sum() * share,
-        "loss_prior": 0.5 * drawn * prior.sum() * share,
+        "loss_prior": 0.5 * prior_scale * prior.sum() * share,
         "loss_obj": 0.5 * config.object_scale * (obj * stays).sum() * share,
         "loss_noobj": 0.5 * config.noobject_scale * noobj.sum() * share,
         "loss_class": config.class_scale * (classes * stays).sum() * share,
@@ -320,9 +322,9 @@ def select(boxes: Boxes, scores: Tensor, config: YoloV2Config) -> Detections:
         scores: ``[N, K]``.
     """
     rows, labels = (scores > config.score_threshold).nonzero(as_tuple=True)
-    candidates, confidence = boxes[rows], scores[rows, labels]
-    keep = nms_per_class(candidates, confidence, labels, config.nms_iou)
-    return Detections(candidates[keep], confidence[keep], labels[keep])
+    boxes, scores = boxes[rows], scores[rows, labels]  # [n, 4], [n] one a candidate
+    keep = nms_per_class(boxes, scores, labels, config.nms_iou)
+    return Detections(boxes[keep], scores[keep], labels[keep])
 
 
 # -------------------------------------------------------------------------------- module
@@ -350,7 +352,7 @@ class YoloV2(Detector):
         if not sizes:
             return self.config.input_size
         if step >= steps - self.config.train_size_last:
-            return max(sizes)
+            return max(sizes, key=math.prod)
         return random.Random(f"{seed}/{step // self.config.train_size_every}").choice(sizes)
 
     def preprocess(self, images: list[Tensor], size: tuple[int, int] | None = None) -> Batch:
@@ -359,12 +361,16 @@ class YoloV2(Detector):
         return letterbox(images, size or self.config.input_size, mean, std)
 
     def network(self, pixels: Tensor) -> Tensor:
-        return self.head(*self.backbone(pixels))  # [B, A, H/32, W/32, 5+K]
+        return self.head(self.backbone(pixels))  # [B, A, H, W, 5+K] of the grid
 
     def losses(self, batch: Batch, targets: list[Target], step: Step) -> Losses:
-        raw = self.network(batch.pixels).float()  # autocast ends here
-        owners = assign(raw.detach(), targets, self.anchors, self.config)
-        return yolo_v2_loss(raw, owners, self.config, seen=step.seen + len(targets))
+        raw = self.network(batch.pixels).float()
+        seen = step.seen + len(targets)  # the source counts the batch at hand
+        with torch.autocast(
+            raw.device.type, enabled=False
+        ):  # assignment and loss in full precision
+            owners = assign(raw.detach(), targets, self.anchors, self.config)
+            return yolo_v2_loss(raw, owners, self.config, seen=seen)
 
     def predict(self, batch: Batch) -> list[Detections]:
         boxes, scores = decode(self.network(batch.pixels).float(), self.anchors)

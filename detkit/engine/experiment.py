@@ -40,7 +40,7 @@ class DataConfig(Config):
 
 
 class TrainConfig(Config):
-    """How a detector learns. Defaults are darknet's for YOLOv2 on PASCAL VOC."""
+    """How a detector learns. The optimiser's defaults are darknet's; a recipe gives the rest."""
 
     iterations: PositiveInt | None = None  # optimiser steps; or
     epochs: PositiveInt | None = None

@@ -1,7 +1,8 @@
-"""Non-maximum suppression: torchvision's, called per class."""
+"""Non-maximum suppression: torchvision's, class by class."""
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from detkit.types import Boxes
@@ -10,8 +11,11 @@ from detkit.types import Boxes
 def nms_per_class(boxes: Boxes, scores: Tensor, labels: Tensor, iou_threshold: float) -> Tensor:
     """Keep, within each class, the best box of every group that overlaps.
 
+    torchvision's ``batched_nms`` is not used: it moves each class by more than the largest
+    coordinate, which mixes classes where coordinates are negative and rounds where they are large.
+
     Args:
-        boxes: ``[N, 4]``.
+        boxes: ``[N, 4]``, anywhere; a detector's may reach beyond its canvas.
         scores: ``[N]``.
         labels: ``[N]`` int64; boxes of different classes never suppress each other.
         iou_threshold: a box is dropped when its IoU with a better one is **above** this.
@@ -20,6 +24,11 @@ def nms_per_class(boxes: Boxes, scores: Tensor, labels: Tensor, iou_threshold: f
         ``[n]`` int64 indices of the kept boxes, best score first.
     """
     # torchvision imports all of its models with its operators, so it is imported on first use.
-    from torchvision.ops import batched_nms
+    from torchvision.ops import nms
 
-    return batched_nms(boxes, scores, labels, iou_threshold)
+    kept = []
+    for label in labels.unique():
+        rows = (labels == label).nonzero()[:, 0]
+        kept.append(rows[nms(boxes[rows], scores[rows], iou_threshold)])
+    keep = torch.cat(kept) if kept else labels  # labels: empty, and of the right type
+    return keep[scores[keep].argsort(descending=True, stable=True)]

@@ -57,7 +57,7 @@ def test_place_image_is_the_loop_of_the_source(placed: tuple[int, int, int, int]
         for x in range(max(left, 0), min(left + width, 64)):
             rx, ry = (x - left) * 40 / width, (y - top) * 30 / height  # image.c: place_image
             ix, iy = int(rx), int(ry)
-            nx, ny = min(ix + 1, 39), min(iy + 1, 29)
+            nx, ny = min(ix + 1, 39), min(iy + 1, 29)  # the edge repeats; the source reads 0
             dx, dy = rx - ix, ry - iy
             upper = (1 - dx) * picture[iy, ix] + dx * picture[iy, nx]
             lower = (1 - dx) * picture[ny, ix] + dx * picture[ny, nx]

@@ -66,3 +66,18 @@ def test_no_boxes_one_box() -> None:
     assert nms_per_class(torch.zeros(0, 4), torch.zeros(0), none, 0.5).tolist() == []
     box, label = torch.tensor([[0.0, 0.0, 1.0, 1.0]]), torch.zeros(1, dtype=torch.int64)
     assert nms_per_class(box, torch.tensor([0.3]), label, 0.5).tolist() == [0]
+
+
+def test_classes_keep_apart_where_coordinates_are_negative() -> None:
+    """What moving each class by the largest coordinate would mix up."""
+    boxes = torch.tensor([[300.0, 300.0, 400.0, 400.0], [-80.0, -80.0, 20.0, 20.0]])
+    keep = nms_per_class(boxes, torch.tensor([0.9, 0.8]), torch.tensor([0, 1]), 0.45)
+    assert keep.tolist() == [0, 1]
+
+
+def test_one_huge_box_spoils_no_other_class() -> None:
+    boxes = torch.tensor(
+        [[-3e8, 0.0, 3e8, 50.0], [0.0, 0.0, 100.0, 100.0], [0.0, 0.0, 100.0, 80.0]]
+    )
+    labels = torch.tensor([0, 19, 19])
+    assert nms_per_class(boxes, torch.tensor([0.1, 0.9, 0.8]), labels, 0.45).tolist() == [1, 0]
