@@ -88,7 +88,7 @@ def detect_all(paths: list[Path], args: argparse.Namespace) -> int:
             refused += 1
             continue
         if not records:
-            detect(image, model)  # what is imported or compiled on first use is not this image's time
+            detect(image, model)  # what is imported on first use is not this image's time
         started = time.perf_counter()
         found = detect(image, model, score_threshold=args.score_threshold)
         milliseconds = 1000 * (time.perf_counter() - started)
