@@ -120,10 +120,10 @@ def build_average(model: Detector, decay: float | None) -> AveragedModel | None:
     @torch.no_grad()
     def update(ours: Any, theirs: Any, averaged: Any) -> None:
         now = min(decay, (1 + int(averaged)) / (10 + int(averaged)))
-        if torch.is_floating_point(ours[0]):
-            torch._foreach_lerp_(ours, theirs, 1 - now)
-        else:  # counters
-            for our, their in zip(ours, theirs, strict=True):
+        for our, their in zip(ours, theirs, strict=True):
+            if our.is_floating_point():
+                our.lerp_(their, 1 - now)
+            else:  # a counter
                 our.copy_(their)
 
     return AveragedModel(model, multi_avg_fn=update, use_buffers=True)
