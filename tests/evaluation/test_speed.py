@@ -95,7 +95,8 @@ def test_protocol_in_words() -> None:
         "to final boxes: resizing, network, decoding, NMS at the model's own thresholds. FPS is "
         "1000 / median ms. Reading the file, preprocessing and network are timed apart on 50 "
         "images; postprocessing is the median of predict (network, decoding, NMS) less that of "
-        "the network. fp32 on a GPU is torch's own default, which lets convolutions compute in TF32."
+        "the network. fp32 on a GPU is torch's own default, which lets convolutions compute in "
+        "TF32."
     )
 
 
