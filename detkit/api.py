@@ -106,7 +106,8 @@ def _detector(model: Detector | str | Path | None) -> Detector:
 
 
 def _shown(found: Detections, threshold: float, nms: str, max_detections: int | None) -> Detections:
-    found = found[found.scores >= threshold]
+    sides = found.boxes[:, 2:] - found.boxes[:, :2]  # 0 where a box lay outside the image
+    found = found[(found.scores >= threshold) & (sides > 0).all(dim=1)]
     if nms == "across_classes":
         one_class = torch.zeros_like(found.labels)
         found = found[nms_per_class(found.boxes, found.scores, one_class, ACROSS_CLASSES_IOU)]

@@ -171,6 +171,8 @@ def read_config(path: Path, overrides: Sequence[str] = ()) -> tuple[dict[str, An
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
+    if path.is_dir():
+        raise ConfigError(f"{path}: is a folder; name a config file in it.")
     if not path.is_file():
         near = did_you_mean(path.name, _yaml_names(path.parent)) if path.parent.is_dir() else ""
         raise ConfigError(f"{path}: no such config file.{near}")

@@ -14,6 +14,8 @@ def make_folder(folder: Path) -> None:
     Raises:
         DetkitError: it cannot be made, with the reason.
     """
+    if folder.is_file():
+        raise DetkitError(f"{folder}: is a file, but a folder is needed. Name another with --out.")
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as problem:

@@ -26,5 +26,11 @@ def test_a_folder_that_cannot_be_made_gets_a_sentence(tmp_path: Path) -> None:
     with pytest.raises(DetkitError) as caught:
         make_folder(tmp_path / "file")
     assert str(caught.value) == (
-        f"{tmp_path / 'file'}: this folder cannot be made (File exists). Name another with --out."
+        f"{tmp_path / 'file'}: is a file, but a folder is needed. Name another with --out."
+    )
+    with pytest.raises(DetkitError) as caught:
+        make_folder(tmp_path / "file" / "inside")
+    assert str(caught.value) == (
+        f"{tmp_path / 'file' / 'inside'}: this folder cannot be made (Not a directory). "
+        "Name another with --out."
     )

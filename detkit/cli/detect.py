@@ -12,6 +12,8 @@ from detkit.errors import ConfigError, DataError, DetkitError
 if TYPE_CHECKING:
     from detkit.types import Detections
 
+INTERRUPTED = 130  # the shell's code for Ctrl-C
+
 
 def main(argv: list[str] | None = None) -> int:
     """Parse, delegate, and turn a detkit error into one readable line."""
@@ -33,6 +35,9 @@ def main(argv: list[str] | None = None) -> int:
     except DetkitError as problem:
         print(f"detkit detect: {problem}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("detkit detect: stopped; the pictures drawn so far are whole.", file=sys.stderr)
+        return INTERRUPTED
     return 2 if refused else 0
 
 
@@ -76,8 +81,9 @@ def detect_all(paths: list[Path], args: argparse.Namespace) -> int:
 
     model = load(args.weights, choose_device(args.device))
     make_folder(args.out)
-    records: list[dict[str, Any]] = []
     names = picture_names(paths)
+    refuse_overwriting(paths, [args.out / name for name in names.values()])
+    records: list[dict[str, Any]] = []
     refused = 0
     shown = sys.stderr.isatty()
     for path in track(paths, "detecting", disable=not shown):
@@ -101,6 +107,20 @@ def detect_all(paths: list[Path], args: argparse.Namespace) -> int:
     write_atomically(args.out / "detections.json", json.dumps(records, indent=1) + "\n")
     print(f"{len(records)} pictures and detections.json are in {args.out}")
     return refused
+
+
+def refuse_overwriting(paths: list[Path], pictures: list[Path]) -> None:
+    """Stop before a drawn picture takes the place of a photo.
+
+    Raises:
+        ConfigError: naming the photo.
+    """
+    photos = {path.resolve() for path in paths}
+    for picture in pictures:
+        if picture.resolve() in photos:
+            raise ConfigError(
+                f"{picture}: is one of the images; drawing would replace it. Name another --out."
+            )
 
 
 def picture_names(paths: list[Path]) -> dict[Path, str]:

@@ -109,11 +109,14 @@ def measure(checkpoints: Sequence[Path], overrides: list[str], args: argparse.Na
     """
     from detkit.engine.checkpoint import find_checkpoint, load_checkpoint
     from detkit.evaluation.tables import console, print_report, write_json
+    from detkit.files import make_folder
 
     settings = _check(overrides, args)
     folders = [find_checkpoint(path) for path in checkpoints]  # all, before the first is measured
     for path in filter(None, (args.json, args.save_detections)):
         _check_writable(path)
+    if args.out is not None:
+        make_folder(args.out)
     read: dict[str, Annotations] = {}  # several checkpoints often share their data
     rows = []
     for path, name in zip(folders, row_names(folders), strict=True):
@@ -251,6 +254,7 @@ def measure_checkpoint(
     config = parse(EvalConfig, experiment.eval.model_dump() | settings.eval, "eval.")
     annotations, described = read_eval_data(data, detector.class_names, settings, read)
     dataset = DetectionDataset(annotations)
+    print(f"measuring {name} on {len(dataset)} images", file=sys.stderr)
     device = torch.device(settings.device)
     with autocast(device, settings.precision), _progress(name) as progress:
         result = evaluate(

@@ -38,6 +38,6 @@ def main(argv: list[str] | None = None) -> int:
         print(f"detkit train: {problem}; the last checkpoint is whole.", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("detkit train: stopped at once; the last checkpoint is whole.", file=sys.stderr)
+        print("detkit train: stopped at once; a checkpoint saved before is whole.", file=sys.stderr)
         return INTERRUPTED
     return 0 if outcome.finished else INTERRUPTED

@@ -27,6 +27,11 @@ def read_data(experiment: ExperimentConfig) -> tuple[Annotations, Annotations | 
     train_data = for_training(join(parts, data.classes))
     if not len(train_data):
         raise ConfigError("data.train: no images; check data.root and data.split.")
+    if not train_data.class_names:
+        raise ConfigError(
+            f"data.train: no objects in {len(train_data)} images, so there is no class to learn; "
+            "check the <object> entries of the annotations, or name data.classes."
+        )
     if not data.eval:
         return train_data, None
     names = train_data.class_names

@@ -150,6 +150,25 @@ def restore(run: TrainState, folder: Path) -> None:
     run.step, run.best = int(state["step"]), state["best"]
 
 
+def changes_since(folder: Path, experiment: ExperimentConfig) -> list[str]:
+    """``train.lr: 0.001, now 0.01`` for every value that is not what ``folder`` was saved with."""
+    saved = json.loads((folder / MODEL).read_text(encoding="utf-8"))["experiment"]
+    before, now = _flat(saved), _flat(experiment.model_dump(mode="json"))
+    return [
+        f"{key}: {before.get(key)}, now {now.get(key)}"
+        for key in dict.fromkeys([*before, *now])
+        if before.get(key) != now.get(key)
+    ]
+
+
+def _flat(node: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in node.items():
+        name = f"{prefix}{key}"
+        flat |= _flat(value, f"{name}.") if isinstance(value, dict) else {name: value}
+    return flat
+
+
 def find_checkpoint(path: Path) -> Path:
     """The checkpoint folder that ``path`` means: itself, or a run folder's best, else its last.
 
@@ -183,7 +202,7 @@ def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> Checkpoin
         detector.load_state_dict(load_file(folder / WEIGHTS))
         detector.class_names = tuple(described["class_names"])
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as problem:
-        said = str(problem).splitlines()[0]
+        said = " ".join(line.strip() for line in str(problem).splitlines()[:2])
         raise ConfigError(
             f"{folder}: not a checkpoint that this detkit can read: {said}"
         ) from problem

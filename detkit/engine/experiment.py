@@ -72,7 +72,10 @@ class TrainConfig(Config):
     @model_validator(mode="after")
     def _agrees_with_itself(self) -> TrainConfig:
         if (self.iterations is None) == (self.epochs is None):
-            raise ValueError("give either iterations or epochs.")
+            raise ValueError(
+                f"give either iterations or epochs (iterations is {self.iterations}, epochs is "
+                f"{self.epochs}); set the other to null."
+            )
         if self.lr_step_iterations and self.lr_step_epochs:
             raise ValueError("give lr_step_iterations or lr_step_epochs, not both.")
         drops = len(self.lr_step_iterations) + len(self.lr_step_epochs)
@@ -148,8 +151,14 @@ def replace_entries(
         here = dict(overrides) if name == use else {}
         if use == "train" and name == "eval":
             here = {key: value for key, value in overrides.items() if key != "split"}
-        replaced[name] = [{**entry, **here} for entry in entries if entry or len(here) > 1]
+        replaced[name] = [_replaced(entry, here) for entry in entries if entry or len(here) > 1]
     return replaced
+
+
+def _replaced(entry: dict[str, Any], here: dict[str, str]) -> dict[str, Any]:
+    if here.get("format", entry.get("format")) != entry.get("format"):  # its own keys go with it
+        entry = {key: value for key, value in entry.items() if key in ("root", "split")}
+    return {**entry, **here}
 
 
 @dataclass(frozen=True, slots=True)

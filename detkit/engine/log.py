@@ -29,6 +29,7 @@ class RunLog:
             TimeRemainingColumn(compact=True, elapsed_when_finished=True),
             TextColumn("{task.fields[said]}"),
             console=self.console,
+            transient=True,
             disable=not self.console.is_terminal,
         )
 
@@ -65,7 +66,13 @@ class RunLog:
         self._jsonl.flush()
         for name, value in values.items():
             self._tensorboard.add_scalar(name, value, step)
-        self._progress.update(self._task, completed=step, said=losses_line(values))
+        self._progress.update(self._task, completed=step, said=loss_total(values))
+
+
+def loss_total(values: Mapping[str, float]) -> str:
+    """``loss 12.31``, or nothing where ``values`` are those of an evaluation."""
+    losses = [value for name, value in values.items() if name.startswith("loss_")]
+    return f"loss {sum(losses):.4g}" if losses else ""
 
 
 def losses_line(values: Mapping[str, float]) -> str:

@@ -99,7 +99,7 @@ def epoch_line(epoch: int, run: TrainState, latest: dict[str, float]) -> str:
     return (
         f"epoch {epoch + 1}, step {run.step}/{run.horizon.steps}: {losses_line(latest)}, "
         f"lr {latest.get('lr', 0.0):.3g}, {speed:.3g} images/s, "
-        f"{latest.get('data_share', 0.0):.0%} waiting for data, "
+        f"{latest.get('data_share', 0.0):.0%} data wait, "
         f"{time.strftime('%H:%M:%S', time.gmtime(left))} left"
     )
 
@@ -112,14 +112,14 @@ def metrics_line(result: EvalResult) -> str:
     return f"  on {result.images} images: {', '.join(parts)}"
 
 
-def farewell(folder: Path, config: Path, finished: bool, step: int) -> str:
+def farewell(folder: Path, finished: bool, step: int) -> str:
     """The last line: what to type next."""
     if not finished:
         return (
             f"stopped and saved at step {step}. "
-            f"Go on: tools/train.py {config} --out {folder} --resume"
+            f"Go on: python tools/train.py {folder / 'config.yaml'} --resume"
         )
     return (
-        f"done. Next: tools/eval.py {folder}   "
-        f"or: tools/detect.py IMAGE --weights {folder} --out found"
+        f"done. Next: python tools/eval.py {folder}   "
+        f"or: python tools/detect.py IMAGE --weights {folder} --out found"
     )

@@ -17,7 +17,12 @@ from detkit.data.augment import Augmentation
 from detkit.data.loader import BatchOrder, TrainSet, train_batches
 from detkit.detectors import Detector
 from detkit.engine.build import build_run, check_model, read_data, settle, settled, start_weights
-from detkit.engine.checkpoint import existing_checkpoint, restore, save_checkpoint
+from detkit.engine.checkpoint import (
+    changes_since,
+    existing_checkpoint,
+    restore,
+    save_checkpoint,
+)
 from detkit.engine.experiment import ExperimentConfig, read_experiment
 from detkit.engine.log import RunLog
 from detkit.engine.loop import TrainState, train_epoch
@@ -65,7 +70,7 @@ def train(
         DetkitError: anything wrong with config, data or disk, and a loss that is not finite.
     """
     experiment, origins = read_experiment(config, overrides)
-    folder = out or Path("runs") / config.stem
+    folder = out or default_folder(config)
     last = existing_checkpoint(folder / "last")
     if last is not None and not resume:
         raise ConfigError(
@@ -84,11 +89,22 @@ def train(
         introduce(log, experiment, run, train_data, eval_data)
         if last is None:
             log.say(start_weights(run, experiment))
-        write_atomically(folder / "config.yaml", explain_run(experiment, origins, run))
+        else:
+            for change in changes_since(last, settled(experiment, run)):
+                log.say(f"differs from the run so far: {change}")
+        if run.step < run.horizon.steps:
+            write_atomically(folder / "config.yaml", explain_run(experiment, origins, run))
         metrics = train_all(log, run, experiment, train_data, eval_data)
         finished = run.step >= run.horizon.steps
-        log.say(farewell(folder, config, finished, run.step))
+        log.say(farewell(folder, finished, run.step))
     return Outcome(folder, finished, metrics)
+
+
+def default_folder(config: Path) -> Path:
+    """``runs/<name of the config>``; a run's own ``config.yaml`` means that run's folder."""
+    if config.name == "config.yaml" and existing_checkpoint(config.parent / "last") is not None:
+        return config.parent
+    return Path("runs") / config.stem
 
 
 # ------------------------------------------------------------------------------- the run
@@ -185,7 +201,7 @@ def workers_for(experiment: ExperimentConfig, device: torch.device) -> int:
 
 @contextmanager
 def ctrl_c() -> Iterator[Callable[[], bool]]:
-    """Let Ctrl-C ask for a stop after the step at hand; a second one stops at once."""
+    """Let Ctrl-C (or SIGTERM) ask for a stop after the step at hand; a second stops at once."""
     asked: list[int] = []
 
     def ask(number: int, frame: object) -> None:
@@ -194,11 +210,12 @@ def ctrl_c() -> Iterator[Callable[[], bool]]:
         asked.append(number)
 
     try:
-        before = signal.signal(signal.SIGINT, ask)
+        before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
     except ValueError:  # not the main thread, so no signals come here
         yield lambda: False
         return
     try:
         yield lambda: bool(asked)
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -37,7 +37,7 @@ def test_train_then_detect(
     run, out = tmp_path / "run", tmp_path / "found"
     words = ["train", "--out", str(run), str(small_config), "train.iterations=3", "--device", "cpu"]
     assert main(words) == 0
-    assert capsys.readouterr().out.splitlines()[-1].startswith("done. Next: tools/eval.py")
+    assert capsys.readouterr().out.splitlines()[-1].startswith("done. Next: python tools/eval.py")
     words = ["detect", str(tiny_voc / "JPEGImages"), "--weights", str(run), "--out", str(out)]
     assert main([*words, "--score-threshold", "0.02", "--device", "cpu"]) == 0
     lines = capsys.readouterr().out.splitlines()
@@ -132,3 +132,18 @@ def test_sources_may_be_files_folders_and_globs(tmp_path: Path) -> None:
     assert list(picture_names(everything).values()) == ["a.jpg", "b.jpg", "a_2.jpg"]
     with pytest.raises(ConfigError):
         find_images([str(tmp_path / "*.gif")])
+
+
+def test_a_photo_is_never_replaced_by_its_picture(
+    small_config: Path, tiny_voc: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, photos = tmp_path / "run", tiny_voc / "JPEGImages"
+    assert main(["train", "--out", str(run), str(small_config), "train.iterations=1"]) == 0
+    before = (photos / "000001.jpg").read_bytes()
+    words = ["detect", str(photos / "000001.jpg"), "--weights", str(run), "--out", str(photos)]
+    assert main(words) == 2
+    assert capsys.readouterr().err == (
+        f"detkit detect: {photos / '000001.jpg'}: is one of the images; drawing would replace it. "
+        "Name another --out.\n"
+    )
+    assert (photos / "000001.jpg").read_bytes() == before

@@ -32,7 +32,11 @@ def test_data_split_replaces_that_of_the_command(small_config: Path) -> None:
     [
         (["train.lrr=1"], "train.lrr: unknown key. Did you mean 'lr'?"),
         (["train.batch_size=many"], "train.batch_size: expected a whole number; got 'many'."),
-        (["train.epochs=3"], "train: give either iterations or epochs."),
+        (
+            ["train.epochs=3"],
+            "train: give either iterations or epochs (iterations is 12, epochs is 3); set the "
+            "other to null.",
+        ),
         (
             ["train.lr_step_iterations=[5,9]", "train.lr_step_factors=[0.1]"],
             "train: lr_step_factors has 1 values for 2 steps.",
@@ -65,3 +69,10 @@ def test_the_voc_recipe_holds_the_authors_numbers() -> None:
     splits = [entry["split"] for entry in settings["data"]["train"]]
     assert splits == ["VOC2007/trainval", "VOC2012/trainval"]
     assert settings["data"]["eval"][0]["split"] == "VOC2007/test"
+
+
+def test_another_format_leaves_the_keys_of_the_first_behind() -> None:
+    path = Path(__file__).parents[2] / "configs" / "quickstart.yaml"
+    experiment, _ = read_experiment(path, ["data.format=voc", "data.root=/x"], use="eval")
+    assert experiment.data.eval == ({"root": "/x", "split": "test", "format": "voc"},)
+    assert experiment.data.train[0]["difficulty"] == "easy"

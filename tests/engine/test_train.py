@@ -32,6 +32,7 @@ from detkit.engine.experiment import TrainConfig, read_experiment
 from detkit.engine.train import train
 from detkit.errors import ConfigError, DetkitError
 from detkit.types import make_target
+from tests.oracles import voc_xml, write_voc
 
 ROOT = Path(__file__).parents[2]
 SMALL_MODEL = {"name": "yolo_v2", "num_classes": 2, "backbone": "tiny", "head_channels": 16}
@@ -122,7 +123,7 @@ def test_ctrl_c_saves_and_says_how_to_go_on(small_config: Path, tmp_path: Path) 
     assert step >= 3
     assert said.splitlines()[-1] == (
         f"stopped and saved at step {step}. "
-        f"Go on: tools/train.py {small_config} --out {out} --resume"
+        f"Go on: python tools/train.py {out / 'config.yaml'} --resume"
     )
 
 
@@ -310,4 +311,33 @@ def test_what_is_not_a_checkpoint_is_refused_with_a_hint(tmp_path: Path) -> None
     assert str(caught.value) == (
         f"{broken}: not a checkpoint that this detkit can read: "
         "Expecting value: line 1 column 1 (char 0)"
+    )
+
+
+def test_resuming_with_another_config_says_what_differs(
+    small_config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "run"
+    train(small_config, out, ["train.iterations=2"])
+    train(out / "config.yaml", None, ["train.iterations=3"], resume=True)  # its own folder
+    said = capsys.readouterr().out
+    assert "differs from the run so far: train.iterations: 2, now 3\n" in said
+    assert load_checkpoint(out / "last").step == 3
+    config = (out / "config.yaml").read_text()
+    train(small_config, out, ["train.iterations=1"], resume=True)  # finished: nothing changes
+    assert (out / "config.yaml").read_text() == config
+
+
+def test_data_without_objects_gets_a_sentence(tmp_path: Path) -> None:
+    root = write_voc(tmp_path / "voc", {"a": voc_xml([]), "b": voc_xml([])})
+    config = tmp_path / "empty.yaml"
+    entry = f"{{format: voc, root: {root}, split: trainval}}"
+    config.write_text(
+        f"model: {{name: yolo_v2, backbone: tiny}}\ndata: {{train: [{entry}]}}\ntrain: {{epochs: 1}}\n"
+    )
+    with pytest.raises(ConfigError) as caught:
+        train(config, tmp_path / "run")
+    assert str(caught.value) == (
+        "data.train: no objects in 2 images, so there is no class to learn; "
+        "check the <object> entries of the annotations, or name data.classes."
     )
