@@ -333,7 +333,8 @@ def test_data_without_objects_gets_a_sentence(tmp_path: Path) -> None:
     config = tmp_path / "empty.yaml"
     entry = f"{{format: voc, root: {root}, split: trainval}}"
     config.write_text(
-        f"model: {{name: yolo_v2, backbone: tiny}}\ndata: {{train: [{entry}]}}\ntrain: {{epochs: 1}}\n"
+        "model: {name: yolo_v2, backbone: tiny}\n"
+        f"data: {{train: [{entry}]}}\ntrain: {{epochs: 1}}\n"
     )
     with pytest.raises(ConfigError) as caught:
         train(config, tmp_path / "run")
