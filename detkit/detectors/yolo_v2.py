@@ -49,9 +49,7 @@ class YoloV2Config(Config):
     input_size: tuple[int, int] = (416, 416)  # section 2, (height, width)
     train_sizes: tuple[tuple[int, int], ...] = ()  # "Multi-Scale Training"; empty: input_size
     train_size_every: PositiveInt = 10  # batches between two draws, "every 10 batches"
-    train_size_last: NonNegativeInt = (
-        200  # these last iterations stay at the largest size (the code)
-    )
+    train_size_last: NonNegativeInt = 200  # iterations at the largest size, at the end (the code)
     anchors_cells: tuple[tuple[float, float], ...] = (  # "Dimension Clusters", yolov2-voc.cfg
         (1.3221, 1.73145),
         (3.19275, 4.00944),
@@ -225,11 +223,13 @@ def assign(raw: Tensor, targets: list[Target], anchors: Tensor, config: YoloV2Co
 
     gt_boxes = torch.cat(gt_lists)  # [M, 4] cells
     centre, size = xyxy_to_cxcywh(gt_boxes).split(2, dim=1)  # [M, 2] (x, y), [M, 2] (w, h)
-    image = [torch.full((len(gt),), i, device=device) for i, gt in enumerate(gt_lists)]
+    image = torch.cat(
+        [torch.full((len(gt),), i, device=device) for i, gt in enumerate(gt_lists)]
+    )  # [M]
     anchor = size_iou(size, anchors).argmax(dim=1)  # [M] the first wins a tie
     column = centre[:, 0].long().clamp(0, width - 1)  # [M] a centre on the far edge is inside
     row = centre[:, 1].long().clamp(0, height - 1)  # [M]
-    slots = ((torch.cat(image) * num_anchors + anchor) * height + row) * width + column  # [M]
+    slots = ((image * num_anchors + anchor) * height + row) * width + column  # [M]
 
     order = torch.arange(len(slots), device=device)  # [M]
     last = torch.full((raw[..., 0].numel(),), -1, device=device)

@@ -20,6 +20,7 @@ from detkit.engine.experiment import ExperimentConfig
 from detkit.engine.log import RunLog, losses_line
 from detkit.engine.loop import TrainState
 from detkit.evaluation import EvalResult
+from detkit.files import whole_file
 from detkit.preprocess import denormalise
 from detkit.types import Target
 
@@ -76,9 +77,8 @@ def with_picture(batches: Iterator[TrainBatch], run: TrainState) -> Iterator[Tra
     ]
     names = run.model.class_names
     drawn = [draw_target(p, t, names) for p, t in zip(pixels, targets, strict=True)]
-    Image.fromarray(contact_sheet(drawn).permute(1, 2, 0).numpy()).save(
-        run.folder / "first_batch.png"
-    )
+    with whole_file(run.folder / "first_batch.png") as place:
+        Image.fromarray(contact_sheet(drawn).permute(1, 2, 0).numpy()).save(place)
     yield first
     yield from batches
 

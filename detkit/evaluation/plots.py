@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from detkit.data.base import Annotations, DetectionDataset
 from detkit.evaluation.results import Results
 from detkit.evaluation.voc_map import IGNORED, RIGHT, WRONG, VocResult, voc_fates
+from detkit.files import whole_file
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -193,12 +194,13 @@ def write_pictures(
         for rank, index in enumerate(chosen, start=1):
             stem = str(dataset.annotations.image_ids[index]).replace("/", "_")
             path = folder / f"{kind}_{rank:02d}_{stem}.png"
-            image_figure(dataset, results, index, scores).savefig(path)
+            with whole_file(path) as place:
+                image_figure(dataset, results, index, scores).savefig(place)
             written.append(path)
     return written
 
 
 def write_curves(path: Path, voc: VocResult) -> None:
     """Write the precision-recall curves as a picture."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    precision_recall_figure(voc).savefig(path, dpi=DPI)
+    with whole_file(path) as place:
+        precision_recall_figure(voc).savefig(place, dpi=DPI)

@@ -112,11 +112,15 @@ def test_a_killed_run_goes_on_to_the_same_bytes(small_config: Path, tmp_path: Pa
 
 
 @pytest.mark.slow
-def test_ctrl_c_saves_and_says_how_to_go_on(small_config: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("asked", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_saves_and_says_how_to_go_on(
+    asked: signal.Signals, small_config: Path, tmp_path: Path
+) -> None:
     out = tmp_path / "run"
-    process = start(small_config, out, "train.iterations=100000", "train.save_every=100000")
+    words = ["train.iterations=100000", "train.save_every=100000", "data.workers=1"]
+    process = start(small_config, out, *words)
     wait_for_step(out, 3)
-    os.kill(process.pid, signal.SIGINT)
+    os.kill(process.pid, asked)
     said = process.communicate(timeout=60)[0]
     assert process.returncode == 130, said
     step = load_checkpoint(out).step
