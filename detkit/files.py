@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -46,3 +47,20 @@ def write_atomically(path: Path, text: str) -> None:
     """Write a text file whole or not at all: a reader never sees half of it."""
     with whole_file(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def cache_folder() -> Path:
+    """The user's cache folder for what detkit can always make or fetch again; it may not exist.
+
+    ``DETKIT_CACHE`` names another. Nothing in it is needed: it may be deleted at any time.
+    """
+    named = os.environ.get("DETKIT_CACHE")
+    if named:
+        return Path(named).expanduser()
+    if sys.platform == "win32":
+        base = os.environ.get("LOCALAPPDATA") or "~/AppData/Local"
+    elif sys.platform == "darwin":
+        base = "~/Library/Caches"
+    else:
+        base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(base).expanduser() / "detkit"

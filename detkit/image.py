@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import struct
 import zlib
-from typing import BinaryIO, TypeAlias
+from typing import BinaryIO, NamedTuple, TypeAlias
 
 import numpy as np
 import torch
@@ -87,8 +87,21 @@ def read_image(path: str | os.PathLike[str]) -> Tensor:
         return _as_tensor(_decode(image, str(path)))
 
 
-def check_image(path: str | os.PathLike[str]) -> tuple[int, int]:
-    """Return (height, width) of an upright image, mostly from its header.
+class ImageHeader(NamedTuple):
+    """What is known of an image before its pixels are decoded."""
+
+    height: int  # upright, as :func:`read_image` gives it
+    width: int
+    orientation: int  # EXIF, 1 to 8; 1 where nothing has to be turned
+
+    @property
+    def turned(self) -> bool:
+        """Whether height and width are swapped in the file."""
+        return self.orientation in _TURNED
+
+
+def check_image(path: str | os.PathLike[str]) -> ImageHeader:
+    """Look at an image, mostly at its header.
 
     Made to scan whole datasets: of JPEG and PNG only the header and the end are read, other
     formats are decoded. Damage inside a JPEG or PNG stays unseen here; ``read_image`` finds it.
@@ -100,11 +113,13 @@ def check_image(path: str | os.PathLike[str]) -> tuple[int, int]:
         image = _open_header(path, file)
         if not _ends_well(image, file):
             file.seek(0)
-            upright = _decode(_open_header(path, file), str(path))  # the last word
-            return upright.height, upright.width
-        if _orientation(image) in _TURNED:
-            return image.width, image.height
-        return image.height, image.width
+            image = _open_header(path, file)
+            upright = _decode(image, str(path))  # the last word
+            return ImageHeader(upright.height, upright.width, _orientation(image))
+        orientation = _orientation(image)
+        if orientation in _TURNED:
+            return ImageHeader(image.width, image.height, orientation)
+        return ImageHeader(image.height, image.width, orientation)
 
 
 def to_image_tensor(image: ImageLike) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,14 @@ from tests.oracles import voc_xml, write_voc
 
 settings.register_profile("detkit", derandomize=True, deadline=None)
 settings.load_profile("detkit")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What detkit caches goes to a folder of this test run, not to the user's."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DETKIT_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
 
 
 @pytest.fixture

@@ -9,14 +9,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pydantic import NonNegativeInt
 from torch import Tensor
 
-from detkit.config import Config, parse
+from detkit.config import Config, Fraction, parse
+from detkit.data.split import hold_out
 from detkit.errors import ConfigError, DataError
 from detkit.image import read_image
 from detkit.registry import Registry
@@ -26,10 +28,18 @@ MIN_TRAIN_SIDE = 1.0  # pixels; a box no wider or no higher teaches nothing and 
 
 
 class DatasetConfig(Config):
-    """One entry of ``data.train`` or ``data.eval``, less its ``format``."""
+    """One entry of ``data.train`` or ``data.eval``, less its ``format``.
+
+    Data without a split of its own is parted here: an entry with ``part: train`` and one with
+    ``part: eval``, alike in all else, never share an image.
+    """
 
     root: Path
     split: str
+    part: Literal["all", "train", "eval"] = "all"  # of the split, parted as hold_out says
+    hold_out: Fraction = 0.2  # share of the images in part eval, each class's share alike
+    split_seed: NonNegativeInt = 0  # of the draw
+    max_unreadable: Fraction = 0.01  # of the images; more of them stop the run
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +59,36 @@ class Report:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Segments:
+    """The outline of each object, as JSON text (COCO's polygons or RLE), in one flat array.
+
+    detkit learns and measures boxes; outlines are kept for what writes datasets back.
+    """
+
+    text: NDArray[np.uint8]  # all texts, one behind the other
+    offsets: NDArray[np.int64]  # [T + 1]; an object without outline has an empty text
+
+    @staticmethod
+    def of(texts: Sequence[str]) -> Segments:
+        """Lay out one text an object."""
+        encoded = [text.encode() for text in texts]
+        text = np.frombuffer(b"".join(encoded), dtype=np.uint8)
+        return Segments(text, np.cumsum([0, *(len(e) for e in encoded)]).astype(np.int64))
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    def __getitem__(self, row: int) -> str:
+        return self.text[self.offsets[row] : self.offsets[row + 1]].tobytes().decode()
+
+    def select(self, keep: NDArray[np.bool_]) -> Segments:
+        """Return the objects of the ``[T]`` mask ``keep``."""
+        lengths = np.diff(self.offsets)
+        ends = np.concatenate([[0], np.cumsum(lengths[keep])]).astype(np.int64)
+        return Segments(self.text[np.repeat(keep, lengths)], ends)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Annotations:
     """Ground truth of a dataset: I images, T objects, K classes, in flat arrays.
 
@@ -56,7 +96,7 @@ class Annotations:
     """
 
     class_names: tuple[str, ...]  # [K]
-    image_ids: NDArray[np.str_]  # [I] unique; VOC: the file's stem
+    image_ids: NDArray[np.str_]  # [I] unique; VOC: the file's stem; COCO: its whole number
     paths: NDArray[np.str_]  # [I] image files
     sizes: NDArray[np.int32]  # [I, 2] height and width of the image file
     offsets: NDArray[np.int64]  # [I + 1]
@@ -66,6 +106,8 @@ class Annotations:
     crowd: NDArray[np.bool_]  # [T]
     area: NDArray[np.float32]  # [T] the box's, or the segment's where the dataset has one
     report: Report = Report()
+    category_ids: NDArray[np.int64] | None = None  # [K] the dataset's own numbers (COCO)
+    segments: Segments | None = None  # [T] where the dataset has outlines (COCO)
 
     def __len__(self) -> int:
         return len(self.image_ids)
@@ -84,6 +126,12 @@ class Annotations:
         """``[T]`` index of the image that each object belongs to."""
         return np.repeat(np.arange(len(self)), np.diff(self.offsets))
 
+    def classes_of_images(self) -> NDArray[np.bool_]:
+        """``[I, K]`` whether an image has an object of a class."""
+        has = np.zeros((len(self), len(self.class_names)), dtype=np.bool_)
+        has[self.image_of_row(), self.labels] = True
+        return has
+
     def keep_rows(self, keep: NDArray[np.bool_]) -> Annotations:
         """Return the same images with only the objects of the ``[T]`` mask ``keep``."""
         counts = np.bincount(self.image_of_row()[keep], minlength=len(self))
@@ -95,6 +143,19 @@ class Annotations:
             difficult=self.difficult[keep],
             crowd=self.crowd[keep],
             area=self.area[keep],
+            segments=None if self.segments is None else self.segments.select(keep),
+        )
+
+    def keep_images(self, keep: NDArray[np.bool_]) -> Annotations:
+        """Return only the images of the ``[I]`` mask ``keep``, with their objects."""
+        kept = self.keep_rows(keep[self.image_of_row()])
+        objects = np.diff(self.offsets)[keep]
+        return replace(
+            kept,
+            image_ids=self.image_ids[keep],
+            paths=self.paths[keep],
+            sizes=self.sizes[keep],
+            offsets=np.concatenate([[0], np.cumsum(objects)]).astype(np.int64),
         )
 
 
@@ -171,6 +232,39 @@ def join(datasets: Sequence[Annotations], classes: Sequence[str] = ()) -> Annota
         crowd=np.concatenate([d.crowd for d in datasets]),
         area=np.concatenate([d.area for d in datasets]),
         report=report,
+        category_ids=_shared_category_ids(datasets, names),
+        segments=_joined_segments(datasets),
+    )
+
+
+def _shared_category_ids(
+    datasets: Sequence[Annotations], names: Sequence[str]
+) -> NDArray[np.int64] | None:
+    """The datasets' own numbers of ``names``, where all have them and agree."""
+    number_of: dict[str, int] = {}
+    for data in datasets:
+        if data.category_ids is None:
+            return None
+        for name, number in zip(data.class_names, data.category_ids.tolist(), strict=True):
+            if number_of.setdefault(name, number) != number:
+                return None
+    if not all(name in number_of for name in names):
+        return None
+    return np.array([number_of[name] for name in names], dtype=np.int64)
+
+
+def _joined_segments(datasets: Sequence[Annotations]) -> Segments | None:
+    parts = [
+        data.segments if data.segments is not None else Segments.of([""] * len(data.boxes))
+        for data in datasets
+    ]
+    if all(data.segments is None for data in datasets):
+        return None
+    ends = np.cumsum([0, *(len(part.text) for part in parts)])
+    offsets = [part.offsets[1:] + end for part, end in zip(parts, ends[:-1], strict=True)]
+    return Segments(
+        np.concatenate([part.text for part in parts]),
+        np.concatenate([[0], *offsets]).astype(np.int64),
     )
 
 
@@ -201,7 +295,12 @@ def read_dataset(entry: Mapping[str, Any], classes: Sequence[str] = ()) -> Annot
     if "format" not in settings:
         raise ConfigError(f"data: an entry lacks its format; known: {', '.join(DATASETS)}.")
     data_format = DATASETS[settings.pop("format")]
-    return data_format.read(parse(data_format.config_type, settings, path="data."), classes)
+    config: DatasetConfig = parse(data_format.config_type, settings, path="data.")
+    annotations = data_format.read(config, classes)
+    if config.part == "all":
+        return annotations
+    held_out = hold_out(annotations.classes_of_images(), config.hold_out, config.split_seed)
+    return annotations.keep_images(held_out if config.part == "eval" else ~held_out)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

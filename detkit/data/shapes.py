@@ -34,6 +34,14 @@ from detkit.errors import DataError, did_you_mean
 logger = logging.getLogger(__name__)
 
 SPLITS = ("train", "val", "test")
+DRAWN_FROM = (
+    "difficulty",
+    "seed",
+    "train_images",
+    "val_images",
+    "test_images",
+    "sides",
+)  # settings
 RECIPE = 1  # raised when the pictures change, so that an old folder is not taken for a new one
 JPEG_QUALITY = 95
 LEAST_SIDE = 64  # pixels; smaller images have no room for shapes that can be told apart
@@ -80,7 +88,7 @@ DATASETS.register("shapes")(DatasetFormat(ShapesConfig, read_shapes))
 
 
 def _settings(config: ShapesConfig) -> dict[str, Any]:
-    return {"recipe": RECIPE, **config.model_dump(mode="json", exclude={"root", "split"})}
+    return {"recipe": RECIPE, **config.model_dump(mode="json", include=set(DRAWN_FROM))}
 
 
 def _is_made(config: ShapesConfig) -> bool:

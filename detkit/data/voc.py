@@ -4,19 +4,11 @@ Reads the real ``VOCdevkit/VOC2007`` tree and any folder laid out like it. The X
 from one and includes both corners; ``(xmin - 1, ymin - 1, xmax, ymax)`` makes that the house's
 continuous boxes with exclusive right and bottom edges, of the same areas.
 
-What becomes of bad data (the counted kinds stand in the data summary):
+What becomes of bad data (the rest is in the table of ``detkit/data/settle.py``):
 
 =========================================  ====================================================
-xmax < xmin or ymax < ymin                 box dropped, counted (``INVERTED``)
 xmax = xmin or ymax = ymin                 one pixel wide: kept; ``for_training`` drops it
-a coordinate that is no finite number      box dropped, counted (``NOT_NUMBERS``)
-wholly outside the image                   box dropped, counted (``OUTSIDE``)
-partly outside the image                   clipped, counted (``CLIPPED``)
-no ``<size>``, or one of zero              taken from the image, counted (``NO_SIZE``)
-``<size>`` unlike the image's              the image's wins, counted (``OTHER_SIZE``)
 an id that stands twice in a split         read once, counted (``REPEATED``)
-an image without objects                   kept, as a negative
-an image missing, foreign or damaged       left out and listed; too many of them stop the run
 an annotation file missing or not XML      refused, naming the file
 XML entities                               refused, naming the file (they can attack memory)
 a class that is not in ``data.classes``    refused, naming file, class and the nearest name
@@ -30,40 +22,28 @@ import math
 import ntpath
 import re
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
-from detkit.config import Fraction
-from detkit.data.base import DATASETS, Annotations, DatasetConfig, DatasetFormat, Report
+from detkit.data.base import DATASETS, Annotations, DatasetConfig, DatasetFormat
+from detkit.data.settle import Draft, label_of, settle
 from detkit.errors import DataError, did_you_mean
-from detkit.image import EXTENSIONS, check_image
+from detkit.image import EXTENSIONS
 
 if TYPE_CHECKING:
     from xml.etree.ElementTree import Element
 
-INVERTED = "inverted boxes dropped"
-NOT_NUMBERS = "boxes without numbers dropped"
-OUTSIDE = "boxes outside the image dropped"
-CLIPPED = "boxes clipped to the image"
-NO_SIZE = "annotations without a size"
-OTHER_SIZE = "annotations of another size than the image"
 REPEATED = "repeated ids read once"
 
-ROUNDING = 0.01  # pixels; what float32 may take from a side
-CHECK_THREADS = 8  # image headers wait for the disk more than for a core
-SHOWN_UNREADABLE = 3  # of the unusable images, in an error
+ONE_PIXEL = 1.0  # the least side of a sound box: both corners are included
 _FLAG = re.compile(r"(.*\S)\s+(?:-1|0|1)")  # "id  1" in a class's own split file
 
 
 class VOCConfig(DatasetConfig):
     """``split`` is ``[FOLDER/]NAME``: ``VOC2007/trainval`` under VOCdevkit, or plain ``test``."""
-
-    max_unreadable: Fraction = 0.01  # of the images; more of them stop the run
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,30 +73,22 @@ def read_voc(config: VOCConfig, classes: Sequence[str] = ()) -> Annotations:
     ids = list(dict.fromkeys(lines))
     pages = [_read_page(folder, image_id, split_file) for image_id in ids]
     paths = [find_image(folder, i, page.file_name) for i, page in zip(ids, pages, strict=True)]
-    with ThreadPoolExecutor(CHECK_THREADS) as pool:
-        found = list(pool.map(_size_or_reason, paths))
-    good = [index for index, entry in enumerate(found) if not isinstance(entry, str)]
-    unreadable = tuple(
-        (str(path), entry)
-        for path, entry in zip(paths, found, strict=True)
-        if isinstance(entry, str)
+    names = tuple(classes) or tuple(sorted({name for page in pages for name in page.names}))
+    corners = np.array([c for page in pages for c in page.corners], dtype=np.float64)
+    draft = Draft(
+        source=split_file,
+        class_names=names,
+        image_ids=ids,
+        paths=paths,
+        sizes=[page.size for page in pages],
+        counts=[len(page.names) for page in pages],
+        boxes=corners.reshape(-1, 4) - [1, 1, 0, 0],
+        labels=[label for page in pages for label in _labels(page, names)],
+        difficult=[flag for page in pages for flag in page.difficult],
+        least_side=ONE_PIXEL,
+        noted={REPEATED: len(lines) - len(ids)},
     )
-    if len(unreadable) > config.max_unreadable * len(ids):
-        raise DataError(_too_many(split_file, unreadable, len(ids), config.max_unreadable))
-    sizes = np.array([found[index] for index in good], dtype=np.int32).reshape(-1, 2)
-    counts = {
-        REPEATED: len(lines) - len(ids),
-        NO_SIZE: sum(pages[index].size is None for index in good),
-        OTHER_SIZE: sum(pages[index].size not in (None, found[index]) for index in good),
-    }
-    every = _flatten(
-        [pages[index] for index in good],
-        np.array([ids[index] for index in good], dtype=np.str_),
-        np.array([str(paths[index]) for index in good], dtype=np.str_),
-        sizes,
-        tuple(classes),
-    )
-    return _settle(every, Report(counts, unreadable))
+    return settle(draft, config.max_unreadable)
 
 
 DATASETS.register("voc")(DatasetFormat(VOCConfig, read_voc))
@@ -255,74 +227,6 @@ def _number(entry: Element, name: str) -> float:
     return value if math.isfinite(value) else math.nan
 
 
-def _size_or_reason(path: Path) -> tuple[int, int] | str:
-    try:
-        return check_image(path)
-    except DataError as problem:
-        return str(problem).removeprefix(f"{path}: ")
-
-
-def _too_many(
-    split_file: Path, unreadable: Sequence[tuple[str, str]], total: int, allowed: float
-) -> str:
-    first = " ".join(f"{path}: {reason}" for path, reason in unreadable[:SHOWN_UNREADABLE])
-    return (
-        f"{split_file}: {len(unreadable)} of {total} images cannot be used, more than "
-        f"max_unreadable={allowed} allows. Repair them, or raise max_unreadable in the config's "
-        f"entry under data. The first: {first}"
-    )
-
-
-def _flatten(
-    pages: Sequence[_Page],
-    ids: NDArray[Any],
-    paths: NDArray[Any],
-    sizes: NDArray[np.int32],
-    classes: tuple[str, ...],
-) -> Annotations:
-    """All objects as they stand in the files, good or bad, in house coordinates."""
-    known = classes or tuple(sorted({name for page in pages for name in page.names}))
-    index = {name: label for label, name in enumerate(known)}
-    for page in pages:
-        unknown = [name for name in page.names if name not in index]
-        if unknown:
-            raise DataError(
-                f"{page.path}: class {unknown[0]!r} is not in data.classes."
-                f"{did_you_mean(unknown[0], known)}"
-            )
-    corners = np.array([c for page in pages for c in page.corners], dtype=np.float64)
-    with np.errstate(over="ignore"):  # beyond float32: infinite, and dropped
-        boxes = (corners.reshape(-1, 4) - [1, 1, 0, 0]).astype(np.float32)
-    return Annotations(
-        class_names=known,
-        image_ids=ids,
-        paths=paths,
-        sizes=sizes,
-        offsets=np.cumsum([0, *(len(page.names) for page in pages)]).astype(np.int64),
-        boxes=boxes,
-        labels=np.array([index[n] for page in pages for n in page.names], dtype=np.int64),
-        difficult=np.array([d for page in pages for d in page.difficult], dtype=np.bool_),
-        crowd=np.zeros(len(boxes), dtype=np.bool_),
-        area=np.zeros(len(boxes), dtype=np.float32),
-    )
-
-
-def _settle(every: Annotations, report: Report) -> Annotations:
-    """Drop and clip boxes as the module's table says, and count them."""
-    limits = np.tile(every.sizes[every.image_of_row()][:, ::-1], 2).astype(np.float32)  # W H W H
-    low, high = every.boxes[:, :2], every.boxes[:, 2:]
-    numbers = np.isfinite(every.boxes).all(axis=1)
-    ordered = ((high - low) >= 1 - ROUNDING).all(axis=1)  # one pixel where xmax = xmin
-    inside = ((high > 0) & (low < limits[:, :2])).all(axis=1)
-    keep = np.asarray(numbers & ordered & inside)
-    clipped = np.clip(every.boxes, 0, limits)
-    changed = keep & (clipped != every.boxes).any(axis=1)
-    sides = clipped[:, 2:] - clipped[:, :2]
-    counts = {
-        NOT_NUMBERS: int((~numbers).sum()),
-        INVERTED: int((numbers & ~ordered).sum()),
-        OUTSIDE: int((numbers & ordered & ~inside).sum()),
-        CLIPPED: int(changed.sum()),
-    }
-    settled = replace(every, boxes=clipped, area=sides.prod(axis=1), report=report + Report(counts))
-    return settled.keep_rows(keep)
+def _labels(page: _Page, names: tuple[str, ...]) -> list[int]:
+    known = label_of(page.names, names, str(page.path))
+    return [known[name] for name in page.names]

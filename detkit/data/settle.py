@@ -1,0 +1,209 @@
+"""From what annotation files say to ground truth that can be trusted: one road for all formats.
+
+A reader fills in a :class:`Draft` with what stands in the files, good or bad. :func:`settle` looks
+at the images and decides. The counted kinds stand in the data summary.
+
+=========================================  ====================================================
+no width or no height, or negative         box dropped, counted (``INVERTED``)
+a coordinate that is no finite number      box dropped, counted (``NOT_NUMBERS``)
+wholly outside the image                   box dropped, counted (``OUTSIDE``)
+partly outside the image                   clipped, counted (``CLIPPED``)
+no size stated                             taken from the image, counted (``NO_SIZE``)
+a size stated that is not the image's      the image's wins, counted (``OTHER_SIZE``)
+the size of the image as it lies in the    made before EXIF turned the picture: boxes are turned
+file, which EXIF turns by a quarter        with it, counted (``TURNED``)
+an image without objects                   kept, as a negative
+an image missing, foreign or damaged       left out and listed; too many of them stop the run
+=========================================  ====================================================
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from detkit.data.base import Annotations, Report, Segments
+from detkit.data.scan import Look, scan_images
+from detkit.errors import DataError, did_you_mean
+from detkit.image import ImageHeader
+
+INVERTED = "inverted boxes dropped"
+NOT_NUMBERS = "boxes without numbers dropped"
+OUTSIDE = "boxes outside the image dropped"
+CLIPPED = "boxes clipped to the image"
+NO_SIZE = "annotations without a size"
+OTHER_SIZE = "annotations of another size than the image"
+TURNED = "images whose boxes were turned with them (EXIF)"
+
+ROUNDING = 0.01  # pixels; what float32 may take from a side
+SHOWN_UNREADABLE = 3  # of the unusable images, in an error
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Draft:
+    """What annotation files say: I images, T objects, K classes, nothing checked yet.
+
+    Objects of image ``i`` are the next ``counts[i]`` rows, in the order of the images.
+    """
+
+    source: Path  # what to name in an error: the split file, the JSON, the folder
+    class_names: tuple[str, ...]  # [K]
+    image_ids: Sequence[str]  # [I]
+    paths: Sequence[Path]  # [I]
+    sizes: Sequence[tuple[int, int] | None]  # [I] (height, width) as stated; None: not stated
+    counts: Sequence[int]  # [I] objects of each image
+    boxes: NDArray[np.float64]  # [T, 4] xyxy, exclusive edges; pixels, or shares of the image
+    labels: Sequence[int]  # [T] in 0..K-1
+    difficult: Sequence[bool] = ()  # [T]; empty: none is
+    crowd: Sequence[bool] = ()  # [T]; empty: none is
+    area: NDArray[np.float64] | None = None  # [T] of the segments; None: the boxes'
+    segments: Sequence[str] = ()  # [T] JSON texts; empty: the format has none
+    category_ids: NDArray[np.int64] | None = None  # [K] the dataset's own
+    relative: bool = False  # boxes are shares of the image's width and height
+    least_side: float = 0.0  # pixels; VOC's inclusive corners make every sound box 1 or more
+    noted: Mapping[str, int] = field(default_factory=dict)  # kinds that the reader counted itself
+
+
+def settle(draft: Draft, max_unreadable: float) -> Annotations:
+    """Look at the images and decide what becomes of each box, as this module's table says.
+
+    Args:
+        draft: what the files say.
+        max_unreadable: greatest share of images that may be left out.
+
+    Raises:
+        DataError: more images than that cannot be used; nothing is left.
+    """
+    looks = scan_images([Path(path) for path in draft.paths])
+    unreadable = tuple(
+        (str(path), look)
+        for path, look in zip(draft.paths, looks, strict=True)
+        if isinstance(look, str)
+    )
+    if len(unreadable) > max_unreadable * len(looks):
+        raise DataError(_too_many(draft.source, unreadable, len(looks), max_unreadable))
+    every, counts = _with_images(draft, looks)
+    return _sound(every, draft.least_side, Report({**draft.noted, **counts}, unreadable))
+
+
+def label_of(names: Sequence[str], classes: Sequence[str], where: str) -> dict[str, int]:
+    """The label of each class name: its place in ``classes``, or among ``names`` where empty.
+
+    Raises:
+        DataError: a name that ``classes`` lacks; ``where`` says in which file it stands.
+    """
+    known = tuple(classes) or tuple(names)
+    for name in names:
+        if name not in known:
+            raise DataError(
+                f"{where}: class {name!r} is not in data.classes.{did_you_mean(name, known)}"
+            )
+    return {name: label for label, name in enumerate(known)}
+
+
+def _too_many(
+    source: Path, unreadable: Sequence[tuple[str, str]], total: int, allowed: float
+) -> str:
+    first = " ".join(f"{path}: {reason}" for path, reason in unreadable[:SHOWN_UNREADABLE])
+    return (
+        f"{source}: {len(unreadable)} of {total} images cannot be used, more than "
+        f"max_unreadable={allowed} allows. Repair them, or raise max_unreadable in the config's "
+        f"entry under data. The first: {first}"
+    )
+
+
+def _with_images(draft: Draft, looks: Sequence[Look]) -> tuple[Annotations, dict[str, int]]:
+    """Lay out what belongs to usable images, in pixels of the upright image."""
+    headers = [look for look in looks if isinstance(look, ImageHeader)]
+    good = [index for index, look in enumerate(looks) if isinstance(look, ImageHeader)]
+    sizes = np.array([header[:2] for header in headers], dtype=np.int32).reshape(-1, 2)
+    stated = [draft.sizes[index] for index in good]
+    turned = [
+        header.turned and size == (header.width, header.height) and size != tuple(header[:2])
+        for header, size in zip(headers, stated, strict=True)
+    ]
+    other = [
+        size is not None and size != tuple(header[:2]) and not turn
+        for header, size, turn in zip(headers, stated, turned, strict=True)
+    ]
+    counts = np.array([draft.counts[index] for index in good], dtype=np.int64)
+    keep = np.repeat(np.array([not isinstance(look, str) for look in looks]), draft.counts)
+    total = int(np.sum(draft.counts))
+    boxes = draft.boxes.reshape(-1, 4)[keep]
+    if draft.relative:
+        boxes = boxes * np.tile(np.repeat(sizes, counts, axis=0)[:, ::-1], 2)
+    first = np.concatenate([[0], np.cumsum(counts)])
+    for index in np.flatnonzero(turned).tolist():
+        rows = slice(first[index], first[index + 1])
+        boxes[rows] = turn_boxes(boxes[rows], headers[index])
+    with np.errstate(over="ignore"):  # beyond float32: infinite, and dropped
+        single = boxes.astype(np.float32)
+    area = np.full(total, np.nan) if draft.area is None else draft.area
+    every = Annotations(
+        class_names=draft.class_names,
+        image_ids=np.array([draft.image_ids[index] for index in good], dtype=np.str_),
+        paths=np.array([str(draft.paths[index]) for index in good], dtype=np.str_),
+        sizes=sizes,
+        offsets=first.astype(np.int64),
+        boxes=single,
+        labels=np.array(draft.labels, dtype=np.int64)[keep],
+        difficult=_flags(draft.difficult, total)[keep],
+        crowd=_flags(draft.crowd, total)[keep],
+        area=area[keep].astype(np.float32),
+        category_ids=draft.category_ids,
+        segments=Segments.of(draft.segments).select(keep) if len(draft.segments) else None,
+    )
+    counted = {
+        NO_SIZE: 0 if draft.relative else sum(size is None for size in stated),
+        OTHER_SIZE: sum(other),
+        TURNED: sum(turned),
+    }
+    return every, counted
+
+
+def _flags(given: Sequence[bool], total: int) -> NDArray[np.bool_]:
+    return np.array(given, dtype=np.bool_) if len(given) else np.zeros(total, dtype=np.bool_)
+
+
+def turn_boxes(boxes: NDArray[np.float64], header: ImageHeader) -> NDArray[np.float64]:
+    """Boxes of the picture as it lies in the file, in the upright picture (EXIF 5 to 8)."""
+    x1, y1, x2, y2 = boxes.T
+    height, width = header.height, header.width  # upright: the file's are swapped
+    if header.orientation == 5:  # mirrored at the main diagonal
+        turned = (y1, x1, y2, x2)
+    elif header.orientation == 6:  # a quarter clockwise
+        turned = (width - y2, x1, width - y1, x2)
+    elif header.orientation == 7:  # mirrored at the other diagonal
+        turned = (width - y2, height - x2, width - y1, height - x1)
+    else:  # 8: a quarter the other way
+        turned = (y1, height - x2, y2, height - x1)
+    return np.stack(turned, axis=1)
+
+
+def _sound(every: Annotations, least_side: float, report: Report) -> Annotations:
+    """Drop and clip boxes, and count them."""
+    limits = np.tile(every.sizes[every.image_of_row()][:, ::-1], 2).astype(np.float32)  # W H W H
+    low, high = every.boxes[:, :2], every.boxes[:, 2:]
+    numbers = np.isfinite(every.boxes).all(axis=1)
+    with np.errstate(invalid="ignore"):  # infinity less infinity
+        sides = high - low
+    ordered = (sides >= least_side - ROUNDING).all(axis=1) & (sides > 0).all(axis=1)
+    inside = ((high > 0) & (low < limits[:, :2])).all(axis=1)
+    clipped = np.clip(every.boxes, 0, limits)
+    clipped_sides = clipped[:, 2:] - clipped[:, :2]
+    inside &= (clipped_sides > 0).all(axis=1)  # a sliver may have no width left in float32
+    keep = np.asarray(numbers & ordered & inside)
+    changed = keep & (clipped != every.boxes).any(axis=1)
+    counts = {
+        NOT_NUMBERS: int((~numbers).sum()),
+        INVERTED: int((numbers & ~ordered).sum()),
+        OUTSIDE: int((numbers & ordered & ~inside).sum()),
+        CLIPPED: int(changed.sum()),
+    }
+    area = np.where(np.isnan(every.area), clipped_sides.prod(axis=1), every.area)
+    settled = replace(every, boxes=clipped, area=area.astype(np.float32))
+    return replace(settled.keep_rows(keep), report=report + Report(counts))

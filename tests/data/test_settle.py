@@ -1,0 +1,111 @@
+"""What becomes of boxes, whatever format they came from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image, ImageOps
+
+from detkit.data.settle import Draft, settle, turn_boxes
+from detkit.image import ImageHeader, check_image
+from tests.oracles import write_image
+
+
+def draft(paths: list[Path], boxes: list[list[list[float]]], **more: object) -> Draft:
+    flat = [box for image in boxes for box in image]
+    defaults: dict[str, object] = {
+        "source": Path("source"),
+        "class_names": ("thing",),
+        "image_ids": [path.stem for path in paths],
+        "paths": paths,
+        "sizes": [None] * len(paths),
+        "counts": [len(image) for image in boxes],
+        "boxes": np.array(flat, dtype=np.float64).reshape(-1, 4),
+        "labels": [0] * len(flat),
+    }
+    return Draft(**{**defaults, **more})  # type: ignore[arg-type]
+
+
+def turned_image(path: Path, orientation: int) -> tuple[int, int]:
+    """A white mark at x 3..8, y 5..7 of a stored 40 x 60 picture; returns its stored size."""
+    pixels = np.zeros((40, 60, 3), dtype=np.uint8)
+    pixels[5:7, 3:8] = 255
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(pixels).save(path, exif=exif)
+    return 40, 60
+
+
+@pytest.mark.parametrize("orientation", [5, 6, 7, 8])
+def test_boxes_turn_with_their_picture(tmp_path: Path, orientation: int) -> None:
+    path = tmp_path / "a.png"
+    size = turned_image(path, orientation)
+    data = settle(draft([path], [[[3, 5, 8, 7]]], sizes=[size]), 0.0)
+    upright = np.asarray(ImageOps.exif_transpose(Image.open(path)))[..., 0]
+    rows, columns = np.nonzero(upright)
+    seen = [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
+    assert data.boxes.tolist() == [[float(side) for side in seen]]
+    assert data.report.counts["images whose boxes were turned with them (EXIF)"] == 1
+    assert data.report.counts["annotations of another size than the image"] == 0
+    assert data.sizes.tolist() == [[60, 40]]
+
+
+def test_boxes_made_on_the_upright_picture_stay(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    turned_image(path, 6)
+    for stated in ((60, 40), None):
+        data = settle(draft([path], [[[3, 5, 8, 7]]], sizes=[stated]), 0.0)
+        assert data.boxes.tolist() == [[3, 5, 8, 7]]
+        assert data.report.counts["images whose boxes were turned with them (EXIF)"] == 0
+
+
+def test_turning_four_times_is_none() -> None:
+    boxes = np.array([[3.0, 5.0, 8.0, 7.0]])
+    for orientation in (6, 8):
+        turned = boxes
+        for height, width in ((60, 40), (40, 60)) * 2:
+            turned = turn_boxes(turned, ImageHeader(height, width, orientation))
+        assert turned.tolist() == boxes.tolist()
+
+
+def test_shares_of_the_image_become_pixels(tmp_path: Path) -> None:
+    paths = [tmp_path / "a.png", tmp_path / "b.png"]
+    write_image(paths[0], (40, 60))
+    write_image(paths[1], (10, 20))
+    data = settle(draft(paths, [[[0, 0, 0.5, 0.5]], [[0.25, 0.1, 0.75, 1.0]]], relative=True), 0.0)
+    assert data.boxes.tolist() == [[0, 0, 30, 20], [5, 1, 15, 10]]
+
+
+def test_objects_of_images_left_out_go_with_them(tmp_path: Path) -> None:
+    paths = [tmp_path / f"{name}.png" for name in "abc"]
+    for path in (paths[0], paths[2]):
+        write_image(path, (40, 60))
+    boxes = [[[1, 1, 5, 5]], [[2, 2, 6, 6], [3, 3, 7, 7]], [[4, 4, 8, 8]]]
+    data = settle(
+        draft(paths, boxes, segments=["a", "bb", "ccc", "dddd"], crowd=[True, False, False, True]),
+        0.5,
+    )
+    assert data.image_ids.tolist() == ["a", "c"]
+    assert data.boxes.tolist() == [[1, 1, 5, 5], [4, 4, 8, 8]]
+    assert data.segments is not None
+    assert [data.segments[row] for row in range(2)] == ["a", "dddd"]
+    assert data.crowd.tolist() == [True, True]
+    assert data.report.unreadable == ((str(paths[1]), "no such image file. Check the path."),)
+
+
+def test_a_given_area_is_kept_and_another_computed(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    write_image(path, (40, 60))
+    boxes = [[[1, 1, 5, 5], [50, 30, 70, 50]]]  # the second is clipped to 10 x 10
+    assert settle(draft([path], boxes), 0.0).area.tolist() == [16, 100]
+    given = settle(draft([path], boxes, area=np.array([12.5, np.nan])), 0.0)
+    assert given.area.tolist() == [12.5, 100]
+
+
+def test_orientation_comes_with_the_size(tmp_path: Path) -> None:
+    turned_image(tmp_path / "a.png", 6)
+    header = check_image(tmp_path / "a.png")
+    assert header == ImageHeader(60, 40, 6)
+    assert header.turned
