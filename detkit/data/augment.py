@@ -36,6 +36,11 @@ class AugmentConfig(Config):
     saturation: float = Field(1.5, gt=0)  # factor or its reciprocal
     exposure: float = Field(1.5, gt=0)  # factor or its reciprocal
     min_visible: Fraction = 0.0  # an object cropped to less of its area is dropped
+    mosaic: Fraction = 0.0  # chance of four images on one canvas
+    mosaic_offset: float = Field(0.2, ge=0, lt=0.5)  # their meeting point's distance to an edge
+    mixup: Fraction = 0.0  # chance of a second image laid over
+    mixup_alpha: float = Field(1.5, gt=0)  # its share of the pixels is drawn from Beta(a, a)
+    mix_until: Fraction = 1.0  # share of the training after which mosaic and mixup end
 
     @model_validator(mode="after")
     def _zoom_is_a_range(self) -> AugmentConfig:
@@ -78,15 +83,20 @@ class Augmentation:
         image: NDArray[np.uint8] = np.ascontiguousarray(done["image"])
         boxes = np.asarray(done["bboxes"], dtype=np.float32).reshape(-1, 4)
         rows = np.asarray(done["rows"], dtype=np.int64)
-        height, width = image.shape[:2]
-        sides = boxes[:, 2:] - boxes[:, :2]
-        keep = (sides >= MIN_SIDE * np.array([width, height])).all(axis=1) & (sides > 0).all(axis=1)
+        keep = large_enough(boxes, image.shape[:2])
         kept = target.select(torch.from_numpy(rows[keep]))
         return replace(
             sample,
             image=torch.from_numpy(image).permute(2, 0, 1),
             target=replace(kept, boxes=torch.from_numpy(boxes[keep])),
         )
+
+
+def large_enough(boxes: NDArray[np.float32], canvas: tuple[int, int]) -> NDArray[np.bool_]:
+    """``[M]`` which of ``[M, 4]`` boxes are not too small on a canvas of (height, width)."""
+    sides = boxes[:, 2:] - boxes[:, :2]
+    least = MIN_SIDE * np.array([canvas[1], canvas[0]])
+    return np.asarray((sides >= least).all(axis=1) & (sides > 0).all(axis=1))
 
 
 def build_pipeline(config: AugmentConfig) -> Any:

@@ -18,6 +18,7 @@ from pydantic import NonNegativeInt
 from torch import Tensor
 
 from detkit.config import Config, Fraction, parse
+from detkit.data.cache import ImageCache
 from detkit.data.split import hold_out
 from detkit.errors import ConfigError, DataError
 from detkit.image import read_image
@@ -323,11 +324,12 @@ class Sample:
 
 
 class DetectionDataset(torch.utils.data.Dataset[Sample]):
-    """The images of ``annotations``, read when asked for."""
+    """The images of ``annotations``, read when asked for; once only where a cache keeps them."""
 
-    def __init__(self, annotations: Annotations) -> None:
+    def __init__(self, annotations: Annotations, cache: ImageCache | None = None) -> None:
         self.annotations = annotations
         self.class_names = annotations.class_names
+        self.cache = cache
 
     def __len__(self) -> int:
         return len(self.annotations)
@@ -335,7 +337,8 @@ class DetectionDataset(torch.utils.data.Dataset[Sample]):
     def __getitem__(self, index: int) -> Sample:
         path = str(self.annotations.paths[index])
         image_id = str(self.annotations.image_ids[index])
-        return Sample(read_image(path), self.annotations.target(index), image_id, path)
+        image = read_image(path) if self.cache is None else self.cache.read(index, path)
+        return Sample(image, self.annotations.target(index), image_id, path)
 
     def __iter__(self) -> Iterator[Sample]:
         return (self[index] for index in range(len(self)))

@@ -16,10 +16,14 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from detkit.data.augment import Augmentation
 from detkit.data.base import Annotations, DetectionDataset, Sample
+from detkit.data.cache import ImageCache
+from detkit.data.mosaic import mixed
+from detkit.data.sampling import sampled_order
 from detkit.errors import DataError
 
 logger = logging.getLogger(__name__)
 
+MIXING = 1  # what tells the draws of mosaic and mixup from those of augmentation
 SUBSTITUTES = 10  # unreadable images in a row after which the data, not a file, is at fault
 
 CanvasSize = tuple[int, int] | None  # (height, width); None: as the image
@@ -60,27 +64,48 @@ class SampleKey(NamedTuple):
     epoch: int
     image: int  # index in the dataset
     size: CanvasSize
+    may_mix: bool = True  # whether mosaic and mixup have not ended yet
 
 
 class TrainSet(Dataset[Sample]):
     """Augmented images, asked for by :class:`SampleKey`."""
 
-    def __init__(self, annotations: Annotations, augmentation: Augmentation, seed: int) -> None:
-        self.images = DetectionDataset(annotations)
+    def __init__(
+        self,
+        annotations: Annotations,
+        augmentation: Augmentation,
+        seed: int,
+        cache: ImageCache | None = None,
+    ) -> None:
+        self.images = DetectionDataset(annotations, cache)
         self.augmentation = augmentation
         self.seed = seed
 
     def __getitem__(self, key: SampleKey) -> Sample:
+        index, sample = self._read(key.image)
+        draws = (self.seed, key.epoch, index)
+        shown = self.augmentation(sample, key.size, draws)
+        config = self.augmentation.config
+        if not key.may_mix or not (config.mosaic or config.mixup):
+            return shown
+
+        def show(partner: int, turn: int) -> Sample:
+            number, other = self._read(partner)
+            return self.augmentation(other, shown.size, (*draws, number, turn))
+
+        rng = np.random.default_rng([*draws, MIXING])
+        return mixed(shown, show, len(self.images), config, rng)
+
+    def _read(self, asked: int) -> tuple[int, Sample]:
+        """The image asked for, or the next that can be read; and its index."""
         for substitute in range(SUBSTITUTES):
-            index = (key.image + substitute) % len(self.images)
+            index = (asked + substitute) % len(self.images)
             try:
-                sample = self.images[index]
+                return index, self.images[index]
             except DataError as problem:  # it had a sound header when the data was scanned
                 logger.warning("%s The next image is used in its place.", problem)
-                continue
-            return self.augmentation(sample, key.size, (self.seed, key.epoch, index))
         raise DataError(
-            f"{self.images.annotations.paths[key.image]}: this image and the {SUBSTITUTES - 1} "
+            f"{self.images.annotations.paths[asked]}: this image and the {SUBSTITUTES - 1} "
             "after it cannot be read; is the disk still there?"
         )
 
@@ -89,7 +114,10 @@ class BatchOrder(Sampler[list[SampleKey]]):
     """Every image once an epoch, in an order drawn from (seed, epoch), in full batches.
 
     Batches run on across the ends of epochs, so each has ``batch_size`` images and the order of
-    step ``n`` is known without walking to it.
+    step ``n`` is known without walking to it. With ``factors`` (see ``sampling.py``) an epoch is
+    as long, but rare classes come more often in it. From step ``mix_end`` on no image is mixed.
+    Of several ranks that train together, each loads its ``shard`` (rank, ranks) of every batch:
+    equal parts, one after the other.
     """
 
     def __init__(
@@ -99,12 +127,19 @@ class BatchOrder(Sampler[list[SampleKey]]):
         steps: range,
         seed: int,
         size_of: Callable[[int], CanvasSize],
+        factors: NDArray[np.float64] | None = None,
+        mix_end: int | None = None,
+        shard: tuple[int, int] = (0, 1),
     ) -> None:
         self.images = images
         self.batch_size = batch_size
         self.steps = steps  # of this run: from where it resumes to where it ends
         self.seed = seed
         self.size_of = size_of
+        self.factors = factors  # [I]; None: every image once
+        self.mix_end = mix_end  # None: never
+        rank, ranks = shard
+        self.part = slice(rank * batch_size // ranks, (rank + 1) * batch_size // ranks)
 
     def __len__(self) -> int:
         return len(self.steps)
@@ -116,16 +151,18 @@ class BatchOrder(Sampler[list[SampleKey]]):
             for position in range(step * self.batch_size, (step + 1) * self.batch_size):
                 if position // self.images != epoch:
                     epoch = position // self.images
-                    order = epoch_order(self.images, self.seed, epoch)
-                keys.append(
-                    SampleKey(epoch, int(order[position % self.images]), self.size_of(step))
-                )
-            yield keys
+                    order = self.epoch_order(epoch)
+                image = int(order[position % self.images])
+                may_mix = self.mix_end is None or step < self.mix_end
+                keys.append(SampleKey(epoch, image, self.size_of(step), may_mix))
+            yield keys[self.part]
 
-
-def epoch_order(images: int, seed: int, epoch: int) -> NDArray[np.int64]:
-    """``[images]`` the order in which epoch ``epoch`` shows them."""
-    return np.random.default_rng([seed, epoch]).permutation(images)
+    def epoch_order(self, epoch: int) -> NDArray[np.int64]:
+        """``[images]`` what epoch ``epoch`` shows, in order."""
+        rng = np.random.default_rng([self.seed, epoch])
+        if self.factors is None:
+            return rng.permutation(self.images)
+        return sampled_order(self.factors, rng)
 
 
 def train_batches(
@@ -139,10 +176,12 @@ def train_batches(
         collate_fn=tuple,
         pin_memory=pin_memory,
         worker_init_fn=start_worker,
+        multiprocessing_context="fork" if workers and dataset.images.cache is not None else None,
         generator=torch.Generator(),  # its own, so that the model's draws do not depend on loading
     )
     for step, samples in zip(order.steps, loader, strict=True):
-        yield TrainBatch(samples, order.size_of(step), seen=step * order.batch_size)
+        seen = step * order.batch_size + order.part.start
+        yield TrainBatch(samples, order.size_of(step), seen)
 
 
 def start_worker(worker: int) -> None:

@@ -27,7 +27,7 @@ from torch.nn.utils.rnn import pad_sequence
 from detkit.backbones import BACKBONES
 from detkit.backbones.darknet import ConvBN
 from detkit.config import Config, Fraction
-from detkit.detectors.base import DETECTORS, Detector, Step
+from detkit.detectors.base import DETECTORS, Audit, Detector, Step
 from detkit.ops.boxes import box_iou, cxcywh_to_xyxy, pairwise_iou, size_iou, xyxy_to_cxcywh
 from detkit.ops.nms import nms_per_class
 from detkit.preprocess import Batch, letterbox
@@ -65,6 +65,7 @@ class YoloV2Config(Config):
     noobject_scale: float = 1.0  # the code's noobject_scale
     coord_scale: float = 1.0  # the code's coord_scale
     class_scale: float = 1.0  # the code's class_scale
+    class_weights: tuple[float, ...] = ()  # K factors of the class loss; empty: 1 each (the code)
     prior_scale: float = 0.01  # the pull towards the anchors (the code)
     prior_images: NonNegativeInt = 12800  # for how many images that pull lasts (the code)
     rescore: bool = True  # objectness learns the IoU, not 1; false in yolov2-tiny.cfg for COCO
@@ -90,6 +91,13 @@ class YoloV2Config(Config):
         for size in [value] if field.field_name == "input_size" else value:
             if min(size) < STRIDE or any(side % STRIDE for side in size):
                 raise ValueError(f"{list(size)} is not made of multiples of {STRIDE}.")
+        return value
+
+    @field_validator("class_weights")
+    @classmethod
+    def _one_weight_a_class(cls, value: tuple[float, ...], info: ValidationInfo) -> Any:
+        if value and (len(value) != info.data.get("num_classes") or min(value) < 0):
+            raise ValueError(f"expected one weight of 0 or more for each class, got {list(value)}.")
         return value
 
     @field_validator("anchors_cells")
@@ -248,6 +256,31 @@ def assign(raw: Tensor, targets: list[Target], anchors: Tensor, config: YoloV2Co
     )
 
 
+def audit_assignment(
+    targets: list[Target], anchors: Tensor, grid: tuple[int, int], config: YoloV2Config
+) -> Audit:
+    """What :func:`assign` makes of objects while the network still predicts its anchors.
+
+    Which anchor answers for an object, and which of two stays, depends on no prediction.
+
+    Args:
+        targets: one an image, boxes in canvas pixels.
+        anchors: ``[A, 2]`` in cells.
+        grid: (height, width) of the canvas, in cells.
+    """
+    raw = anchors.new_zeros(len(targets), len(anchors), *grid, 5)  # [B, A, H, W, 5]
+    owners = assign(raw, targets, anchors, config)
+    anchor = owners.slots // math.prod(grid) % len(anchors)  # [M]
+    size = owners.gt_places[:, 2:].exp() * anchors[anchor]  # [M, 2] cells
+    return Audit(
+        best_ious=size_iou(size, anchors).gather(1, anchor[:, None]).squeeze(1),
+        owners=anchor,
+        lost=owners.stays == 0,
+        strides=torch.full_like(owners.stays, STRIDE),
+        anchors=anchors * STRIDE,
+    )
+
+
 # ---------------------------------------------------------------------------------- loss
 
 
@@ -279,6 +312,8 @@ def yolo_v2_loss(raw: Tensor, owners: Owners, config: YoloV2Config, *, seen: int
     obj = (pred_objects[mine] - goal).square()  # [M]
     noobj = pred_objects.square() * (1 - owners.owned) * (1 - owners.ignore)  # [B*A*H*W]
     classes = F.cross_entropy(flat[mine, 5:], owners.labels, reduction="none")  # [M]
+    if config.class_weights:
+        classes = classes * flat.new_tensor(config.class_weights)[owners.labels]
 
     middle = flat.new_tensor([0.5, 0.5, 0.0, 0.0])  # of a cell, at the anchor's own size
     prior = (pred_places - middle).square().sum(dim=1) * (1 - owners.owned)  # [B*A*H*W]
@@ -354,6 +389,10 @@ class YoloV2(Detector):
         if step >= steps - self.config.train_size_last:
             return max(sizes, key=math.prod)
         return random.Random(f"{seed}/{step // self.config.train_size_every}").choice(sizes)
+
+    def audit(self, targets: list[Target], size: tuple[int, int]) -> Audit:
+        grid = (size[0] // STRIDE, size[1] // STRIDE)
+        return audit_assignment(targets, self.anchors, grid, self.config)
 
     def preprocess(self, images: list[Tensor], size: tuple[int, int] | None = None) -> Batch:
         images = [image.to(self.anchors.device, non_blocking=True) for image in images]

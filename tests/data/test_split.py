@@ -61,7 +61,9 @@ def test_two_entries_part_a_dataset(tiny_voc: Path) -> None:
     train = read_dataset({**entry, "part": "train"})
     held = read_dataset({**entry, "part": "eval"})
     ids = set(whole.image_ids.tolist())
-    assert len(train) and len(held) and len(train) + len(held) == len(whole)
+    assert len(train)
+    assert len(held)
+    assert len(train) + len(held) == len(whole)
     assert set(train.image_ids.tolist()) | set(held.image_ids.tolist()) == ids
     for part in (train, held):
         for index, image_id in enumerate(part.image_ids.tolist()):
