@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from detkit.backbones import BACKBONES
+from detkit.config import parse
 from detkit.detectors import build_detector
 from detkit.detectors.yolo_v2 import (
     STRIDE,
@@ -24,7 +25,7 @@ from detkit.detectors.yolo_v2 import (
     select,
     yolo_v2_loss,
 )
-from detkit.errors import DetkitError
+from detkit.errors import ConfigError, DetkitError
 from detkit.types import Losses, Target, make_target
 
 VOC_ANCHORS = torch.tensor(YoloV2Config(num_classes=1).anchors_cells)
@@ -89,6 +90,32 @@ def test_loss_has_the_gradient_of_the_source(
     assert int((deltas.abs() > 1e-9).sum()) == nonzero
     found = [squares[..., span].sum().item() for span in (slice(2), slice(2, 4), 4, slice(5, None))]
     assert found == pytest.approx(parts, rel=1e-4)
+
+
+def test_class_weights_scale_the_class_term_of_their_objects() -> None:
+    """Two objects of two classes: the weighted term is the weighted sum of the two alone."""
+    raw = torch.randn(1, 5, 4, 4, 5 + 3, generator=torch.Generator().manual_seed(3))
+    boxes = torch.tensor([[10.0, 10.0, 50.0, 50.0], [70.0, 70.0, 120.0, 110.0]])
+    labels = torch.tensor([0, 2])
+
+    def class_loss(rows: list[int], weights: tuple[float, ...]) -> float:
+        config = YoloV2Config(num_classes=3, class_weights=weights)
+        target = make_target(boxes[rows], labels[rows])
+        owners = assign(raw, [target], VOC_ANCHORS, config)
+        return yolo_v2_loss(raw, owners, config, seen=0)["loss_class"].item()
+
+    first, second = class_loss([0], ()), class_loss([1], ())
+    weighted = class_loss([0, 1], (0.5, 7.0, 3.0))
+    assert weighted == pytest.approx(0.5 * first + 3.0 * second, rel=1e-6)
+    assert class_loss([0, 1], (1.0, 1.0, 1.0)) == class_loss([0, 1], ())
+
+
+def test_class_weights_are_one_a_class() -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse(YoloV2Config, {"num_classes": 3, "class_weights": [1, 2]}, path="model.")
+    assert str(caught.value) == (
+        "model.class_weights: expected one weight of 0 or more for each class, got [1.0, 2.0]."
+    )
 
 
 def test_reorg_golden_vector() -> None:
