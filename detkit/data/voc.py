@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import math
 import ntpath
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -31,6 +32,7 @@ import numpy as np
 from detkit.data.base import DATASETS, Annotations, DatasetConfig, DatasetFormat
 from detkit.data.settle import Draft, label_of, settle
 from detkit.errors import DataError, did_you_mean
+from detkit.files import leaves_folder
 from detkit.image import EXTENSIONS
 
 if TYPE_CHECKING:
@@ -38,12 +40,16 @@ if TYPE_CHECKING:
 
 REPEATED = "repeated ids read once"
 
+ALL = "all"  # the split of a folder without ImageSets
 ONE_PIXEL = 1.0  # the least side of a sound box: both corners are included
 _FLAG = re.compile(r"(.*\S)\s+(?:-1|0|1)")  # "id  1" in a class's own split file
 
 
 class VOCConfig(DatasetConfig):
-    """``split`` is ``[FOLDER/]NAME``: ``VOC2007/trainval`` under VOCdevkit, or plain ``test``."""
+    """``split`` is ``[FOLDER/]NAME``: ``VOC2007/trainval`` under VOCdevkit, or plain ``test``.
+
+    ``all`` are all annotations of a folder that has no list of that name.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,15 +109,17 @@ def find_split(root: Path, split: str) -> tuple[Path, Path]:
     if not root.is_dir():
         raise DataError(
             f"{root}: no such folder. Expected a PASCAL VOC tree, such as VOCdevkit with "
-            "VOC2007/Annotations, VOC2007/ImageSets and VOC2007/JPEGImages; get it from "
-            "'The PASCAL Visual Object Classes Homepage' (host.robots.ox.ac.uk/pascal/VOC), "
-            "or point to yours with data.root=PATH."
+            "VOC2007/Annotations, VOC2007/ImageSets and VOC2007/JPEGImages; get it with "
+            "'python tools/data.py get voc2007' (or voc2012), or point to yours with "
+            "data.root=PATH."
         )
     below, _, name = split.rpartition("/")
     if leaves_folder(split):
         raise DataError(f"data.split: {split!r} leaves {root}. Write [FOLDER/]NAME.")
     folder = root / below if below else root
     split_file = folder / "ImageSets" / "Main" / f"{name}.txt"
+    if name == ALL and not split_file.exists() and (folder / "Annotations").is_dir():
+        return folder, folder / "Annotations"
     if not split_file.is_file():
         known = [path.stem for path in root.glob("ImageSets/Main/*.txt")]
         known += [f"{path.parts[-4]}/{path.stem}" for path in root.glob("*/ImageSets/Main/*.txt")]
@@ -125,14 +133,19 @@ def find_split(root: Path, split: str) -> tuple[Path, Path]:
 def read_split(split_file: Path) -> list[str]:
     """Return the ids of a split file, a class's flag (1, 0, -1) behind each left off.
 
+    Of the folder of annotations, which stands for ``ALL`` of them, their names.
+
     Raises:
         DataError: a file without ids, or an id that leaves the folder.
     """
-    text = split_file.read_text(encoding="utf-8-sig", errors="replace")
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    flagged = [_FLAG.fullmatch(line) for line in lines]
-    if all(flagged):  # an id such as "photo 1" has a number too, but seldom do all
-        lines = [match[1] for match in flagged if match]
+    if split_file.is_dir():
+        lines = sorted(path.stem for path in split_file.glob("*.xml"))
+    else:
+        text = split_file.read_text(encoding="utf-8-sig", errors="replace")
+        lines = [line.strip() for line in text.splitlines() if line.strip()]
+        flagged = [_FLAG.fullmatch(line) for line in lines]
+        if all(flagged):  # an id such as "photo 1" has a number too, but seldom do all
+            lines = [match[1] for match in flagged if match]
     if not lines:
         raise DataError(f"{split_file}: lists no images. Write one id a line.")
     for line in lines:
@@ -141,13 +154,6 @@ def read_split(split_file: Path) -> list[str]:
                 f"{split_file}: id {line!r} leaves the folder. Write file names without '..'."
             )
     return lines
-
-
-def leaves_folder(name: str) -> bool:
-    """Whether joining ``name`` to a folder could lead out of it, on any system."""
-    parts = name.replace("\\", "/").split("/")
-    absolute = name.startswith(("/", "\\")) or bool(ntpath.splitdrive(name)[0])
-    return absolute or ".." in parts
 
 
 def find_image(folder: Path, image_id: str, file_name: str = "") -> Path:
@@ -160,7 +166,7 @@ def find_image(folder: Path, image_id: str, file_name: str = "") -> Path:
     """
     images = folder / "JPEGImages"
     expected = images / f"{image_id}.jpg"
-    if expected.is_file():
+    if os.path.isfile(expected):  # no error for a name that is too long
         return expected
     if leaves_folder(file_name):
         raise DataError(
@@ -169,7 +175,7 @@ def find_image(folder: Path, image_id: str, file_name: str = "") -> Path:
         )
     candidates = [images / ntpath.basename(file_name)] if file_name else []
     candidates += [images / f"{image_id}{ext}" for e in EXTENSIONS for ext in (e, e.upper())]
-    return next((path for path in candidates if path.is_file()), expected)
+    return next((path for path in candidates if os.path.isfile(path)), expected)
 
 
 def _read_page(folder: Path, image_id: str, split_file: Path) -> _Page:
@@ -184,6 +190,10 @@ def _read_page(folder: Path, image_id: str, split_file: Path) -> _Page:
             f"{path}: no such annotation file, though {split_file} lists the id. Restore it or "
             "remove the line; the test sets of VOC 2008 to 2012 have no public annotations."
         ) from None
+    except OSError as problem:  # a name too long, a folder of that name
+        raise DataError(
+            f"{path}: cannot be read ({problem.strerror}). Check the id in {split_file}."
+        ) from problem
     except DefusedXmlException:
         raise DataError(
             f"{path}: declares XML entities, which are refused as unsafe. Remove its DOCTYPE."

@@ -12,14 +12,14 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from detkit.data import Annotations, DetectionDataset, for_training, join, read_dataset, summary
-from detkit.data.voc import leaves_folder
+from detkit.files import leaves_folder
 from detkit.errors import ConfigError, DataError
 from tests.oracles import voc_xml, write_image, write_voc
 
 HOW_TO_GET = (
     "Expected a PASCAL VOC tree, such as VOCdevkit with VOC2007/Annotations, VOC2007/ImageSets "
-    "and VOC2007/JPEGImages; get it from 'The PASCAL Visual Object Classes Homepage' "
-    "(host.robots.ox.ac.uk/pascal/VOC), or point to yours with data.root=PATH."
+    "and VOC2007/JPEGImages; get it with 'python tools/data.py get voc2007' (or voc2012), "
+    "or point to yours with data.root=PATH."
 )
 
 

@@ -1,0 +1,268 @@
+"""Fetch one file from the network: resumed, verified, whole or not at all.
+
+A partial file ``NAME.part`` lies beside the destination under a stable name; whatever breaks off
+goes on from its last byte, in the same call or in the next. What becomes of a bad server:
+
+=====================================  ========================================================
+it breaks off                          resumed there, as long as that brings bytes
+it stalls or trickles                  the next address goes on from the same byte
+it is unreachable, or says 408, 425,   the next address; all of them again after a pause
+429 or 5xx
+it says 404 or another 4xx             the next address; this one is not asked again
+it ignores Range (200)                 starts over there
+it has no such byte (416)              the next address; starts over if the size is not known
+its file changed between parts         starts over (If-Range; a 206 with another ETag)
+it speaks of another length            refused before the first byte; the next address
+it sends more than it should           refused, deleted; the next address
+it sends HTML in place of the file     refused, by content type or by first bytes
+its bytes have another hash            deleted; once more from zero if parts were joined; then
+                                       the next address
+it redirects from https to http, or    refused; the next address
+to a scheme that is not http(s)
+=====================================  ========================================================
+
+Nothing is fetched where the environment says ``DETKIT_OFFLINE=1``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import filelock
+
+from detkit.errors import DetkitError
+from detkit.files import make_folder
+from detkit.transfer import (
+    SILENT,
+    BrokenOffError,
+    DownloadSettings,
+    RefusedError,
+    RemoteFile,
+    UnavailableError,
+    Watch,
+    origin_path,
+    size_of,
+    transfer,
+)
+
+OFFLINE = "DETKIT_OFFLINE"
+SLOW_CHECK = 1 << 30  # bytes; hashing more takes long enough to say so
+
+
+def fetch(
+    remote: RemoteFile,
+    destination: Path,
+    settings: DownloadSettings = DownloadSettings(),
+    watch: Watch = SILENT,
+) -> Path:
+    """Fetch a file, or use the one that is at ``destination`` already, verified the same way.
+
+    Of several processes that start at once, one fetches and the others wait and use its file.
+
+    Returns:
+        ``destination``, which appears whole and verified or not at all.
+
+    Raises:
+        DetkitError: no address serves it, the switch says offline, the disk is full, or what is
+            at ``destination`` is another file. The message says what to fetch by hand.
+    """
+    make_folder(destination.parent)
+    with only_one(destination.with_name(f".{destination.name}.lock"), watch):
+        if destination.exists():
+            check_file(destination, remote, watch)
+            origin_path(partial_path(destination)).unlink(missing_ok=True)
+            return destination
+        if is_offline():
+            raise DetkitError(
+                f"{remote.name}: {OFFLINE} is set, so nothing is fetched. Unset it, or "
+                f"{by_hand(remote, destination)}"
+            )
+        part = partial_path(destination)
+        if remote.size is not None:
+            check_space(destination.parent, remote.size - size_of(part), remote.name)
+        _fetch_from_any(remote, destination, settings, watch)
+    return destination
+
+
+def is_offline() -> bool:
+    """Whether the environment forbids the network."""
+    return os.environ.get(OFFLINE, "") not in ("", "0")
+
+
+def partial_path(destination: Path) -> Path:
+    """Where the bytes lie that have come so far."""
+    return destination.with_name(f"{destination.name}.part")
+
+
+def check_file(path: Path, remote: RemoteFile, watch: Watch = SILENT) -> None:
+    """Verify size and hash of a file, however it came.
+
+    Raises:
+        DetkitError: it is another file, or cannot be read.
+    """
+    try:
+        problem = _mismatch(path, remote, watch)
+    except OSError as error:
+        raise DetkitError(f"{path}: cannot be read ({error.strerror}).") from error
+    if problem:
+        raise DetkitError(
+            f"{path}: {problem}. It is not {remote.name}, or not all of it; remove it or put the "
+            "right file in its place."
+        )
+
+
+def check_space(folder: Path, needed: int, what: str) -> None:
+    """Refuse before the first byte what would fill the disk.
+
+    Raises:
+        DetkitError: less than ``needed`` bytes are free, saying how many are missing.
+    """
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise DetkitError(
+            f"{folder}: {what} needs {in_words(needed)}, and {in_words(free)} are free. Make room "
+            f"for {in_words(needed - free)} more, or name a folder on another disk."
+        )
+
+
+def in_words(size: int) -> str:
+    """A number of bytes for people: ``451 MB``, in powers of 1,000."""
+    for unit, scale in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
+        if size >= scale:
+            return f"{size / scale:.{1 if unit == 'GB' else 0}f} {unit}"
+    return f"{size} bytes"
+
+
+@contextmanager
+def only_one(path: Path, watch: Watch = SILENT) -> Iterator[None]:
+    """Hold a lock file, after whoever holds it; a process that dies lets go of it.
+
+    The file stays where it is: deleting it would let two processes lock two files of one name.
+
+    Raises:
+        DetkitError: the lock file cannot be made.
+    """
+    lock = filelock.FileLock(path)
+    try:
+        try:
+            lock.acquire(timeout=0)
+        except filelock.Timeout:
+            watch.say(f"waiting for another process that is at the same ({path})")
+            lock.acquire()
+    except OSError as problem:
+        raise DetkitError(f"{path}: cannot be made ({problem.strerror}).") from problem
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def by_hand(remote: RemoteFile, destination: Path) -> str:
+    """What to fetch without this program, and where to put it: the end of a sentence."""
+    return (
+        f"fetch it by hand ({known_as(remote)}) from {' or '.join(remote.addresses)} and put it at "
+        f"{destination}."
+    )
+
+
+def known_as(remote: RemoteFile) -> str:
+    """What a file fetched by hand is to be compared with: its size and hash."""
+    size = "size not known" if remote.size is None else f"{remote.size:,} bytes"
+    return f"{size}, {remote.hash or 'hash not known'}"
+
+
+def _mismatch(path: Path, remote: RemoteFile, watch: Watch = SILENT) -> str:
+    """What is wrong with a file; empty if nothing is."""
+    size = path.stat().st_size
+    if remote.size is not None and size != remote.size:
+        return f"has {size:,} bytes, expected {remote.size:,}"
+    if remote.hash is None:
+        return ""
+    if size > SLOW_CHECK:
+        watch.say(f"checking {path.name} ({in_words(size)})")
+    kind, _, expected = remote.hash.partition(":")
+    with path.open("rb") as file:
+        found = hashlib.file_digest(file, kind).hexdigest()
+    return "" if found == expected.lower() else f"has {kind} {found}, expected {expected}"
+
+
+# ----------------------------------------------------------------------- addresses, one by one
+
+
+def _fetch_from_any(
+    remote: RemoteFile, destination: Path, settings: DownloadSettings, watch: Watch
+) -> None:
+    part = partial_path(destination)
+    watch.begin(f"fetching {remote.name}", size_of(part), remote.size)
+    reasons: dict[str, str] = {}
+    refused: set[str] = set()
+    for turn in range(settings.rounds):
+        for address in remote.addresses:
+            if address in refused:
+                continue
+            try:
+                _fetch_from(address, part, remote, settings, watch)
+            except (RefusedError, BrokenOffError) as problem:
+                reasons[address] = str(problem)
+                watch.say(f"{address}: {problem}")
+                if isinstance(problem, RefusedError):
+                    refused.add(address)
+                continue
+            os.replace(part, destination)
+            origin_path(part).unlink(missing_ok=True)
+            watch.end()
+            return
+        if len(refused) == len(remote.addresses):
+            break
+        if turn + 1 < settings.rounds:
+            time.sleep(settings.pause_seconds)
+    kept = size_of(part)
+    if not kept:
+        part.unlink(missing_ok=True)
+        origin_path(part).unlink(missing_ok=True)
+    raise DetkitError(
+        f"{remote.name}: cannot be fetched. "
+        + "; ".join(f"{address}: {reason}" for address, reason in reasons.items())
+        + "."
+        + (f" {kept:,} bytes are kept, and the next try goes on from there." if kept else "")
+        + f" Try again later, or {by_hand(remote, destination)}"
+    )
+
+
+def _fetch_from(
+    address: str, part: Path, remote: RemoteFile, settings: DownloadSettings, watch: Watch
+) -> None:
+    """Complete and verify the partial file from one address, resuming what breaks off."""
+    fruitless = 0
+    furthest = size_of(part)  # starting over again and again is no progress
+    joined = restarted = False
+    while True:
+        joined |= size_of(part) > 0
+        try:
+            transfer(address, part, remote, settings, watch)
+        except UnavailableError:
+            raise
+        except BrokenOffError as problem:
+            gained = size_of(part) - furthest
+            fruitless = 0 if gained >= settings.progress_bytes else fruitless + 1
+            furthest += max(0, gained)
+            if fruitless >= settings.tries:
+                raise
+            watch.say(f"{address}: {problem}; asking again")
+            if fruitless:
+                time.sleep(settings.pause_seconds)
+            continue
+        problem_found = _mismatch(part, remote, watch)
+        if not problem_found:
+            return
+        part.unlink()
+        if restarted or not joined:
+            raise RefusedError(problem_found)
+        watch.say(f"{address}: joined with an earlier part, {problem_found}; starting over")
+        joined, restarted, furthest = False, True, 0

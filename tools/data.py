@@ -1,0 +1,8 @@
+"""Shim: `python tools/data.py` is `detkit data`."""
+
+import sys
+
+from detkit.cli.data import main
+
+if __name__ == "__main__":
+    sys.exit(main())
