@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from detkit.api import detect, load
+    from detkit.api import detect, detect_all, load
     from detkit.backbones import BACKBONES, Backbone
     from detkit.data import DATASETS
     from detkit.detectors import DETECTORS, Detector, build_detector
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 PUBLIC = {
     "load": "detkit.api",
     "detect": "detkit.api",
+    "detect_all": "detkit.api",
     "read_image": "detkit.image",
     "draw": "detkit.drawing",
     "BACKBONES": "detkit.backbones",
@@ -56,6 +57,7 @@ __all__ = [
     "Target",
     "build_detector",
     "detect",
+    "detect_all",
     "draw",
     "evaluate",
     "load",

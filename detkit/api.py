@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+import os
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, overload
 
+import numpy as np
 import torch
+from torch import Tensor
 
 from detkit.detectors import Detector
 from detkit.engine.checkpoint import load_checkpoint
-from detkit.errors import DetkitError
+from detkit.errors import ConfigError, DataError, DetkitError
 from detkit.image import ImageLike, to_image_tensor
 from detkit.ops.nms import nms_per_class
+from detkit.sources import Word, find_sources, kind_of, read_source
 from detkit.types import Detections
+from detkit.video import Frame
+from detkit.web import is_url, read_url
+
+logger = logging.getLogger(__name__)
 
 BATCH = 8  # images that `detect` hands to the network at once
 ACROSS_CLASSES_IOU = 0.45  # the YOLO authors' threshold within a class, here across them
@@ -31,9 +42,22 @@ def load(path: str | Path, device: torch.device | str = "cpu") -> Detector:
         The detector in eval mode on ``device``, with its class names; no config file is needed.
 
     Raises:
-        ConfigError: no checkpoint there, or one that cannot be read.
+        ConfigError: no checkpoint there, or one that cannot be read; a device that torch does not
+            know or cannot use here.
     """
+    _check_device(device)
     return load_checkpoint(Path(path), device).detector
+
+
+def _check_device(device: torch.device | str) -> None:
+    """Try it with one number: torch itself knows best whether it can be used."""
+    try:
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as problem:  # each backend its own
+        raise ConfigError(
+            f"device={str(device)!r}: torch cannot use it on this machine. Take 'cpu', or look at "
+            "the driver and at how torch was installed."
+        ) from problem
 
 
 @overload
@@ -69,8 +93,9 @@ def detect(
     """Find objects in an image, or in each image of a list.
 
     Args:
-        image: a path, a PIL image, a ``[H, W, 3]`` uint8 RGB array or a ``[3, H, W]`` uint8
-            tensor; or a list of them, which is detected in batches.
+        image: a path, the URL of an image, a PIL image, a ``[H, W, 3]`` uint8 RGB array or a
+            ``[3, H, W]`` uint8 tensor; or a list of them, which is detected in batches. Folders,
+            zips and videos are for :func:`detect_all`.
         model: a run folder, a checkpoint folder, or a detector in eval mode.
         score_threshold: least score to report; without it the model's ``show_threshold``.
             Nothing below the model's own ``score_threshold`` is ever found.
@@ -85,14 +110,143 @@ def detect(
     """
     detector = _detector(model)
     images: Sequence[ImageLike] = image if isinstance(image, list | tuple) else [image]
-    if score_threshold is None:
-        score_threshold = float(getattr(detector.config, "show_threshold", 0.0))
     found: list[Detections] = []
     for start in range(0, len(images), BATCH):
-        tensors = [to_image_tensor(each) for each in images[start : start + BATCH]]
-        found += detector.detect_batch(tensors)
-    shown = [_shown(each.to("cpu"), score_threshold, nms, max_detections) for each in found]
-    return shown if isinstance(image, list | tuple) else shown[0]
+        tensors = [_pixels(each) for each in images[start : start + BATCH]]
+        found += _detect(tensors, detector, score_threshold, nms, max_detections)
+    return found if isinstance(image, list | tuple) else found[0]
+
+
+def detect_all(
+    sources: Word | ImageLike | Iterable[Word | ImageLike],
+    model: Detector | str | Path | None = None,
+    *,
+    score_threshold: float | None = None,
+    nms: Literal["per_class", "across_classes"] = "per_class",
+    max_detections: int | None = None,
+    skip_unreadable: bool = False,
+) -> Iterator[tuple[Frame, Detections]]:
+    """Find objects in any number of images, one after another, in steady memory.
+
+    ``for frame, found in detect_all("holiday/", model): print(frame.name, len(found))``
+
+    Args:
+        sources: one or several, or anything that gives one after another: images as
+            :func:`detect` takes them, folders, globs, zips of images, URLs, video files, cameras
+            (``0`` or ``"camera:0"``) and streams (``rtsp://...``, ``stream:http://...``). Of a
+            camera or stream only the newest frame is taken, and the frames go on until it ends.
+        model: a run folder, a checkpoint folder, or a detector in eval mode.
+        score_threshold: as in :func:`detect`.
+        nms: as in :func:`detect`.
+        max_detections: as in :func:`detect`.
+        skip_unreadable: pass over what cannot be read, with a warning in the log.
+
+    Returns:
+        Pairs, as they come: the frame (its ``name`` and ``image``; of a video also ``number``,
+        ``seconds`` and ``dropped``), and what was found in it.
+
+    Raises:
+        DetkitError: no model, a source that matches nothing, an image that cannot be read unless
+            ``skip_unreadable``.
+    """
+    detector = _detector(model)
+    # Arrays and tensors can be walked through as well, but are one image each.
+    several = isinstance(sources, Iterable) and not isinstance(sources, str | np.ndarray | Tensor)
+    words: Iterable[Any] = sources if several else [sources]  # type: ignore[assignment]
+    frames = _readable(words, skip_unreadable)
+    batches = detect_batches(frames, detector, score_threshold, nms, max_detections)
+    return (pair for batch in batches for pair in zip(batch.frames, batch.found, strict=True))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FoundBatch:
+    """Frames that went through the network together."""
+
+    frames: list[Frame]
+    found: list[Detections]
+    seconds: float  # of detection, reading left out
+
+
+def detect_batches(
+    frames: Iterable[Frame],
+    detector: Detector,
+    score_threshold: float | None = None,
+    nms: Literal["per_class", "across_classes"] = "per_class",
+    max_detections: int | None = None,
+) -> Iterator[FoundBatch]:
+    """Detect in frames as they come: in batches, but a live frame at once.
+
+    Args:
+        frames: read one at a time, never far ahead.
+        detector: in eval mode.
+        score_threshold: as in :func:`detect`.
+        nms: as in :func:`detect`.
+        max_detections: as in :func:`detect`.
+    """
+    for batch in _batches(frames):
+        started = time.perf_counter()
+        images = [frame.image for frame in batch]
+        found = _detect(images, detector, score_threshold, nms, max_detections)
+        yield FoundBatch(batch, found, time.perf_counter() - started)
+
+
+def _batches(frames: Iterable[Frame]) -> Iterator[list[Frame]]:
+    batch: list[Frame] = []
+    for frame in frames:
+        batch.append(frame)
+        if len(batch) == BATCH or frame.live:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+def _readable(sources: Iterable[Any], skip: bool) -> Iterator[Frame]:
+    for turn, word in enumerate(sources):
+        for frame in _frames_of(word, turn):
+            if isinstance(frame, Frame):
+                yield frame
+            elif skip:
+                logger.warning("%s", frame)
+            else:
+                raise frame
+
+
+def _frames_of(word: Word | ImageLike, turn: int) -> Iterator[Frame | DataError]:
+    if isinstance(word, str | os.PathLike | int):
+        word = word if isinstance(word, str | int) else Path(word)
+        for source in find_sources([word]):
+            yield from read_source(source)
+        return
+    try:
+        yield Frame(str(getattr(word, "filename", "") or f"image {turn}"), to_image_tensor(word))
+    except DataError as problem:
+        yield problem
+
+
+def _pixels(image: ImageLike) -> Tensor:
+    if isinstance(image, str) and is_url(image):
+        return read_url(image)
+    path = Path(image) if isinstance(image, str | os.PathLike) else None
+    if path is not None and (path.is_dir() or kind_of(path) != "image"):
+        raise DataError(
+            f"{image}: may hold many images, and detect takes one; "
+            "detkit.detect_all gives one after another."
+        )
+    return to_image_tensor(image)
+
+
+def _detect(
+    images: list[Tensor],
+    detector: Detector,
+    score_threshold: float | None,
+    nms: str,
+    max_detections: int | None,
+) -> list[Detections]:
+    if score_threshold is None:
+        score_threshold = float(getattr(detector.config, "show_threshold", 0.0))
+    found = detector.detect_batch(images)
+    return [_shown(each.to("cpu"), score_threshold, nms, max_detections) for each in found]
 
 
 def _detector(model: Detector | str | Path | None) -> Detector:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import struct
 import zlib
+from io import BytesIO
 from typing import BinaryIO, NamedTuple, TypeAlias
 
 import numpy as np
@@ -85,6 +86,18 @@ def read_image(path: str | os.PathLike[str]) -> Tensor:
     with _open_file(path) as file:
         image = _open_header(path, file)
         return _as_tensor(_decode(image, str(path)))
+
+
+def decode_image(data: bytes, name: str) -> Tensor:
+    """As :func:`read_image`, of an image file that is in memory; ``name`` is for the sentences.
+
+    Raises:
+        DataError: as :func:`read_image`.
+    """
+    if not data:
+        raise DataError(f"{name}: the file is empty. Copy or download it again.")
+    with BytesIO(data) as file:
+        return _as_tensor(_decode(_open_header(name, file), name))
 
 
 class ImageHeader(NamedTuple):

@@ -7,11 +7,15 @@ ever adds 1. Labels are int64 in 0..K-1; background is never a label.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from pathlib import Path
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
+
+from detkit import convert_detections
 
 Boxes = Tensor  # [N, 4] float32, xyxy, absolute pixels; x2 and y2 are exclusive edges
 Losses = dict[str, Tensor]  # one 0-d tensor per loss term; the training loop sums them
@@ -112,3 +116,25 @@ class Detections:
         """Return the same detections with their tensors on ``device``."""
         boxes, scores = self.boxes.to(device), self.scores.to(device)
         return replace(self, boxes=boxes, scores=scores, labels=self.labels.to(device))
+
+    def to_coco(
+        self, image_id: int | str, category_ids: Mapping[str, int] | None = None
+    ) -> list[dict[str, Any]]:
+        """Entries of a COCO results file; see :func:`detkit.convert_detections.to_coco`."""
+        return convert_detections.to_coco(self, image_id, category_ids)
+
+    def to_voc(self, size: tuple[int, int], file_name: str = "") -> str:
+        """A VOC annotation file; ``size`` is the image's (height, width)."""
+        return convert_detections.to_voc(self, size, file_name)
+
+    def to_yolo(self, size: tuple[int, int], *, scores: bool = False) -> str:
+        """A YOLO label file; ``size`` is the image's (height, width)."""
+        return convert_detections.to_yolo(self, size, scores=scores)
+
+    def to_csv(self, path: str | Path, image: str = "") -> None:
+        """Write ``path``, a table; ``image`` fills its column ``path``."""
+        convert_detections.to_csv(self, path, image)
+
+    def to_pandas(self) -> Any:
+        """A pandas ``DataFrame``: x1, y1, x2, y2, score, label, name."""
+        return convert_detections.to_pandas(self)

@@ -1,154 +1,146 @@
-"""Find objects in images: draws them, writes detections.json, prints a line an image."""
+"""Find objects in images, zips, videos and streams: draws them, and writes what was found.
+
+Of images come drawn pictures and, as --save-format says, the detections; of a video or stream
+NAME.mp4, drawn on, and NAME.jsonl, a line for each frame. Ctrl-C ends a run early and keeps what
+was found until then.
+"""
 
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from detkit.errors import ConfigError, DataError, DetkitError
+from detkit.errors import ConfigError, DetkitError
 
 if TYPE_CHECKING:
-    from detkit.types import Detections
+    from detkit.cli.detect_run import Done
+    from detkit.sources import Source
 
 INTERRUPTED = 130  # the shell's code for Ctrl-C
+SAVE_FORMATS = ("json", "coco", "voc", "yolo", "csv")
 
 
 def main(argv: list[str] | None = None) -> int:
     """Parse, delegate, and turn a detkit error into one readable line."""
-    parser = argparse.ArgumentParser(prog="detkit detect", description=__doc__)
-    parser.add_argument(
-        "sources", nargs="+", metavar="SOURCE", help="images, folders of images, or globs"
-    )
-    parser.add_argument("--weights", required=True, type=Path, help="run or checkpoint folder")
-    parser.add_argument("--out", required=True, type=Path, help="folder for pictures and JSON")
-    parser.add_argument(
-        "--score-threshold", type=float, help="least score to report (default: the model's)"
-    )
-    parser.add_argument("--max-images", type=int, help="stop after so many images")
-    parser.add_argument("--device", help="cpu, cuda, cuda:1 (default: a GPU where there is one)")
+    parser = _parser()
     args = parser.parse_args(argv)
+    if args.max_images is not None and args.max_images < 1:
+        parser.error("--max-images must be 1 or more")
     try:
-        paths = find_images(args.sources)[: args.max_images]
-        refused = detect_all(paths, args)
+        done = detect_everything(args)
     except DetkitError as problem:
         print(f"detkit detect: {problem}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("detkit detect: stopped; the pictures drawn so far are whole.", file=sys.stderr)
+        print("detkit detect: stopped; the files that are there are whole.", file=sys.stderr)
         return INTERRUPTED
-    return 2 if refused else 0
+    print(done.in_words(args.out))
+    if done.stopped:
+        print("detkit detect: stopped; what was found until then is kept.", file=sys.stderr)
+        return INTERRUPTED
+    return 2 if done.refused else 0
 
 
-def find_images(sources: list[str]) -> list[Path]:
-    """Turn files, folders and globs into image paths, each once, in order.
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="detkit detect", description=__doc__)
+    add = parser.add_argument
+    add(
+        "sources",
+        nargs="+",
+        metavar="SOURCE",
+        help="images, folders of images, globs, zips, URLs of images, video files, a camera "
+        "(0 or camera:0), a stream (rtsp://..., stream:http://...)",
+    )
+    add("--weights", required=True, type=Path, help="run or checkpoint folder")
+    add("--out", required=True, type=Path, help="folder for pictures and detections")
+    add("--score-threshold", type=float, help="least score to report (default: the model's)")
+    add("--max-images", type=int, help="stop after so many images and frames")
+    add(
+        "--save-format",
+        choices=SAVE_FORMATS,
+        default="json",
+        help="of the images' detections; json, the default, is what `detkit eval --detections` "
+        "reads",
+    )
+    add("--device", help="cpu, cuda, cuda:1 (default: a GPU where there is one)")
+    return parser
+
+
+def detect_everything(args: argparse.Namespace) -> Done:
+    """Read every source, one after another; what cannot be read is named and passed over.
 
     Raises:
-        ConfigError: a source that matches nothing.
+        DetkitError: no model, a source that matches nothing, files that cannot be written.
     """
-    from detkit.image import EXTENSIONS
-
-    found: dict[Path, None] = {}
-    for source in sources:
-        path = Path(source)
-        if path.is_dir():
-            inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in EXTENSIONS)
-        elif path.exists():
-            inside = [path]
-        else:
-            anchor = Path(path.anchor) if path.is_absolute() else Path()
-            pattern = str(path.relative_to(anchor)) if path.is_absolute() else source
-            inside = sorted(anchor.glob(pattern)) if any(c in source for c in "*?[") else []
-        if not inside:
-            raise ConfigError(f"{source}: no image there; give a file, a folder or a glob.")
-        found.update(dict.fromkeys(inside))
-    return list(found)
-
-
-def detect_all(paths: list[Path], args: argparse.Namespace) -> int:
-    """Detect in every image; return how many could not be read (each is named and passed over)."""
-    import time
-
-    from PIL import Image
-    from rich.progress import track
-
-    from detkit.api import detect, load
+    from detkit.api import load
+    from detkit.cli.detect_run import Job, run
     from detkit.cli.device import choose_device
-    from detkit.drawing import draw
-    from detkit.files import make_folder, whole_file, write_atomically
-    from detkit.image import read_image
+    from detkit.engine.signals import ctrl_c
+    from detkit.files import make_folder
+    from detkit.sources import find_sources
 
+    sources = find_sources(args.sources)
+    stems = Stems()
+    named = {source.name: stems.give(source.stem) for source in sources}
+    refuse_overwriting(sources, named, args.out)
     model = load(args.weights, choose_device(args.device))
     make_folder(args.out)
-    names = picture_names(paths)
-    refuse_overwriting(paths, [args.out / name for name in names.values()])
-    records: list[dict[str, Any]] = []
-    refused = 0
-    shown = sys.stderr.isatty()
-    for path in track(paths, "detecting", disable=not shown):
+    with ctrl_c() as stopped:
+        job = Job(
+            model=model,
+            out=args.out,
+            named=named,
+            stems=stems,
+            threshold=args.score_threshold,
+            most=args.max_images,
+            save_format=args.save_format,
+            stopped=stopped,
+        )
         try:
-            image = read_image(path)
-        except DataError as problem:
-            print(f"detkit detect: {problem}", file=sys.stderr)
-            refused += 1
-            continue
-        if not records:
-            detect(image, model)  # what is imported on first use is not this image's time
-        started = time.perf_counter()
-        found = detect(image, model, score_threshold=args.score_threshold)
-        milliseconds = 1000 * (time.perf_counter() - started)
-        picture = draw(image, found).permute(1, 2, 0).numpy()
-        with whole_file(args.out / names[path]) as place:
-            Image.fromarray(picture).save(place)
-        print(f"{path}: {in_words(found)} ({milliseconds:.0f} ms)")
-        records.append({"path": str(path), "detections": as_records(found)})
-    write_atomically(args.out / "detections.json", json.dumps(records, indent=1) + "\n")
-    print(f"{len(records)} pictures and detections.json are in {args.out}")
-    return refused
+            run(sources, job)
+        except OSError as problem:  # reading has sentences of its own: this was writing
+            raise DetkitError(
+                f"{args.out}: cannot be written ({problem.strerror or problem}). "
+                "Free some space, or name another --out."
+            ) from problem
+        job.done.stopped = stopped()
+    return job.done
 
 
-def refuse_overwriting(paths: list[Path], pictures: list[Path]) -> None:
-    """Stop before a drawn picture takes the place of a photo.
+class Stems:
+    """Names for output files; images of one name in two folders keep apart."""
+
+    def __init__(self) -> None:
+        self._given: set[str] = set()
+        self._next: dict[str, int] = {}
+
+    def give(self, wanted: str) -> str:
+        """``wanted``, or ``wanted_2`` and so on; case apart, as some disks do not tell it."""
+        key = wanted.casefold()
+        stem, number = wanted, self._next.get(key, 2)
+        while stem.casefold() in self._given:
+            stem, number = f"{wanted}_{number}", number + 1
+        self._given.add(stem.casefold())
+        self._next[key] = number
+        return stem
+
+
+def refuse_overwriting(sources: list[Source], named: dict[str, str], out: Path) -> None:
+    """Stop before a drawn picture takes the place of a photo, or a video that of a video.
 
     Raises:
-        ConfigError: naming the photo.
+        ConfigError: naming the photo or video.
     """
-    photos = {path.resolve() for path in paths}
-    for picture in pictures:
-        if picture.resolve() in photos:
+    from detkit.sources import FILES
+
+    originals = {Path(source.where).resolve() for source in sources if source.kind in FILES}
+    for source in sources:
+        ending = ".mp4" if source.is_video else ".jpg"
+        drawn = out / f"{named[source.name]}{ending}"
+        if drawn.resolve() in originals:
+            kind = "videos" if source.is_video else "images"
             raise ConfigError(
-                f"{picture}: is one of the images; drawing would replace it. Name another --out."
+                f"{drawn}: is one of the {kind}; drawing would replace it. Name another --out."
             )
-
-
-def picture_names(paths: list[Path]) -> dict[Path, str]:
-    """A file name for each picture; images of one name in two folders keep apart."""
-    names: dict[Path, str] = {}
-    for path in paths:
-        name, number = f"{path.stem}.jpg", 2
-        while name in names.values():
-            name, number = f"{path.stem}_{number}.jpg", number + 1
-        names[path] = name
-    return names
-
-
-def in_words(found: Detections) -> str:
-    """``3 RBC, 1 WBC``, most frequent first."""
-    counts = found.labels.bincount(minlength=len(found.names)).tolist()
-    order = sorted(range(len(counts)), key=lambda label: -counts[label])
-    return ", ".join(f"{counts[i]} {found.names[i]}" for i in order if counts[i]) or "nothing found"
-
-
-def as_records(found: Detections) -> list[dict[str, Any]]:
-    """Detections as plain values: category, score, bbox (x, y, width, height)."""
-    rows = zip(found.boxes.tolist(), found.scores.tolist(), found.labels.tolist(), strict=True)
-    return [
-        {
-            "category": found.names[label],
-            "score": round(score, 5),
-            "bbox": [round(v, 2) for v in (x1, y1, x2 - x1, y2 - y1)],
-        }
-        for (x1, y1, x2, y2), score, label in rows
-    ]

@@ -1,0 +1,216 @@
+"""Detections in the forms of other tools: COCO, VOC, YOLO, CSV, pandas.
+
+Boxes here are (x1, y1, x2, y2), zero-based and continuous, x2 and y2 exclusive edges. Each
+function says what it makes of them:
+
+=========  ==========================================================================
+COCO       ``[x1, y1, width, height]``, the same pixels, nothing rounded
+VOC        ``(x1 + 1, y1 + 1, x2, y2)``: one-based inclusive, rounded to whole pixels
+YOLO text  centre and size over the image's width and height
+CSV        ``x1, y1, x2, y2`` as they are
+=========  ==========================================================================
+
+The functions take whatever has boxes, scores, labels and names; ``Detections`` has methods of the
+same names.
+"""
+
+from __future__ import annotations
+
+import csv
+import importlib
+import io
+import math
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+from xml.sax.saxutils import escape
+
+from torch import Tensor
+
+from detkit.errors import ConfigError, DataError, DetkitError, did_you_mean
+from detkit.files import write_atomically
+
+CSV_COLUMNS = ("path", "x1", "y1", "x2", "y2", "name", "score")
+FIRST_COCO_ID = 1  # of a class, where nobody named ids; 0 is background to many readers
+YOLO_DIGITS = 6  # behind the point, as darknet's own label files have
+_NOT_XML = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")  # XML 1.0, 2.2
+
+
+class Found(Protocol):
+    """What is read here of a :class:`detkit.types.Detections`, which stands a floor above."""
+
+    @property
+    def boxes(self) -> Tensor:
+        """``[N, 4]`` xyxy, pixels."""
+
+    @property
+    def scores(self) -> Tensor:
+        """``[N]``."""
+
+    @property
+    def labels(self) -> Tensor:
+        """``[N]`` int64 in 0..K-1."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """``names[label]``."""
+
+
+class Row(NamedTuple):
+    """One detection as plain Python values."""
+
+    box: tuple[float, float, float, float]  # xyxy
+    score: float
+    label: int
+    name: str
+
+
+def rows(found: Found) -> Iterator[Row]:
+    """Detections as plain values, one after another; a label without a name gets its number."""
+    boxes = found.boxes.detach().double().cpu().tolist()
+    scores = found.scores.detach().double().cpu().tolist()
+    for box, score, label in zip(boxes, scores, found.labels.tolist(), strict=True):
+        name = found.names[label] if label < len(found.names) else str(label)
+        yield Row(tuple(box), score, label, name)
+
+
+def to_coco(
+    found: Found, image_id: int | str, category_ids: Mapping[str, int] | None = None
+) -> list[dict[str, Any]]:
+    """Entries of a COCO results file.
+
+    Args:
+        found: the detections of one image.
+        image_id: the image's id in the COCO file that they will be compared with.
+        category_ids: ids by class name, such as COCO's own 1 to 90, which leave gaps:
+            ``{c["name"]: c["id"] for c in coco["categories"]}``. Without them the first class is
+            1, the second 2, and so on.
+
+    Returns:
+        ``{"image_id", "category_id", "category", "bbox": [x, y, width, height], "score"}`` each,
+        to the last bit. ``category`` is the name, which ``detkit eval --detections`` reads.
+
+    Raises:
+        ConfigError: a class that ``category_ids`` lacks.
+    """
+    entries = []
+    for (x1, y1, x2, y2), score, label, name in rows(found):
+        if category_ids is not None and name not in category_ids:
+            hint = did_you_mean(name, category_ids)
+            raise ConfigError(f"to_coco: category_ids has no class named {name!r}.{hint}")
+        category = FIRST_COCO_ID + label if category_ids is None else category_ids[name]
+        entry = {"image_id": image_id, "category_id": category, "category": name}
+        entries.append({**entry, "bbox": [x1, y1, x2 - x1, y2 - y1], "score": score})
+    return entries
+
+
+def to_voc(found: Found, size: tuple[int, int], file_name: str = "") -> str:
+    """The text of a VOC annotation file.
+
+    Corners are one-based and inclusive: ``(x1 + 1, y1 + 1, x2, y2)``. They are rounded to whole
+    pixels, halves upwards, and kept inside the image; a box never becomes smaller than a pixel.
+    Each object carries its score as ``<confidence>``, which VOC's readers pass over.
+
+    Args:
+        found: the detections of one image.
+        size: (height, width) of the image.
+        file_name: the image's plain file name.
+
+    Raises:
+        DataError: a name that XML cannot hold.
+    """
+    height, width = size
+    lines = ["<annotation>", f"  <filename>{_xml(file_name)}</filename>", "  <size>"]
+    lines += [f"    <width>{width}</width>", f"    <height>{height}</height>"]
+    lines += ["    <depth>3</depth>", "  </size>", "  <segmented>0</segmented>"]
+    for (x1, y1, x2, y2), score, _, name in rows(found):
+        xmin, xmax = _inclusive(x1, x2, width)
+        ymin, ymax = _inclusive(y1, y2, height)
+        lines += ["  <object>", f"    <name>{_xml(name)}</name>", "    <pose>Unspecified</pose>"]
+        lines += ["    <truncated>0</truncated>", "    <difficult>0</difficult>"]
+        lines += [f"    <confidence>{score:.6f}</confidence>", "    <bndbox>"]
+        corners = {"xmin": xmin, "ymin": ymin, "xmax": xmax, "ymax": ymax}
+        lines += [f"      <{side}>{value}</{side}>" for side, value in corners.items()]
+        lines += ["    </bndbox>", "  </object>"]
+    return "\n".join([*lines, "</annotation>", ""])
+
+
+def _inclusive(low: float, high: float, limit: int) -> tuple[int, int]:
+    """Exclusive edges to one-based inclusive pixels, in 1..limit."""
+    first = min(max(math.floor(low + 0.5) + 1, 1), limit)
+    return first, min(max(math.floor(high + 0.5), first), limit)
+
+
+def _xml(text: str) -> str:
+    if _NOT_XML.search(text):
+        raise DataError(f"to_voc: {text!r} has a character that XML cannot hold. Rename it.")
+    return escape(text)
+
+
+def to_yolo(found: Found, size: tuple[int, int], *, scores: bool = False) -> str:
+    """The text of a YOLO label file: ``label x y width height``, one line a detection.
+
+    x and y are the centre; all four are fractions of the image, with six digits. Labels count
+    from 0 in the order of ``found.names``.
+
+    Args:
+        found: the detections of one image.
+        size: (height, width) of the image.
+        scores: write the score behind each line, too; not every reader takes that.
+    """
+    height, width = size
+    lines = []
+    for (x1, y1, x2, y2), score, label, _ in rows(found):
+        values = [(x1 + x2) / 2 / width, (y1 + y2) / 2 / height, (x2 - x1) / width]
+        values += [(y2 - y1) / height, *([score] if scores else [])]
+        lines.append(" ".join([str(label), *(f"{value:.{YOLO_DIGITS}f}" for value in values)]))
+    return "".join(f"{line}\n" for line in lines)
+
+
+def csv_rows(found: Found, image: str) -> list[tuple[object, ...]]:
+    """The lines of a CSV table, in the order of ``CSV_COLUMNS``.
+
+    An image without detections keeps a line in which all but its path is empty.
+    """
+    lines: list[tuple[object, ...]]
+    lines = [(image, *box, name, score) for box, score, _, name in rows(found)]
+    return lines or [(image, *[""] * (len(CSV_COLUMNS) - 1))]
+
+
+def to_csv(found: Found, path: str | Path, image: str = "") -> None:
+    """Write a CSV table: ``path,x1,y1,x2,y2,name,score``, one line a detection.
+
+    Args:
+        found: the detections of one image.
+        path: the file to write; it appears whole.
+        image: what stands in the column ``path``.
+    """
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(CSV_COLUMNS)
+    writer.writerows(csv_rows(found, image))
+    write_atomically(Path(path), text.getvalue())
+
+
+def to_pandas(found: Found) -> Any:
+    """A pandas ``DataFrame`` with the columns x1, y1, x2, y2, score, label, name.
+
+    Raises:
+        DetkitError: pandas is not installed.
+    """
+    try:
+        pandas = importlib.import_module("pandas")  # not one of detkit's own dependencies
+    except ImportError:
+        raise DetkitError(
+            "to_pandas: pandas is not installed. Install it with: pip install pandas"
+        ) from None
+    every = list(rows(found))
+    columns: dict[str, list[Any]] = {
+        side: [row.box[index] for row in every] for index, side in enumerate(CSV_COLUMNS[1:5])
+    }
+    columns["score"] = [row.score for row in every]
+    columns["label"] = [row.label for row in every]
+    columns["name"] = [row.name for row in every]
+    numbers = dict.fromkeys([*CSV_COLUMNS[1:5], "score"], "float64")  # without rows: a guess
+    return pandas.DataFrame(columns).astype(numbers | {"label": "int64"})

@@ -1,0 +1,332 @@
+"""`detkit detect` as typed: lines, pictures, files of every form, videos, Ctrl-C."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import tracemalloc
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+import torch
+from PIL import Image
+
+from detkit.cli import main
+from detkit.cli.detect import SAVE_FORMATS, Stems
+from detkit.cli.detect_files import WRITTEN, Looked, saving
+from detkit.types import Detections
+from tests.engine.conftest import CONFIG
+from tests.oracles import voc_xml, write_image, write_voc
+from tests.test_video import camera, endless_camera, read, stalling_camera, write_video
+from tests.web_server import serve
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A VOC folder and a run of three steps that finds something, right or wrong."""
+    from detkit.engine.train import train
+
+    folder = tmp_path_factory.mktemp("detect")
+    page = voc_xml([("cat", (5, 5, 40, 50)), ("dog", (30, 20, 70, 55))])
+    root = write_voc(folder / "voc", {str(i): page for i in range(3)})
+    write_voc(root, {str(i): page for i in range(5, 9)}, split="test")
+    config = folder / "small.yaml"
+    config.write_text(CONFIG.format(root=root))
+    train(config, folder / "run", ["train.iterations=3", "model.show_threshold=0.02"])
+    return folder
+
+
+def detect(place: Path, out: Path, *words: str | Path) -> int:
+    every = ["detect", *map(str, words), "--weights", str(place / "run"), "--out", str(out)]
+    return main([*every, "--device", "cpu"])
+
+
+def test_images_give_pictures_lines_and_a_file_for_eval(
+    place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, photos = tmp_path / "out", place / "voc" / "JPEGImages"
+    words = [photos / f"{i}.jpg" for i in range(5, 9)]
+    assert detect(place, out, *words, "--score-threshold", "0") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 5
+    assert all(line.startswith(f"{photos / str(i)}.jpg: ") for i, line in enumerate(lines[:4], 5))
+    images = json.loads((out / "images.json").read_text())
+    sizes = [(entry["image_id"], entry["height"], entry["width"]) for entry in images]
+    assert sizes == [(str(i), 60, 80) for i in range(5, 9)]
+    found = json.loads((out / "detections.json").read_text())
+    total = sum(entry["detections"] for entry in images)
+    assert len(found) == total
+    assert lines[-1].startswith(f"4 images: {total} detections, 0 dropped, 0 refused, ")
+    assert lines[-1].endswith(f" ms each; pictures, detections.json and images.json in {out}")
+    with Image.open(out / "5.jpg") as picture:
+        assert picture.size == (80, 60)
+
+    figures = tmp_path / "figures.json"
+    words = [str(place / "run"), "--detections", str(out / "detections.json"), "--no-speed"]
+    entry = ["data.format=voc", f"data.root={place / 'voc'}", "data.split=test"]
+    assert main(["eval", *words, *entry, "--device", "cpu", "--json", str(figures)]) == 0
+    ours, theirs = json.loads(figures.read_text())
+    assert ours["detections"] == theirs["detections"] == total
+    for figure in ("voc07_map", "voc10_map", "coco_ap", "coco_ar100"):
+        assert ours[figure] == theirs[figure]  # what is evaluated is what was found
+
+
+def test_every_form_says_the_same(tmp_path: Path) -> None:
+    from pycocotools.coco import COCO
+
+    names = ("cat", "dog")
+    boxes, labels = torch.tensor([[1.0, 2.0, 30.0, 40.0], [0.0, 0.0, 80.0, 60.0]]), [1, 0]
+    two = Detections(boxes, torch.tensor([0.75, 0.5]), torch.tensor(labels), names)
+    seen = [Looked("a", "x/a.jpg", (60, 80), two), Looked("blank", "blank.png", (9, 7), two[:0])]
+    for form in SAVE_FORMATS:
+        with saving(form, tmp_path / form, names) as add:
+            for looked in seen:
+                add(looked)
+
+    assert json.loads((tmp_path / "json" / "images.json").read_text()) == [
+        {"image_id": "a", "path": "x/a.jpg", "height": 60, "width": 80, "detections": 2},
+        {"image_id": "blank", "path": "blank.png", "height": 9, "width": 7, "detections": 0},
+    ]
+    first = {"image_id": "a", "category": "dog", "bbox": [1, 2, 29, 38], "score": 0.75}
+    second = {"image_id": "a", "category": "cat", "bbox": [0, 0, 80, 60], "score": 0.5}
+    path = {"path": "x/a.jpg"}
+    found = json.loads((tmp_path / "json" / "detections.json").read_text())
+    assert found == [first | path, second | path]
+
+    coco = COCO(tmp_path / "coco" / "coco.json")
+    assert {c["id"]: c["name"] for c in coco.loadCats(coco.getCatIds())} == {1: "cat", 2: "dog"}
+    assert [image["file_name"] for image in coco.loadImgs([1, 2])] == ["a.jpg", "blank.png"]
+    assert coco.getAnnIds(imgIds=[2]) == []
+    entries = coco.loadAnns(coco.getAnnIds(imgIds=[1]))
+    assert [entry["bbox"] for entry in entries] == [first["bbox"], second["bbox"]]
+    assert [entry["category_id"] for entry in entries] == [2, 1]
+    assert [entry["area"] for entry in entries] == [29 * 38, 80 * 60]
+
+    pages = {stem: tmp_path / "voc" / "Annotations" / f"{stem}.xml" for stem in ("a", "blank")}
+    objects = {stem: ElementTree.parse(page).findall("object") for stem, page in pages.items()}
+    assert [entry.findtext("name") for entry in objects["a"]] == ["dog", "cat"]
+    assert objects["blank"] == []
+    labels = tmp_path / "yolo" / "labels"
+    assert [line[0] for line in (labels / "a.txt").read_text().splitlines()] == ["1", "0"]
+    assert (labels / "blank.txt").read_text() == ""
+    assert (tmp_path / "yolo" / "data.yaml").read_text() == "names:\n  0: cat\n  1: dog\n"
+    assert (tmp_path / "csv" / "detections.csv").read_text() == (
+        "path,x1,y1,x2,y2,name,score\n"
+        "x/a.jpg,1.0,2.0,30.0,40.0,dog,0.75\n"
+        "x/a.jpg,0.0,0.0,80.0,60.0,cat,0.5\n"
+        "blank.png,,,,,,\n"
+    )
+
+
+@pytest.mark.parametrize("form", SAVE_FORMATS)
+def test_every_form_can_be_asked_for(place: Path, tmp_path: Path, form: str) -> None:
+    photo = place / "voc" / "JPEGImages" / "0.jpg"
+    assert detect(place, tmp_path, photo, "--save-format", form) == 0
+    for pattern in WRITTEN[form].split(" and "):
+        assert list(tmp_path.glob(pattern)), pattern
+
+
+def test_what_cannot_be_read_is_named_counted_and_passed_over(
+    place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page, video = tmp_path / "page.jpg", tmp_path / "page.mp4"
+    for path in (page, video):
+        path.write_text("<html>not found</html>")
+    good = place / "voc" / "JPEGImages" / "0.jpg"
+    assert detect(place, tmp_path / "out", page, video, good) == 2
+    said = capsys.readouterr()
+    assert said.err == (
+        f"detkit detect: {page}: a web page or XML, not an image. Download the image again.\n"
+        f"detkit detect: {video}: a web page or XML, not a video of a known format. "
+        "Convert it to MP4.\n"
+    )
+    assert said.out.startswith(f"{good}: ")
+    assert "1 image: " in said.out
+    assert " 2 refused, " in said.out
+
+
+def test_originals_are_never_replaced(
+    place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    photo, video, packed = tmp_path / "a.jpg", tmp_path / "b.mp4", tmp_path / "c.zip"
+    write_image(photo)
+    write_video(video)
+    before = photo.read_bytes(), video.read_bytes()
+    for path, kind in ((photo, "images"), (video, "videos")):
+        assert detect(place, tmp_path, path) == 2
+        assert capsys.readouterr().err == (
+            f"detkit detect: {path}: is one of the {kind}; drawing would replace it. "
+            "Name another --out.\n"
+        )
+    with zipfile.ZipFile(packed, "w") as archive:
+        archive.write(photo, "in/a.jpg")
+    photo.rename(tmp_path / "A.png")  # its picture is A.jpg, so the zip's a.jpg makes way
+    assert detect(place, tmp_path, packed, tmp_path / "A.png") == 0
+    assert (tmp_path / "A.png").read_bytes() == before[0]
+    assert video.read_bytes() == before[1]
+    names = {entry["image_id"] for entry in json.loads((tmp_path / "images.json").read_text())}
+    assert names == {"A", "a_2"}
+
+
+def test_images_of_one_name_keep_apart() -> None:
+    stems = Stems()
+    assert [stems.give(name) for name in ("a", "b", "A", "a", "a_2", "a")] == [
+        "a",
+        "b",
+        "A_2",
+        "a_3",
+        "a_2_2",
+        "a_4",
+    ]
+
+
+def test_a_video_gives_a_video_and_a_line_a_frame(
+    place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    video, out = write_video(tmp_path / "clip.avi", code="MJPG"), tmp_path / "out"
+    assert detect(place, out, video, "--score-threshold", "0") == 0
+    lines = [json.loads(line) for line in (out / "clip.jsonl").read_text().splitlines()]
+    assert [line["frame"] for line in lines] == list(range(12))
+    assert [line["seconds"] for line in lines] == pytest.approx([i / 10 for i in range(12)])
+    assert set(lines[0]["detections"][0]) == {"category", "bbox", "score"}
+    frames, problems = read(out / "clip.mp4")
+    assert (len(frames), problems) == (12, [])
+    assert frames[0].image.shape == (3, 48, 64)
+    total = sum(len(line["detections"]) for line in lines)
+    said = capsys.readouterr().out.splitlines()
+    assert said[0].startswith(f"{video}: 12 frames, {total} detections, 0 dropped (")
+    assert said[1].startswith(f"12 frames: {total} detections, 0 dropped, 0 refused, ")
+    assert said[1].endswith(f" ms each; clip.mp4 and clip.jsonl in {out}")
+    assert sorted(path.name for path in out.iterdir()) == ["clip.jsonl", "clip.mp4"]
+
+
+def test_max_images_counts_images_and_frames(
+    place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    photo, out = place / "voc" / "JPEGImages" / "0.jpg", tmp_path / "out"
+    video = write_video(tmp_path / "clip.mp4")
+    assert detect(place, out, photo, video, photo.with_name("1.jpg"), "--max-images", "5") == 0
+    assert "1 image and 4 frames: " in capsys.readouterr().out
+    assert len(read(out / "clip.mp4")[0]) == 4
+    with pytest.raises(SystemExit):
+        detect(place, out, photo, "--max-images", "0")
+
+
+@pytest.fixture(scope="module")
+def web() -> Iterator[str]:
+    pages = {"/camera": camera, "/endless": endless_camera, "/stall": stalling_camera}
+    with serve(pages) as address:
+        yield address
+
+
+def test_a_stream_is_watched_until_it_ends(
+    place: Path, tmp_path: Path, web: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert detect(place, tmp_path, f"stream:{web}/camera") == 0
+    lines = [json.loads(line) for line in (tmp_path / "camera.jsonl").read_text().splitlines()]
+    assert lines[-1]["frame"] == 24
+    assert f"{len(lines)} frames, " in capsys.readouterr().out
+    assert len(read(tmp_path / "camera.mp4")[0]) >= 0.5 * 25  # keeps time: 0.75 s at 25 a second
+
+
+def test_what_a_stalled_stream_gave_is_kept(
+    place: Path,
+    tmp_path: Path,
+    web: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from detkit import sources, video
+
+    def impatient(*words: object, **more: object) -> video.LiveStream:
+        return video.LiveStream(*words, **more, stall_seconds=1.0)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(sources, "LiveStream", impatient)
+    assert detect(place, tmp_path, f"stream:{web}/stall") == 2
+    said = capsys.readouterr()
+    assert said.err == (
+        f"detkit detect: {web}/stall: no frame for 1 s; the stream has stalled. "
+        "Check its sender and the network.\n"
+    )
+    lines = (tmp_path / "stall.jsonl").read_text().splitlines()
+    assert 0 < len(lines) <= 8
+    assert all(json.loads(line) for line in lines)
+    assert "stall.mp4 and stall.jsonl in" in said.out
+
+
+@pytest.mark.parametrize("kind", ["images", "stream"])
+def test_ctrl_c_keeps_what_is_done(place: Path, tmp_path: Path, web: str, kind: str) -> None:
+    out, photos = tmp_path / "out", tmp_path / "photos"
+    for number in range(1500 if kind == "images" else 1):
+        photos.mkdir(exist_ok=True)
+        (photos / f"{number}.jpg").symlink_to(place / "voc" / "JPEGImages" / "0.jpg")
+    source = str(photos) if kind == "images" else f"stream:{web}/endless"
+    words = ["tools/detect.py", source, "--weights", str(place / "run"), "--out", str(out)]
+    with subprocess.Popen(
+        [sys.executable, *words, "--device", "cpu"],
+        cwd=ROOT,
+        env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as run:
+        deadline = time.monotonic() + 60
+        while not (out.is_dir() and any(out.iterdir())) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        time.sleep(0.3)
+        run.send_signal(signal.SIGINT)
+        printed, complained = run.communicate(timeout=30)
+    assert run.returncode == 130
+    assert complained == "detkit detect: stopped; what was found until then is kept.\n"
+    last = printed.splitlines()[-1]
+    if kind == "images":
+        images = json.loads((out / "images.json").read_text())
+        found = json.loads((out / "detections.json").read_text())
+        assert 0 < len(images) < 1500
+        assert sum(entry["detections"] for entry in images) == len(found)
+        assert last.startswith(f"{len(images)} image")
+        assert len(list(out.glob("*.jpg"))) == len(images)
+    else:
+        lines = (out / "endless.jsonl").read_text().splitlines()
+        assert last.startswith(f"{len(lines)} frame")
+        assert len(read(out / "endless.mp4")[0]) > 0
+    assert not list(out.glob(".*"))  # nothing half
+
+
+def test_a_disk_that_cannot_be_written_gets_one_sentence(
+    place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "0.jpg").mkdir()  # where the picture should go
+    (tmp_path / "0.jpg" / "x").touch()
+    assert detect(place, tmp_path, place / "voc" / "JPEGImages" / "0.jpg") == 2
+    assert capsys.readouterr().err == (
+        f"detkit detect: {tmp_path}: cannot be written (Is a directory). "
+        "Free some space, or name another --out.\n"
+    )
+    assert not (tmp_path / "detections.json").exists()
+
+
+@pytest.mark.parametrize("form", WRITTEN)
+def test_saving_holds_nothing_in_memory(tmp_path: Path, form: str) -> None:
+    assert set(WRITTEN) == set(SAVE_FORMATS)
+    boxes = torch.tensor([1.0, 2.0, 3.0, 4.0]).repeat(20, 1)
+    labels = torch.zeros(20, dtype=torch.int64)
+    found = Detections(boxes, torch.full((20,), 0.5), labels, ("cat",))
+    with saving(form, tmp_path, ("cat",)) as add:
+        held = []
+        tracemalloc.start()
+        for number in range(600):
+            add(Looked(f"{number % 50}", f"photos/{number}.jpg", (60, 80), found))
+            if number in (300, 599):
+                held.append(tracemalloc.get_traced_memory()[0])
+        tracemalloc.stop()
+    assert held[1] - held[0] < 20_000  # bytes; 6,000 detections would take a megabyte
