@@ -3,27 +3,26 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from detkit.errors import ConfigError, DetkitError
 
 if TYPE_CHECKING:
-    import torch
-
+    from detkit.cli.measuring import Settings
     from detkit.data import Annotations
-    from detkit.engine.checkpoint import Checkpoint
-    from detkit.engine.experiment import DataConfig
-    from detkit.evaluation.run import Progress
-    from detkit.evaluation.speed import Precision
-    from detkit.evaluation.tables import Row
+    from detkit.engine.distributed import Ranks
+    from detkit.evaluation.html_report import Evaluated
 
+RANK_TIMEOUT_MINUTES = 30.0  # how long ranks wait for one another; training's default
 INTERRUPTED = 130  # the shell's code for Ctrl-C
-GPU_WORKERS = 4  # a GPU would wait for images; a CPU's cores are busy with the network
+HTML = (".html", ".htm")
+MIN_RESAMPLES = 100  # fewer do not make an interval
+MODEL_SETTINGS = ("score_threshold", "nms_iou", "input_size")  # what no weight depends on
 EXAMPLE = "data.format=voc data.root=FOLDER data.split=test"
 
 
@@ -39,8 +38,16 @@ def main(argv: list[str] | None = None) -> int:
         parser.error("--save-detections takes the detections of one checkpoint")
     if args.speed_images < 1:
         parser.error("--speed-images must be 1 or more")
+    if args.bootstrap and args.bootstrap < MIN_RESAMPLES:
+        parser.error(f"--bootstrap must be {MIN_RESAMPLES} or more, or 0 for none")
+    args.command = shlex.join(["detkit", "eval", *(sys.argv[1:] if argv is None else argv)])
+    if args.report is not None and args.report.suffix.lower() not in HTML:
+        args.report = args.report / "report.html"  # a folder was named
     try:
-        measure(checkpoints, overrides, args)
+        from detkit.engine.joining import join_ranks
+
+        with join_ranks() as ranks:
+            measure(checkpoints, overrides, args, ranks)
     except DetkitError as problem:
         print(f"detkit eval: {problem}", file=sys.stderr)
         return 2
@@ -62,7 +69,8 @@ def _parser() -> argparse.ArgumentParser:
         nargs="*",
         metavar="CHECKPOINT | KEY=VALUE",
         help="run or checkpoint folders; data.format=, data.root= and data.split= replace what the "
-        "checkpoint names for evaluation; also eval.batch_size=8, data.workers=2",
+        "checkpoint names for evaluation; also eval.batch_size=8, data.workers=2, and "
+        "model.score_threshold=, model.nms_iou=, model.input_size= for measuring",
     )
     add(
         "--detections",
@@ -71,13 +79,32 @@ def _parser() -> argparse.ArgumentParser:
         action="append",
         default=[],
         help="measure a JSON list of {image_id, category, bbox: [x, y, w, h], score}, zero-based, "
-        f"image_id the file's stem; needs {EXAMPLE}",
+        "image_id the file's stem; or COCO results with image_id and category_id as numbers; "
+        f"needs {EXAMPLE}",
     )
     add("--save-detections", metavar="FILE", type=Path, help="write the same of a checkpoint")
     add("--json", metavar="FILE", type=Path, help="write every figure, per class too")
+    add("--csv", metavar="FILE", type=Path, help="write every figure, a line a checkpoint")
+    add("--markdown", metavar="FILE", type=Path, help="write the tables and rules for a page")
+    add("--per-class", action="store_true", help="show the classes even where they are many")
+    add("--rules", action="store_true", help="print every rule by which the figures are measured")
+    add(
+        "--bootstrap",
+        metavar="N",
+        type=int,
+        default=0,
+        help="draw the test images again N times (1000 is usual): an interval for each mAP, and "
+        "whether the first checkpoint is really better or worse than the others",
+    )
+    add("--report", metavar="FILE", type=Path, help="write one HTML page with everything")
     add("--out", metavar="DIR", type=Path, help="write curves, and pictures of worst and best")
     add("--no-speed", action="store_true", help="leave out FPS")
     add("--speed-images", metavar="N", type=int, default=200, help="images to time (default: 200)")
+    add(
+        "--no-cache",
+        action="store_true",
+        help="detect and time anew, though this checkpoint was measured on these images before",
+    )
     add("--device", help="cpu, cuda, cuda:1 (default: a GPU where there is one)")
     add(
         "--precision",
@@ -88,65 +115,82 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """What the command line says, checked."""
-
-    entry: dict[str, str]  # data.format, data.root, data.split
-    data: dict[str, Any]  # other keys of the data block
-    eval: dict[str, Any]
-    out: Path | None
-    speed_images: int | None  # None: speed is not measured
-    device: str
-    precision: Precision
-
-
-def measure(checkpoints: Sequence[Path], overrides: list[str], args: argparse.Namespace) -> None:
+def measure(
+    checkpoints: Sequence[Path], overrides: list[str], args: argparse.Namespace, ranks: Ranks
+) -> None:
     """Measure everything that was named, print the table, write what was asked for.
+
+    Under torchrun every rank calls this; rank 0 alone prints and writes.
 
     Raises:
         DetkitError: anything that cannot be measured or written.
     """
+    from detkit.cli.measuring import measure_checkpoint, measure_file
     from detkit.engine.checkpoint import find_checkpoint, load_checkpoint
-    from detkit.evaluation.tables import console, print_report, write_json
+    from detkit.evaluation.tables import console, print_report
     from detkit.files import make_folder
 
     settings = _check(overrides, args)
+    own = ranks.connect(settings.device, RANK_TIMEOUT_MINUTES)
+    settings = replace(settings, device=str(own))
+    if settings.model and not checkpoints:
+        raise ConfigError(f"model.{next(iter(settings.model))}: a file of detections has no model.")
     folders = [find_checkpoint(path) for path in checkpoints]  # all, before the first is measured
-    for path in filter(None, (args.json, args.save_detections)):
-        _check_writable(path)
-    if args.out is not None:
+    for path in (args.json, args.csv, args.markdown, args.report, args.save_detections):
+        if path is not None and ranks.is_main:
+            _check_writable(path)
+    if args.out is not None and ranks.is_main:
         make_folder(args.out)
     read: dict[str, Annotations] = {}  # several checkpoints often share their data
-    rows = []
-    for path, name in zip(folders, row_names(folders), strict=True):
-        loaded = load_checkpoint(path, settings.device)
-        rows.append(measure_checkpoint(loaded, settings, read, name, args.save_detections))
-    rows += [measure_file(path, settings, read) for path in args.detections]
-    print_report(rows, console())
-    if args.json is not None:
-        write_json(args.json, rows)
-        print(f"figures are in {args.json}")
+    each = [
+        measure_checkpoint(load_checkpoint(path, settings.device), settings, read, name, ranks)
+        for path, name in zip(folders, row_names(folders), strict=True)
+    ]
+    if not ranks.is_main:
+        return
+    measured = [one for one in each if one is not None]
+    measured += [measure_file(path, settings, read) for path in args.detections]
+    rows = [one.row for one in measured]
+    print_report(rows, console(), rules=args.rules, per_class=args.per_class)
+    _write_files(measured, args)
+
+
+def _write_files(measured: Sequence[Evaluated], args: argparse.Namespace) -> None:
+    """Write what was asked for, and say where it is."""
+    from detkit.evaluation.html_report import write_html_report
+    from detkit.evaluation.table_files import write_csv, write_json, write_markdown
+
+    rows = [one.row for one in measured]
+    writers = ((args.json, write_json), (args.csv, write_csv), (args.markdown, write_markdown))
+    for path, write in writers:
+        if path is not None:
+            write(path, rows)
+            print(f"figures are in {path}")
     if args.save_detections is not None:
         print(f"detections are in {args.save_detections}")
     if args.out is not None:
         print(f"curves and pictures are in {args.out}")
+    if args.report is not None:
+        write_html_report(args.report, measured, command=args.command)
+        print(f"the report is {args.report}; any browser opens it")
 
 
 def _check(overrides: list[str], args: argparse.Namespace) -> Settings:
     import yaml
 
     from detkit.cli.device import choose_device
+    from detkit.cli.measuring import Settings
     from detkit.engine.experiment import split_overrides
 
     entry, rest = split_overrides(overrides)
-    blocks: dict[str, dict[str, Any]] = {"data": {}, "eval": {}}
+    blocks: dict[str, dict[str, Any]] = {"data": {}, "eval": {}, "model": {}}
     for text in rest:
         key, _, value = text.partition("=")
         block, _, name = key.partition(".")
-        if block not in blocks or not name:
+        if block not in blocks or not name or (block == "model" and name not in MODEL_SETTINGS):
+            allowed = ", ".join(f"model.{setting}" for setting in MODEL_SETTINGS)
             raise ConfigError(
-                f"{key}: not for evaluation; here data.* and eval.* can be set, "
+                f"{key}: not for evaluation; here data.*, eval.* and {allowed} can be set, "
                 "the rest is in the checkpoint."
             )
         try:
@@ -160,10 +204,14 @@ def _check(overrides: list[str], args: argparse.Namespace) -> Settings:
         entry=entry,
         data=blocks["data"],
         eval=blocks["eval"],
+        model=blocks["model"],
         out=args.out,
+        save_detections=args.save_detections,
         speed_images=None if args.no_speed else args.speed_images,
+        resamples=args.bootstrap,
         device=device,
         precision=args.precision,
+        use_cache=not args.no_cache,
     )
 
 
@@ -187,145 +235,3 @@ def row_names(paths: Sequence[Path]) -> list[str]:
         return short
     longer = [f"{path.parent.name}/{path.name}" for path in paths]
     return longer if len(set(longer)) == len(paths) else [str(path) for path in paths]
-
-
-def workers_for(asked: int | None, device: torch.device) -> int:
-    """Processes that read images: the config's, or what suits the device."""
-    if asked is not None:
-        return asked
-    return GPU_WORKERS if device.type == "cuda" else 0
-
-
-def read_eval_data(
-    data: DataConfig, names: tuple[str, ...], settings: Settings, read: dict[str, Annotations]
-) -> tuple[Annotations, str]:
-    """Read what to evaluate on: the ``eval`` entries, with the command line's in their place.
-
-    Returns:
-        The annotations, and a short name of them for the table.
-
-    Raises:
-        ConfigError: no entry is left, or the entries lack a key.
-        DataError: the data cannot be used.
-    """
-    from detkit.data import join, read_dataset
-    from detkit.engine.experiment import replace_entries
-
-    replaced = replace_entries(data.model_dump(), settings.entry, "eval")["eval"]
-    entries = [entry for turn, entry in enumerate(replaced) if entry not in replaced[:turn]]
-    if not entries:
-        raise ConfigError(f"data.eval: nothing to evaluate on; say {EXAMPLE}.")
-    described = ", ".join(
-        " ".join(str(entry.get(key, "")) for key in ("format", "root", "split"))
-        for entry in entries
-    )
-    key = repr((entries, names))
-    if key not in read:
-        read[key] = join([read_dataset(entry, names) for entry in entries], names)
-    return read[key], described
-
-
-def measure_checkpoint(
-    loaded: Checkpoint,
-    settings: Settings,
-    read: dict[str, Annotations],
-    name: str,
-    save_detections: Path | None,
-) -> Row:
-    """Evaluate one checkpoint and time it."""
-    import torch
-
-    from detkit.config import parse
-    from detkit.data import DetectionDataset
-    from detkit.engine.experiment import DataConfig, EvalConfig
-    from detkit.evaluation.results import write_detections
-    from detkit.evaluation.run import evaluate
-    from detkit.evaluation.speed import (
-        SpeedProtocol,
-        autocast,
-        describe_network,
-        device_name,
-        measure_speed,
-    )
-    from detkit.evaluation.tables import Row
-
-    detector, experiment = loaded.detector, loaded.experiment
-    data = parse(DataConfig, experiment.data.model_dump() | settings.data, "data.")
-    config = parse(EvalConfig, experiment.eval.model_dump() | settings.eval, "eval.")
-    annotations, described = read_eval_data(data, detector.class_names, settings, read)
-    dataset = DetectionDataset(annotations)
-    print(f"measuring {name} on {len(dataset)} images", file=sys.stderr)
-    device = torch.device(settings.device)
-    with autocast(device, settings.precision), _progress(name) as progress:
-        result = evaluate(
-            detector,
-            dataset,
-            batch_size=config.batch_size,
-            workers=workers_for(data.workers, device),
-            progress=progress,
-        )
-    if save_detections is not None:  # before anything else that could go wrong
-        write_detections(save_detections, result.results, annotations)
-    speed = None
-    if settings.speed_images is not None:
-        protocol = SpeedProtocol(images=settings.speed_images)
-        speed = measure_speed(
-            detector, dataset, device, precision=settings.precision, protocol=protocol
-        )
-    row = Row(
-        name=name,
-        data=described,
-        result=result,
-        network=describe_network(detector, experiment.model["name"]),
-        speed=speed,
-        device=device_name(device),
-        precision=settings.precision,
-        step=loaded.step,
-        source=str(loaded.path),
-    )
-    _write_pictures(row, dataset, settings.out, getattr(detector.config, "show_threshold", None))
-    return row
-
-
-def measure_file(path: Path, settings: Settings, read: dict[str, Annotations]) -> Row:
-    """Evaluate a file of detections."""
-    from detkit.config import parse
-    from detkit.data import DetectionDataset
-    from detkit.engine.experiment import DataConfig
-    from detkit.evaluation.results import read_detections
-    from detkit.evaluation.run import evaluate_results
-    from detkit.evaluation.tables import Row
-
-    if set(settings.entry) != {"format", "root", "split"}:
-        raise ConfigError(f"--detections {path}: say what they were found in: {EXAMPLE}.")
-    data = parse(DataConfig, settings.data, "data.")
-    annotations, described = read_eval_data(data, data.classes, settings, read)
-    result = evaluate_results(read_detections(path, annotations), annotations)
-    row = Row(name=path.stem, data=described, result=result, source=str(path))
-    _write_pictures(row, DetectionDataset(annotations), settings.out, None)
-    return row
-
-
-def _write_pictures(row: Row, dataset: Any, out: Path | None, threshold: float | None) -> None:
-    if out is None:
-        return
-    from detkit.evaluation.plots import PICTURE_SCORE, write_curves, write_pictures
-
-    folder = out / row.name.strip("/.").replace("/", "_")
-    score = PICTURE_SCORE if threshold is None else threshold
-    write_curves(folder / "precision_recall.png", row.result.voc)
-    write_pictures(folder, dataset, row.result.results, threshold=score)
-
-
-@contextmanager
-def _progress(name: str) -> Iterator[Progress | None]:
-    """A bar on the error stream, where a person watches it."""
-    if not sys.stderr.isatty():
-        yield None
-        return
-    from rich.console import Console
-    from rich.progress import Progress as Bar
-
-    with Bar(console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(name, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)

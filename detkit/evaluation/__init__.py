@@ -1,8 +1,16 @@
 """Measure: VOC's and COCO's average precision, speed by a written protocol, tables, pictures."""
 
+from detkit.evaluation.bootstrap import Bootstrap, Comparison, Interval, bootstrap_map, compare
 from detkit.evaluation.coco_map import CocoFigures, CocoResult, coco_map
 from detkit.evaluation.results import Results, collect, read_detections, write_detections
-from detkit.evaluation.run import EvalResult, Predictor, evaluate, evaluate_results
+from detkit.evaluation.run import (
+    EvalResult,
+    Predictor,
+    Shard,
+    detect_all,
+    evaluate,
+    evaluate_results,
+)
 from detkit.evaluation.speed import (
     Speed,
     SpeedProtocol,
@@ -14,19 +22,26 @@ from detkit.evaluation.speed import (
 from detkit.evaluation.voc_map import VocResult, voc_map
 
 __all__ = [
+    "Bootstrap",
     "CocoFigures",
     "CocoResult",
+    "Comparison",
     "EvalResult",
+    "Interval",
     "Predictor",
     "Results",
+    "Shard",
     "Speed",
     "SpeedProtocol",
     "VocResult",
+    "bootstrap_map",
     "coco_map",
     "collect",
+    "compare",
     "count_gflops",
     "count_parameters",
     "describe_network",
+    "detect_all",
     "evaluate",
     "evaluate_results",
     "measure_speed",

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -24,9 +25,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detkit.data.base import Annotations
+from detkit.evaluation.matches import ClassMatches, coco_matches
 from detkit.evaluation.results import Results
 
 OUTSIDE_EVERY_RANGE = -1.0  # an area that makes pycocotools ignore an object
+OWN_DECIMALS = 3  # what float32 corners below 4,096 pixels keep; COCO's files have two
+THRESHOLDS = 10  # IoU 0.50, 0.55, ..., 0.95
+AREA_RANGES = {  # pycocotools' own, square pixels; an area on a border is in both
+    "small": (0.0, 32.0**2),
+    "medium": (32.0**2, 96.0**2),
+    "large": (96.0**2, 1e10),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,29 +58,31 @@ class CocoFigures:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class CocoResult:
-    """COCO's twelve numbers, and two of them for each class."""
+    """COCO's twelve numbers, two of them for each class, and the matches behind them."""
 
     figures: CocoFigures
     class_names: tuple[str, ...]  # [K]
     class_ap: NDArray[np.float64]  # [K] over IoU 0.50 to 0.95; NaN without scored truth
     class_ap50: NDArray[np.float64]  # [K]
+    size_truths: Mapping[str, int]  # scored objects that are small, medium, large
+    matches: tuple[ClassMatches, ...]  # [K] over all areas, at each IoU threshold
 
 
 def coco_map(results: Results, annotations: Annotations) -> CocoResult:
     """Measure ``results`` by COCO's rules.
 
-    Where scores tie, images rank in the order of ``annotations``; the ``coco`` reader keeps them
-    in the order of their ids, which is pycocotools' own.
+    Where scores tie, images rank in the order of their ids where these are whole numbers, as on
+    COCO's own data, else in the order of ``annotations``.
     """
     from pycocotools.cocoeval import COCOeval
 
     names = annotations.class_names
     if not len(annotations) or not names:
-        nothing = CocoFigures(*(float("nan") for _ in fields(CocoFigures)))
-        return CocoResult(nothing, names, np.full(len(names), np.nan), np.full(len(names), np.nan))
+        return _nothing_measured(names)
     with contextlib.redirect_stdout(io.StringIO()):  # it prints its progress and its summary
-        truth = _as_coco(_truth_entries(annotations), annotations)
-        found = _as_coco(_detection_entries(results), annotations)
+        numbers = _image_numbers(annotations)
+        truth = _as_coco(_truth_entries(annotations, numbers), annotations)
+        found = _as_coco(_detection_entries(results, numbers), annotations)
         referee = COCOeval(truth, found, "bbox")
         referee.evaluate()
         referee.accumulate()
@@ -83,7 +94,29 @@ def coco_map(results: Results, annotations: Annotations) -> CocoResult:
         class_names=names,
         class_ap=_class_means(precision),
         class_ap50=_class_means(precision[:1]),
+        size_truths=_count_sizes(annotations),
+        matches=coco_matches(referee, image_of_number=np.argsort(numbers)),
     )
+
+
+def _nothing_measured(names: tuple[str, ...]) -> CocoResult:
+    flags, rows = np.zeros((THRESHOLDS, 0), dtype=np.bool_), np.zeros(0, dtype=np.int32)
+    return CocoResult(
+        figures=CocoFigures(*(float("nan") for _ in fields(CocoFigures))),
+        class_names=names,
+        class_ap=np.full(len(names), np.nan),
+        class_ap50=np.full(len(names), np.nan),
+        size_truths=dict.fromkeys(AREA_RANGES, 0),
+        matches=(ClassMatches(rows, flags, flags, rows),) * len(names),
+    )
+
+
+def _count_sizes(annotations: Annotations) -> dict[str, int]:
+    area = annotations.area[~(annotations.difficult | annotations.crowd)]
+    return {
+        name: int(((area >= low) & (area <= high)).sum())
+        for name, (low, high) in AREA_RANGES.items()
+    }
 
 
 def _absent_as_nan(value: float) -> float:
@@ -96,8 +129,19 @@ def _class_means(precision: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.where(precision[0, 0] == -1, np.nan, means)
 
 
+def _image_numbers(annotations: Annotations) -> NDArray[np.int64]:
+    """``[I]`` what pycocotools is to call each image, 1 to I: in this order it ranks ties."""
+    ids = [str(image_id) for image_id in annotations.image_ids]
+    order = np.arange(len(ids))
+    if annotations.category_ids is not None and all(image_id.isdecimal() for image_id in ids):
+        order = np.array(sorted(order, key=lambda index: int(ids[index])), dtype=np.int64)
+    numbers = np.empty(len(ids), dtype=np.int64)
+    numbers[order] = np.arange(len(ids)) + 1
+    return numbers
+
+
 def _as_coco(entries: list[dict[str, Any]], annotations: Annotations) -> Any:
-    """Build pycocotools' index in memory. Ids are rows plus one: it takes 0 for "unmatched"."""
+    """Build pycocotools' index in memory. Its ids begin at one: it takes 0 for "unmatched"."""
     from pycocotools.coco import COCO
 
     coco = COCO()
@@ -110,13 +154,16 @@ def _as_coco(entries: list[dict[str, Any]], annotations: Annotations) -> Any:
     return coco
 
 
-def _truth_entries(annotations: Annotations) -> list[dict[str, Any]]:
+def _truth_entries(annotations: Annotations, numbers: NDArray[np.int64]) -> list[dict[str, Any]]:
     own = annotations.area.astype(np.float64)
     areas = np.where(annotations.difficult, OUTSIDE_EVERY_RANGE, own)
+    boxes = _xywh(annotations.boxes)
+    if annotations.category_ids is not None:  # COCO's data: the numbers of its file again
+        boxes = boxes.round(OWN_DECIMALS)
     columns = zip(
-        (annotations.image_of_row() + 1).tolist(),
+        numbers[annotations.image_of_row()].tolist(),
         (annotations.labels + 1).tolist(),
-        _xywh(annotations.boxes).tolist(),
+        boxes.tolist(),
         areas.tolist(),
         annotations.crowd.astype(int).tolist(),
         strict=True,
@@ -124,10 +171,10 @@ def _truth_entries(annotations: Annotations) -> list[dict[str, Any]]:
     return [_entry(row + 1, *column) for row, column in enumerate(columns)]
 
 
-def _detection_entries(results: Results) -> list[dict[str, Any]]:
+def _detection_entries(results: Results, numbers: NDArray[np.int64]) -> list[dict[str, Any]]:
     bboxes = _xywh(results.boxes)
     columns = zip(
-        (results.images + 1).tolist(),
+        numbers[results.images].tolist(),
         (results.labels + 1).tolist(),
         bboxes.tolist(),
         bboxes[:, 2:].prod(axis=1).tolist(),

@@ -5,32 +5,50 @@ Figures are matplotlib objects of their own: no pyplot, so no window, no state s
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from detkit.data.base import Annotations, DetectionDataset
+from detkit.evaluation.pictures import (
+    FOUND_COLOUR,
+    MISSED_COLOUR,
+    RIGHT_COLOUR,
+    UNCOUNTED_COLOUR,
+    WRONG_COLOUR,
+    Mark,
+    draw_marks,
+    printable,
+    with_caption,
+)
 from detkit.evaluation.results import Results
-from detkit.evaluation.voc_map import IGNORED, RIGHT, WRONG, VocResult, voc_fates
+from detkit.evaluation.voc_map import (
+    IGNORED,
+    RIGHT,
+    WRONG,
+    VocResult,
+    by_score,
+    voc_fates,
+)
 from detkit.files import whole_file
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from PIL.Image import Image
 
 PICTURE_SCORE = 0.5  # detections below it are neither drawn nor counted, unless told otherwise
 PICTURES = 8  # of the worst and of the best each
 CURVES_PER_ROW = 4
 PANEL_INCHES = (3.2, 2.8)  # width and height of one class's curve
 DPI = 100
-MIN_PICTURE_INCHES = 5.0  # so that the text fits over a small image
-CAPTION_INCHES = 0.8
-COLOURS = {RIGHT: "#2ca02c", WRONG: "#d62728", IGNORED: "#9e9e9e"}
-FOUND_COLOUR, MISSED_COLOUR = "#ffffff", "#ffcc00"
+PICTURE_SIDE = 800  # pixels on the longer side of a picture
+NAME_LENGTH = 100  # of an image's id in a file name; file systems end at 255 bytes
+COLOURS = {RIGHT: RIGHT_COLOUR, WRONG: WRONG_COLOUR, IGNORED: UNCOUNTED_COLOUR}
 
 
 def precision_recall_figure(voc: VocResult) -> Figure:
@@ -62,8 +80,8 @@ def _draw_curve(panel: Axes, voc: VocResult, label: int) -> None:
     panel.set(xlim=(0, 1), ylim=(0, 1.02), xlabel="recall", ylabel="precision")
     panel.label_outer()
     panel.grid(alpha=0.3)
-    name = voc.class_names[label]
-    panel.set_title(f"{name} ({curve.truths}): {voc.ap07[label]:.3f}", fontsize="medium")
+    title = f"{printable(voc.class_names[label])} ({curve.truths}): {voc.ap07[label]:.3f}"
+    panel.set_title(title, fontsize="medium", parse_math=False)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -109,70 +127,44 @@ def score_images(
     return ImageScores(right, wrong, truths - right, threshold)
 
 
-def image_figure(
-    dataset: DetectionDataset, results: Results, index: int, scores: ImageScores
-) -> Figure:
+def image_picture(
+    dataset: DetectionDataset,
+    results: Results,
+    index: int,
+    scores: ImageScores,
+    longest: int = PICTURE_SIDE,
+) -> Image:
     """Draw one image with its truth (dashed) and its detections, coloured by what they are."""
-    from matplotlib.figure import Figure
-
     annotations = dataset.annotations
     sample = dataset[index]
     mine = results.select((results.images == index) & (results.scores >= scores.threshold))
     fates = voc_fates(mine, annotations)
-    height, width = sample.size
-    scale = max(1.0, MIN_PICTURE_INCHES * DPI / width)
-    figure = Figure(
-        figsize=(width * scale / DPI, height * scale / DPI + CAPTION_INCHES),
-        dpi=DPI,
-        layout="constrained",
-    )
-    axes = figure.subplots()
-    axes.imshow(sample.image.permute(1, 2, 0).numpy(), extent=(0, width, height, 0))
-    axes.set_axis_off()
-    axes.set_title(_caption(sample.image_id, index, scores), fontsize="small")
     found = set(fates.truth[fates.fate == RIGHT].tolist())
-    for row in range(int(annotations.offsets[index]), int(annotations.offsets[index + 1])):
-        _draw_truth(axes, annotations, row, found)
-    for box, score, label, fate in zip(
-        mine.boxes.tolist(), mine.scores, mine.labels, fates.fate, strict=True
-    ):
-        text = f"{annotations.class_names[label]} {score:.2f}"
-        _draw_box(axes, box, COLOURS[int(fate)], text)
-    return figure
+    rows = range(int(annotations.offsets[index]), int(annotations.offsets[index + 1]))
+    marks = [_truth_mark(annotations, row, found) for row in rows]
+    for row in by_score(mine.scores)[::-1]:  # the best on top
+        name = annotations.class_names[mine.labels[row]]
+        text = f"{name} {mine.scores[row]:.2f}"
+        marks.append(Mark(tuple(mine.boxes[row].tolist()), COLOURS[int(fates.fate[row])], text))
+    return draw_marks(sample.image, marks, longest)
 
 
-def _caption(image_id: str, index: int, scores: ImageScores) -> str:
+def _truth_mark(annotations: Annotations, row: int, found: set[int]) -> Mark:
+    box = tuple(annotations.boxes[row].tolist())
+    if annotations.difficult[row] or annotations.crowd[row]:
+        return Mark(box, UNCOUNTED_COLOUR, dashed=True)
+    if row in found:
+        return Mark(box, FOUND_COLOUR, dashed=True)
+    return Mark(box, MISSED_COLOUR, annotations.class_names[annotations.labels[row]], dashed=True)
+
+
+def image_caption(image_id: str, index: int, scores: ImageScores) -> str:
+    """How one image came out, and how to read its colours."""
     return (
-        f"{image_id}: F1 {scores.f1[index]:.2f} at score >= {scores.threshold:g}, IoU > 0.5\n"
+        f"{image_id}: F1 {scores.f1[index]:.2f} at score >= {scores.threshold:g}, IoU > 0.5: "
         f"{scores.right[index]} right (green), {scores.wrong[index]} wrong (red), "
-        f"{scores.missed[index]} missed (yellow)\ndashed: truth; grey: not counted"
+        f"{scores.missed[index]} missed (yellow). Dashed: truth. Grey: not counted."
     )
-
-
-def _draw_truth(axes: Axes, annotations: Annotations, row: int, found: set[int]) -> None:
-    name = annotations.class_names[annotations.labels[row]]
-    unscored = annotations.difficult[row] or annotations.crowd[row]
-    colour, text = MISSED_COLOUR, name
-    if unscored or row in found:
-        colour, text = COLOURS[IGNORED] if unscored else FOUND_COLOUR, ""
-    _draw_box(axes, annotations.boxes[row].tolist(), colour, text, dashed=True)
-
-
-def _draw_box(
-    axes: Axes, box: Sequence[float], colour: str, text: str, *, dashed: bool = False
-) -> None:
-    from matplotlib.patches import Rectangle
-
-    x1, y1, x2, y2 = box
-    style: Any = "--" if dashed else "-"
-    axes.add_patch(
-        Rectangle(
-            (x1, y1), x2 - x1, y2 - y1, fill=False, color=colour, linestyle=style, linewidth=1.5
-        )
-    )
-    if text:
-        plate = {"facecolor": colour, "edgecolor": "none", "pad": 1, "alpha": 0.8}
-        axes.text(x1, y1, text, fontsize=7, va="bottom", color="black", bbox=plate, clip_on=True)
 
 
 def write_pictures(
@@ -187,20 +179,32 @@ def write_pictures(
 
     Fewer than ``count`` are written where fewer deserve the name.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     scores = score_images(results, dataset.annotations, threshold)
     written = []
     for kind, chosen in (("worst", scores.worst(count)), ("best", scores.best(count))):
         for rank, index in enumerate(chosen, start=1):
-            stem = str(dataset.annotations.image_ids[index]).replace("/", "_")
-            path = folder / f"{kind}_{rank:02d}_{stem}.png"
+            image_id = str(dataset.annotations.image_ids[index])
+            picture = image_picture(dataset, results, index, scores)
+            path = folder / picture_name(kind, rank, image_id)
             with whole_file(path) as place:
-                image_figure(dataset, results, index, scores).savefig(place)
+                with_caption(picture, image_caption(image_id, index, scores)).save(place)
             written.append(path)
     return written
 
 
+def picture_name(kind: str, rank: int, image_id: str) -> str:
+    """A file name that any system takes, whatever the image is called."""
+    safe = "".join(sign if sign.isalnum() or sign in "-_." else "_" for sign in image_id)
+    return f"{kind}_{rank:02d}_{safe[:NAME_LENGTH]}.png"
+
+
 def write_curves(path: Path, voc: VocResult) -> None:
     """Write the precision-recall curves as a picture."""
-    with whole_file(path) as place:
-        precision_recall_figure(voc).savefig(place, dpi=DPI)
+    save_figure(path, precision_recall_figure(voc))
+
+
+def save_figure(path: Path, figure: Figure) -> None:
+    """Write a figure whole; letters that the font lacks become boxes, without a warning each."""
+    with whole_file(path) as place, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph", category=UserWarning)
+        figure.savefig(place, dpi=DPI)

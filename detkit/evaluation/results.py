@@ -1,14 +1,18 @@
 """Every detection over a dataset in flat arrays, and the JSON file that carries them.
 
 The file is a list of ``{"image_id", "category", "bbox": [x, y, width, height], "score"}``, in
-zero-based pixels; ``image_id`` is the file's stem and ``category`` the class's name. Any toolkit
-can write it, so any toolkit can be evaluated.
+zero-based pixels; ``image_id`` is the file's stem and ``category`` the class's name. On COCO's
+data it is COCO's results file: ``image_id`` and ``category_id`` are the dataset's own numbers.
+Any toolkit can write one of the two, so any toolkit can be evaluated; ``detkit detect`` writes the
+first.
 """
 
 from __future__ import annotations
 
 import json
+import logging
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +27,10 @@ from detkit.files import write_atomically
 from detkit.types import Detections
 
 KEYS = ("image_id", "category", "bbox", "score")  # of one entry in a detections file
+DETECT_KEY = "path"  # that `detkit detect` adds to each
+FORM = '{"image_id", "category" or "category_id", "bbox": [x, y, width, height], "score"}'
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -92,16 +100,20 @@ def read_detections(path: Path, annotations: Annotations) -> Results:
             image or class that ``annotations`` lacks, or has a box or score that cannot be.
     """
     entries = _read_list(path)
-    image_of = {str(image_id): index for index, image_id in enumerate(annotations.image_ids)}
-    label_of = {name: label for label, name in enumerate(annotations.class_names)}
+    if any(isinstance(entry, dict) and DETECT_KEY in entry for entry in entries[:1]):
+        _log.warning(
+            f"{path}: written by `detkit detect`, so it may lack low scores, and mAP comes out "
+            "lower than the checkpoint's; eval --save-detections keeps them all."
+        )
+    names = _Names.of(annotations)
     count = len(entries)
     images, labels = np.zeros(count, np.int64), np.zeros(count, np.int64)
     boxes, scores = np.zeros((count, 4), np.float64), np.zeros(count, np.float64)
     for index, entry in enumerate(entries):
         where = f"{path}: entry {index}"
         _check_keys(entry, where)
-        images[index] = _find_image(entry["image_id"], image_of, where)
-        labels[index] = _find_label(entry["category"], label_of, where)
+        images[index] = names.find_image(entry["image_id"], where)
+        labels[index] = names.find_label(entry, where)
         boxes[index] = _check_bbox(entry["bbox"], where)
         scores[index] = _check_score(entry["score"], where)
     boxes[:, 2:] += boxes[:, :2]  # xywh to xyxy, in float64 so that a file survives a round trip
@@ -115,12 +127,11 @@ def _read_list(path: Path) -> Sequence[Any]:
         raise DataError(f"{path}: no such detections file.") from None
     except (OSError, UnicodeDecodeError) as problem:
         raise DataError(f"{path}: not readable: {problem}") from None
-    except json.JSONDecodeError as problem:
+    except (ValueError, RecursionError) as problem:  # not JSON; a number too long; nested too deep
         raise DataError(f"{path}: not JSON: {problem}") from None
     if not isinstance(loaded, list):
         raise DataError(
-            f"{path}: expected a list of detections, found {_kind(loaded)}; "
-            'each is {"image_id", "category", "bbox": [x, y, width, height], "score"}.'
+            f"{path}: expected a list of detections, found {_kind(loaded)}; each is {FORM}."
         )
     return loaded
 
@@ -134,29 +145,91 @@ def _check_keys(entry: Any, where: str) -> None:
     if not isinstance(entry, dict):
         raise DataError(f"{where}: expected an object with {', '.join(KEYS)}; found {entry!r}.")
     for key in KEYS:
-        if key not in entry:
+        if key not in entry and not (key == "category" and "category_id" in entry):
             raise DataError(f"{where}: key {key!r} is missing; it needs {', '.join(KEYS)}.")
 
 
-def _find_image(image_id: object, image_of: Mapping[str, int], where: str) -> int:
-    index = image_of.get(image_id) if isinstance(image_id, str) else None
-    if index is None:
-        example = next(iter(image_of), "")
-        raise DataError(
-            f"{where}: no image {image_id!r} among the {len(image_of)} of the data; "
-            f"image_id is the file's stem as a string, such as {example!r}."
+@dataclass(frozen=True, slots=True, eq=False)
+class _Names:
+    """How a file may name the images and classes of a dataset."""
+
+    image_of: Mapping[str, int]  # id to index; also the file's stem, where no id is in its way
+    label_of: Mapping[str, int]  # class name to label
+    label_of_id: Mapping[int, int]  # the dataset's own category id to label; empty: it has none
+    names: tuple[str, ...]
+    images: int
+    example: object  # an image id, as a file should have it
+
+    @staticmethod
+    def of(annotations: Annotations) -> _Names:
+        stems = [Path(str(path)).stem for path in annotations.paths]
+        times = Counter(stems)
+        image_of = {stem: index for index, stem in enumerate(stems) if times[stem] == 1}
+        ids = [str(image_id) for image_id in annotations.image_ids]
+        numbers = annotations.category_ids
+        return _Names(
+            image_of=image_of | {image_id: index for index, image_id in enumerate(ids)},
+            label_of={name: label for label, name in enumerate(annotations.class_names)},
+            label_of_id={
+                int(n): label for label, n in enumerate(() if numbers is None else numbers)
+            },
+            names=annotations.class_names,
+            images=len(ids),
+            example=_own_id(ids[0], annotations) if ids else "",
         )
-    return index
+
+    def find_image(self, image_id: object, where: str) -> int:
+        number = _whole(image_id)
+        key = image_id if number is None else str(number)
+        index = self.image_of.get(key) if isinstance(key, str) else None
+        if index is None:
+            form = "the image's number" if self.label_of_id else "the file's stem as a string"
+            raise DataError(
+                f"{where}: no image {image_id!r} among the {self.images} of the data; "
+                f"image_id is {form}, such as {self.example!r}."
+            )
+        return index
+
+    def find_label(self, entry: Mapping[str, Any], where: str) -> int:
+        if "category_id" not in entry or (not self.label_of_id and "category" in entry):
+            return self._label_of_name(entry["category"], where)
+        label = self._label_of_number(entry["category_id"], where)
+        if "category" in entry and entry["category"] != self.names[label]:
+            raise DataError(
+                f"{where}: category_id {entry['category_id']} is {self.names[label]!r} in the "
+                f"data, but category is {entry['category']!r}; leave one of the two out."
+            )
+        return label
+
+    def _label_of_name(self, category: object, where: str) -> int:
+        label = self.label_of.get(category) if isinstance(category, str) else None
+        if label is None:
+            raise DataError(
+                f"{where}: no class named {category!r} in the data."
+                f"{did_you_mean(str(category), self.label_of)}"
+            )
+        return label
+
+    def _label_of_number(self, category_id: object, where: str) -> int:
+        if not self.label_of_id:
+            raise DataError(
+                f"{where}: category_id is {category_id!r}, but the classes of this data have no "
+                f"numbers; give category, the class's name: {', '.join(self.names)}."
+            )
+        number = _whole(category_id)
+        if number is None or number not in self.label_of_id:
+            known = ", ".join(
+                f"{number} {self.names[label]}" for number, label in self.label_of_id.items()
+            )
+            raise DataError(f"{where}: no category_id {category_id!r} in the data. Known: {known}.")
+        return self.label_of_id[number]
 
 
-def _find_label(category: object, label_of: Mapping[str, int], where: str) -> int:
-    label = label_of.get(category) if isinstance(category, str) else None
-    if label is None:
-        raise DataError(
-            f"{where}: no class named {category!r} in the data."
-            f"{did_you_mean(str(category), label_of)}"
-        )
-    return label
+def _whole(value: object) -> int | None:
+    """A whole number, also one that is written as 3.0; None for anything else."""
+    if isinstance(value, float):
+        return int(value) if value.is_integer() else None
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
 def _is_number(value: object) -> bool:
@@ -182,14 +255,22 @@ def _check_score(score: Any, where: str) -> float:
 
 
 def write_detections(path: Path, results: Results, annotations: Annotations) -> None:
-    """Write ``results`` as the file that :func:`read_detections` reads, to the last bit."""
+    """Write ``results`` as the file that :func:`read_detections` reads, to the last bit.
+
+    On COCO's data it is a COCO results file (with the class's name besides), which pycocotools'
+    ``loadRes`` takes.
+    """
     corners = results.boxes.astype(np.float64)
     bboxes = np.concatenate([corners[:, :2], corners[:, 2:] - corners[:, :2]], axis=1).tolist()
-    image_ids = annotations.image_ids.tolist()
+    image_ids = [_own_id(str(image_id), annotations) for image_id in annotations.image_ids]
+    classes: list[dict[str, Any]] = [{"category": name} for name in annotations.class_names]
+    if annotations.category_ids is not None:
+        numbers = annotations.category_ids.tolist()
+        classes = [{"category_id": n} | named for n, named in zip(numbers, classes, strict=True)]
     entries = [
         {
             "image_id": image_ids[image],
-            "category": annotations.class_names[label],
+            **classes[label],
             "bbox": bbox,
             "score": score,
         }
@@ -203,6 +284,12 @@ def write_detections(path: Path, results: Results, annotations: Annotations) -> 
     ]
     lines = ",\n".join(json.dumps(entry, allow_nan=False) for entry in entries)
     write_atomically(path, f"[\n{lines}\n]\n" if entries else "[]\n")
+
+
+def _own_id(image_id: str, annotations: Annotations) -> str | int:
+    """The id as the dataset has it: COCO's are whole numbers."""
+    is_number = annotations.category_ids is not None and image_id.isdecimal()
+    return int(image_id) if is_number and str(int(image_id)) == image_id else image_id
 
 
 def nan_to_none(value: float) -> float | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -20,6 +20,16 @@ from detkit.evaluation.voc_map import VocResult, voc_map
 from detkit.types import Detections
 
 Progress = Callable[[int, int], None]  # (images done, images in all)
+Gather = Callable[[NDArray[Any]], list[NDArray[Any]]]  # one array in, those of all processes out
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """One process's part of a dataset: every ``world``-th image from ``rank`` on, none twice."""
+
+    rank: int = 0
+    world: int = 1
+    gather: Gather = lambda array: [array]  # equal calls on every process; lengths may differ
 
 
 class Predictor(Protocol):
@@ -88,8 +98,6 @@ def evaluate(
 ) -> EvalResult:
     """Detect in every image of ``dataset`` and measure what was found.
 
-    Labels are matched by class name, so the order of the classes may differ.
-
     Args:
         predictor: e.g. a detector in eval mode, on any device.
         dataset: the images and their truth.
@@ -102,19 +110,67 @@ def evaluate(
         DataError: predictor and dataset do not have the same classes, or an image is unreadable.
         DetkitError: the predictor is in training mode.
     """
+    results = detect_all(
+        predictor, dataset, batch_size=batch_size, workers=workers, progress=progress
+    )
+    return evaluate_results(results, dataset.annotations, coco=coco)
+
+
+def detect_all(
+    predictor: Predictor,
+    dataset: DetectionDataset,
+    *,
+    batch_size: int = 8,
+    workers: int = 0,
+    progress: Progress | None = None,
+    shard: Shard = Shard(),
+) -> Results:
+    """Detect in every image of ``dataset``, alone or as one of several processes.
+
+    Labels are matched by class name, so the order of the classes may differ. With a ``shard``,
+    each process detects in its own images, and each returns the detections in all of them, in the
+    dataset's order: what one process would have found.
+
+    Args:
+        predictor: e.g. a detector in eval mode, on any device.
+        dataset: the images; the same on every process.
+        batch_size: images that are handed over together.
+        workers: processes that read images; 0 reads them here.
+        progress: told after each batch how many of this process's images are done.
+        shard: this process's part, and how the parts come together.
+
+    Raises:
+        DataError: predictor and dataset do not have the same classes, or an image is unreadable.
+        DetkitError: the predictor is in training mode.
+    """
     if getattr(predictor, "training", False):
         raise DetkitError("evaluate: the detector is in training mode; call .eval() first.")
     to_dataset = match_labels(predictor.class_names, dataset.class_names)
     own_draws = torch.Generator()  # a loader draws a seed; the caller's random state stays as it is
+    mine = range(shard.rank, len(dataset), shard.world)
     loader = DataLoader(
-        dataset, batch_size, num_workers=workers, collate_fn=list, generator=own_draws
+        dataset,
+        batch_size,
+        sampler=mine,
+        num_workers=workers,
+        collate_fn=list,
+        generator=own_draws,
     )
-    found = collect(_detect_all(predictor, loader, len(dataset), progress))
-    results = Results(found.images, found.boxes, found.scores, to_dataset[found.labels])
-    return evaluate_results(results, dataset.annotations, coco=coco)
+    found = collect(_detect(predictor, loader, len(mine), progress))
+    images = found.images * shard.world + shard.rank
+    return _in_order(
+        Results(images, found.boxes, found.scores, to_dataset[found.labels]), shard.gather
+    )
 
 
-def _detect_all(
+def _in_order(found: Results, gather: Gather) -> Results:
+    """The detections of all processes, sorted by image; those of one image keep their order."""
+    columns = (found.images, found.boxes, found.scores, found.labels)
+    images, boxes, scores, labels = (np.concatenate(gather(column)) for column in columns)
+    return Results(images, boxes, scores, labels).select(np.argsort(images, kind="stable"))
+
+
+def _detect(
     predictor: Predictor, loader: DataLoader[Sample], total: int, progress: Progress | None
 ) -> Iterator[Detections]:
     done = 0

@@ -6,6 +6,7 @@ The protocol is printed beside every figure it gives, because an FPS without one
 from __future__ import annotations
 
 import contextlib
+import os
 import platform
 import time
 from collections.abc import Callable, Iterator
@@ -25,6 +26,8 @@ from detkit.image import read_image
 Precision = Literal["fp32", "bf16", "fp16"]
 AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 MS = 1000.0  # milliseconds in a second
+BUSY_LOAD = 1.5  # processes a core that wait or run; above it the clock measures the others, too
+BUSY_SPREAD = 1.5  # p95 over median; a machine left alone stays below it
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +50,13 @@ class SpeedProtocol:
             "torch's own default, which lets convolutions compute in TF32."
         )
 
+    def short_text(self) -> str:
+        """The same in a line."""
+        return (
+            f"FPS: batch 1, decoded image to final boxes with NMS, 1000 / median ms of "
+            f"{self.images} images after {self.warmup}."
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class SpeedParts:
@@ -66,11 +76,22 @@ class Speed:
     p95_ms: float
     parts: SpeedParts | None  # None: the predictor does not show its parts
     protocol: SpeedProtocol
+    load: float | None = None  # processes a core, over the minute before; None: not known
 
     @property
     def fps(self) -> float:
         """Images a second, at the median."""
         return MS / self.median_ms
+
+    @property
+    def doubt(self) -> str:
+        """Why the figure may be too low, in a few words; nothing where nothing speaks for it."""
+        reasons = []
+        if self.load is not None and self.load > BUSY_LOAD:
+            reasons.append(f"{self.load:.1f} processes a core")
+        if self.p95_ms > BUSY_SPREAD * self.median_ms:
+            reasons.append(f"p95 {self.p95_ms / self.median_ms:.1f} times the median")
+        return ", ".join(reasons)
 
 
 @torch.no_grad()
@@ -96,6 +117,7 @@ def measure_speed(
     """
     if not len(dataset):
         raise DataError("speed: the split has no images to time.")
+    load = _load()
     seconds = []
     with autocast(device, precision):
         for turn, image in enumerate(_cycle(dataset, protocol.warmup + protocol.images)):
@@ -110,7 +132,16 @@ def measure_speed(
         p95_ms=float(np.percentile(seconds, 95)) * MS,
         parts=parts,
         protocol=protocol,
+        load=load,
     )
+
+
+def _load() -> float | None:
+    """Processes a core that wait or run, over the last minute, where the system tells."""
+    try:
+        return os.getloadavg()[0] / (os.cpu_count() or 1)
+    except (AttributeError, OSError):  # Windows has none
+        return None
 
 
 def _cycle(dataset: DetectionDataset, count: int) -> Iterator[Tensor]:

@@ -1,54 +1,27 @@
-"""Evaluations as tables to read and as JSON to compute with."""
+"""Evaluations as tables to read: accuracy, speed, COCO's twelve figures, classes, intervals."""
 
 from __future__ import annotations
 
-import json
 import math
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Any, TextIO
+from dataclasses import astuple, dataclass
+from typing import TextIO
 
 from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from detkit.evaluation.results import nan_to_none
-from detkit.evaluation.run import EvalResult
-from detkit.evaluation.speed import Network, Speed
-from detkit.files import write_atomically
+from detkit.evaluation.bootstrap import Bootstrap
+from detkit.evaluation.errors import ERROR_KINDS
+from detkit.evaluation.rows import Row
+from detkit.evaluation.rules import DOUBT, INTERVALS, comparison_lines, legend, notes, short_legend
 
 PIPED_WIDTH = 120  # columns where the output is no terminal; rich would take 80 and fold
 WIDE = 116  # columns that the table needs as one
+FEW_CLASSES = 20  # VOC's; more of them are shown when asked for
 DASH = "-"  # a figure that does not exist
-LEGEND = (
-    "mAP VOC07: mean over the classes of the 11-point AP, the best precision at recall 0, 0.1, "
-    "..., 1 or beyond. mAP VOC10+: mean of the all-point AP, the area under the curve made to "
-    "fall. Both: a detection is right when its IoU with the truth it overlaps most is > 0.5 and no "
-    "better-scored one took that truth; difficult and crowd objects count for nothing; boxes have "
-    "exclusive edges, so no +1; no limit on detections.",
-    "COCO AP: pycocotools, mean over IoU 0.50, 0.55, ..., 0.95; AP50 and AP75 at one IoU; 101 "
-    "recall points, at most 100 detections an image and class; difficult objects are ignored.",
-    "input: height x width of the canvas. params: all parameters, in millions. GFLOPs: 2 x "
-    "multiply-adds of the network at batch 1.",
-)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Row:
-    """One evaluated checkpoint, or one file of detections."""
-
-    name: str  # of the run or the file
-    data: str  # what it was evaluated on, e.g. "voc ../data/bccd test"
-    result: EvalResult
-    network: Network | None = None  # None for a file of detections
-    speed: Speed | None = None  # None: not measured
-    device: str = ""
-    precision: str = ""
-    step: int | None = None  # of training, where the checkpoint was written
-    source: str = ""  # path of the checkpoint or the file
 
 
 def console(file: TextIO | None = None) -> Console:
@@ -62,18 +35,42 @@ def console(file: TextIO | None = None) -> Console:
     )
 
 
-def print_report(rows: Sequence[Row], out: Console) -> None:
-    """Print the table (two halves of it on a narrow terminal), its rules, and the classes."""
+def print_report(
+    rows: Sequence[Row], out: Console, *, rules: bool = False, per_class: bool = False
+) -> None:
+    """Print the tables (the first in two halves on a narrow terminal) and how they were measured.
+
+    Args:
+        rows: what was evaluated.
+        out: where to.
+        rules: print every rule in full, not the short form.
+        per_class: print the classes even where they are many.
+    """
     if out.width >= WIDE:
         out.print(main_table(rows, COLUMNS))
     else:
         out.print(main_table(rows, COLUMNS[:COST]))
         out.print(main_table(rows, (COLUMNS[0], *COLUMNS[COST:])))
     out.print()
-    for line in legend(rows):
+    for line in [*notes(rows), *(legend(rows) if rules else short_legend(rows))]:
         out.print(Text(line, style="dim"))
     out.print()
-    out.print(class_table(rows))
+    if any(row.bootstrap for row in rows):
+        out.print(interval_table(rows))
+        for line in comparison_lines(rows):
+            out.print(Text(line))
+        out.print()
+    if any(row.result.coco for row in rows):
+        halves = (COCO_HEADINGS,) if out.width >= WIDE else (COCO_HEADINGS[:6], COCO_HEADINGS[6:])
+        for headings in halves:
+            out.print(coco_table(rows, headings))
+    if any(row.errors for row in rows):
+        out.print(error_table(rows))
+    classes = max(len(row.result.class_names) for row in rows)
+    if per_class or classes <= FEW_CLASSES:
+        out.print(class_table(rows))
+    else:
+        out.print(Text(f"{classes} classes: --per-class shows each.", style="dim"))
 
 
 def main_table(rows: Sequence[Row], columns: Sequence[Column]) -> Table:
@@ -119,6 +116,10 @@ def _of_speed(row: Row, field: str, digits: int) -> str:
     return _number(getattr(row.speed, field) if row.speed else None, digits)
 
 
+def _doubted(row: Row) -> str:
+    return DOUBT if row.speed and row.speed.doubt else ""
+
+
 def _number(value: float | None, digits: int) -> str:
     return DASH if value is None or math.isnan(value) else f"{value:.{digits}f}"
 
@@ -146,7 +147,7 @@ COLUMNS = (
     _metric("COCO\nAP", "coco_ap"),
     _metric("\nAP50", "coco_ap50"),
     _metric("\nAP75", "coco_ap75"),
-    Column("\nFPS", lambda row: _of_speed(row, "fps", 1)),
+    Column("\nFPS", lambda row: _doubted(row) + _of_speed(row, "fps", 1)),
     Column("ms\nmedian", lambda row: _of_speed(row, "median_ms", 2)),
     Column("ms\np95", lambda row: _of_speed(row, "p95_ms", 2)),
     Column("params\n(M)", lambda row: _of_network(row, "params_m")),
@@ -157,21 +158,59 @@ COLUMNS = (
 COST = 8  # the first column that tells of cost; where a narrow terminal parts the table
 
 
-def legend(rows: Sequence[Row]) -> list[str]:
-    """The rules by which the figures of ``rows`` were measured, one paragraph a protocol."""
-    lines = list(LEGEND)
-    protocols = dict.fromkeys(row.speed.protocol for row in rows if row.speed)
-    lines += [protocol.text() for protocol in protocols]
-    return lines + [
-        _parts_line(row.name, row.speed) for row in rows if row.speed and row.speed.parts
-    ]
+def interval_table(rows: Sequence[Row]) -> Table:
+    """How far each figure of each row moves with the choice of test images."""
+    table = _plain_table(
+        "How far the figures depend on the images tested", "model", INTERVALS.values()
+    )
+    for row in rows:
+        if row.bootstrap is not None:
+            cells = [_interval_cell(row.bootstrap, name) for name in INTERVALS]
+            table.add_row(Text(row.name), *cells)
+    return table
 
 
-def _parts_line(name: str, speed: Speed) -> str:
-    assert speed.parts is not None
-    parts = {key.removesuffix("_ms"): value for key, value in asdict(speed.parts).items()}
-    said = ", ".join(f"{part} {value:.2f}" for part, value in parts.items())
-    return f"{name}: parts, median ms: {said}."
+def _interval_cell(drawn: Bootstrap, name: str) -> str:
+    if name not in drawn.samples:
+        return DASH
+    interval = drawn.interval(name)
+    return f"{_number(interval.low, 3)} to {_number(interval.high, 3)}"
+
+
+COCO_HEADINGS = (
+    *("AP", "AP50", "AP75", "APs", "APm", "APl"),
+    *("AR1", "AR10", "AR100", "ARs", "ARm", "ARl"),
+)
+
+
+def coco_table(rows: Sequence[Row], headings: Sequence[str] = COCO_HEADINGS) -> Table:
+    """COCO's twelve figures, small, medium and large objects among them; or some of them."""
+    measured = [row for row in rows if row.result.coco is not None]
+    sizes = dict.fromkeys(_sizes_said(row) for row in measured)
+    title = f"COCO's twelve figures; s, m, l: by size of the object ({'; '.join(sizes)})"
+    table = _plain_table(title, "model", headings)
+    for row in measured:
+        assert row.result.coco is not None
+        figures = dict(zip(COCO_HEADINGS, astuple(row.result.coco.figures), strict=True))
+        table.add_row(Text(row.name), *(_number(figures[heading], 3) for heading in headings))
+    return table
+
+
+def _sizes_said(row: Row) -> str:
+    assert row.result.coco is not None
+    return ", ".join(f"{count:,} {size}" for size, count in row.result.coco.size_truths.items())
+
+
+def error_table(rows: Sequence[Row]) -> Table:
+    """What each kind of error costs, and how many there are."""
+    title = "AP50 that each kind of error costs (and how many there are)"
+    table = _plain_table(title, "model", ERROR_KINDS)
+    for row in rows:
+        if row.errors is not None:
+            counts = row.errors.counts.sum(axis=1).tolist()
+            cells = zip(row.errors.gains.tolist(), counts, strict=True)
+            table.add_row(Text(row.name), *(f"{_number(g, 3)} ({n:,})" for g, n in cells))
+    return table
 
 
 def class_table(rows: Sequence[Row]) -> Table:
@@ -179,10 +218,10 @@ def class_table(rows: Sequence[Row]) -> Table:
     return _classes_of_one(rows[0]) if len(rows) == 1 else _classes_of_many(rows)
 
 
-def _plain_table(title: str, headings: Iterable[str]) -> Table:
+def _plain_table(title: str, first: str, headings: Iterable[str]) -> Table:
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, title_justify="left")
     table.title = Text(title)
-    table.add_column("class", overflow="fold")
+    table.add_column(first, overflow="fold")
     for heading in headings:
         table.add_column(heading, justify="right", overflow="fold")
     return table
@@ -190,7 +229,9 @@ def _plain_table(title: str, headings: Iterable[str]) -> Table:
 
 def _classes_of_one(row: Row) -> Table:
     headings = ("truths", "AP VOC07", "AP VOC10+", "COCO AP", "COCO AP50")
-    table = _plain_table("AP of each class (truths: those that are scored by VOC)", headings)
+    table = _plain_table(
+        "AP of each class (truths: those that are scored by VOC)", "class", headings
+    )
     for name, figures in row.result.per_class().items():
         keys = ("voc07_ap", "voc10_ap", "coco_ap", "coco_ap50")
         cells = [_number(figures.get(key), 3) for key in keys]
@@ -199,35 +240,9 @@ def _classes_of_one(row: Row) -> Table:
 
 
 def _classes_of_many(rows: Sequence[Row]) -> Table:
-    table = _plain_table("AP VOC07 of each class", [r.name for r in rows])
+    table = _plain_table("AP VOC07 of each class", "class", [row.name for row in rows])
     per_row = [row.result.per_class() for row in rows]
     for name in dict.fromkeys(name for classes in per_row for name in classes):
         cells = [_number(classes.get(name, {}).get("voc07_ap"), 3) for classes in per_row]
         table.add_row(Text(name), *cells)
     return table
-
-
-def as_record(row: Row) -> dict[str, Any]:
-    """One row as flat keys and plain values; ``per_class`` alone is nested. Null: no figure."""
-    record: dict[str, Any] = {"name": row.name, "source": row.source, "step": row.step}
-    record["data"] = row.data
-    record |= {"images": row.result.images, "objects": row.result.objects}
-    record["detections"] = len(row.result.results)
-    record |= {name: nan_to_none(value) for name, value in row.result.metrics().items()}
-    if row.network is not None:
-        record |= asdict(row.network)
-    if row.speed is not None:
-        record |= {"fps": row.speed.fps, "median_ms": row.speed.median_ms}
-        record |= {"p95_ms": row.speed.p95_ms}
-        record |= asdict(row.speed.parts) if row.speed.parts else {}
-    record |= {"device": row.device, "precision": row.precision}
-    record["protocols"] = [*LEGEND, row.speed.protocol.text()] if row.speed else [*LEGEND]
-    record["per_class"] = row.result.per_class()
-    return record
-
-
-def write_json(path: Path, rows: Sequence[Row]) -> None:
-    """Write one row as an object, several as a list of such objects."""
-    records = [as_record(row) for row in rows]
-    content = records[0] if len(records) == 1 else records
-    write_atomically(path, json.dumps(content, indent=2, allow_nan=False) + "\n")

@@ -86,23 +86,41 @@ def voc_map(
 ) -> VocResult:
     """Measure ``results`` by VOC's rules."""
     fates = voc_fates(results, annotations, iou_threshold=iou_threshold)
-    num_classes = len(annotations.class_names)
     scored = ~(annotations.difficult | annotations.crowd)  # [T]
-    truths = np.bincount(annotations.labels[scored], minlength=num_classes)  # [K]
-    order = _by_score(results.scores)
-    order = order[fates.fate[order] != IGNORED]
-    order = order[np.argsort(results.labels[order], kind="stable")]  # by class, then by score
-    ends = np.cumsum(np.bincount(results.labels[order], minlength=num_classes))
-    ranked = np.split(order, ends[:-1]) if num_classes else []
-    curves = tuple(
-        _curve(results.scores[rows], fates.fate[rows] == RIGHT, int(count))
-        for rows, count in zip(ranked, truths, strict=True)
+    truths = np.bincount(annotations.labels[scored], minlength=len(annotations.class_names))
+    counted = fates.fate != IGNORED
+    curves = curves_of(
+        results.scores[counted], results.labels[counted], fates.fate[counted] == RIGHT, truths
     )
     return VocResult(
         class_names=annotations.class_names,
         ap07=np.array([ap_11_point(curve) for curve in curves]),
         ap10=np.array([ap_all_point(curve) for curve in curves]),
         curves=curves,
+    )
+
+
+def curves_of(
+    scores: NDArray[np.float64],
+    labels: NDArray[np.int64],
+    right: NDArray[np.bool_],
+    truths: NDArray[np.int64],
+) -> tuple[Curve, ...]:
+    """The curve of each class from detections that are known to be right or wrong.
+
+    Args:
+        scores: ``[N]``; of equals the earlier ranks first.
+        labels: ``[N]``.
+        right: ``[N]``.
+        truths: ``[K]`` scored truths of each class.
+    """
+    order = by_score(scores)
+    order = order[np.argsort(labels[order], kind="stable")]  # by class, then by score
+    ends = np.cumsum(np.bincount(labels[order], minlength=len(truths)))
+    ranked = np.split(order, ends[:-1]) if len(truths) else []
+    return tuple(
+        _curve(scores[rows], right[rows], int(count))
+        for rows, count in zip(ranked, truths, strict=True)
     )
 
 
@@ -114,7 +132,7 @@ def voc_fates(
     hit = best_iou > iou_threshold
     unscored = np.append(annotations.difficult | annotations.crowd, False)  # [T + 1]; -1: the last
     ignored = hit & unscored[truth]
-    claims = _by_score(results.scores)
+    claims = by_score(results.scores)
     claims = claims[(hit & ~ignored)[claims]]
     _, first = np.unique(truth[claims], return_index=True)  # the best-scored claim on each truth
     fate = np.full(len(results), WRONG, dtype=np.int8)
@@ -123,8 +141,9 @@ def voc_fates(
     return Fates(fate, truth)
 
 
-def _by_score(scores: NDArray[np.float64]) -> NDArray[np.int64]:
-    return np.argsort(-scores, kind="stable")  # ties stay in the order they came in
+def by_score(scores: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Rows by falling score; ties stay in the order they came in."""
+    return np.argsort(-scores, kind="stable")
 
 
 def _best_truths(
@@ -149,7 +168,7 @@ def _best_truths(
     start = np.cumsum(count) - count  # [N] first pair of each detection
     detection = np.repeat(np.arange(len(results)), count)  # [J]
     truth = by_key[np.arange(len(detection)) + (begin - start)[detection]]  # [J]
-    iou = _pair_iou(results.boxes[detection], annotations.boxes[truth])  # [J]
+    iou = pair_iou(results.boxes[detection], annotations.boxes[truth])  # [J]
 
     best_iou = np.zeros(len(results))
     best_truth = np.full(len(results), -1, dtype=np.int64)
@@ -163,7 +182,7 @@ def _best_truths(
     return best_iou, best_truth
 
 
-def _pair_iou(a: NDArray[Any], b: NDArray[Any]) -> NDArray[np.float64]:
+def pair_iou(a: NDArray[Any], b: NDArray[Any]) -> NDArray[np.float64]:
     """IoU of boxes ``[J, 4]`` that stand side by side, in float64 as the devkit's."""
     a, b = a.astype(np.float64), b.astype(np.float64)
     sides = np.minimum(a[:, 2:], b[:, 2:]) - np.maximum(a[:, :2], b[:, :2])  # [J, 2]

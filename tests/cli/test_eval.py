@@ -5,65 +5,12 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
-import torch
-from PIL import Image
-from safetensors.torch import save_file
 
 from detkit.cli.eval import main, row_names
-from detkit.detectors import build_detector
+from tests.cli.measured import CLASSES, OBJECTS, figures_of, voc_words
 
-CLASSES = ["cat", "dog"]
-OBJECTS = {"one": [("cat", (1, 1, 30, 30))], "two": [("dog", (11, 11, 40, 30))], "three": []}
-XML = (
-    "<annotation><filename>{name}.png</filename>"
-    "<size><width>60</width><height>40</height><depth>3</depth></size>{objects}</annotation>"
-)
-OBJECT = (
-    "<object><name>{0}</name><difficult>0</difficult><bndbox><xmin>{1}</xmin><ymin>{2}</ymin>"
-    "<xmax>{3}</xmax><ymax>{4}</ymax></bndbox></object>"
-)
-
-
-@pytest.fixture(scope="module")
-def voc(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Three images in VOC's layout, the last without objects."""
-    root = tmp_path_factory.mktemp("voc")
-    for folder in ("Annotations", "JPEGImages", "ImageSets/Main"):
-        (root / folder).mkdir(parents=True)
-    for number, (name, objects) in enumerate(OBJECTS.items()):
-        said = "".join(OBJECT.format(kind, *box) for kind, box in objects)
-        (root / f"Annotations/{name}.xml").write_text(XML.format(name=name, objects=said))
-        pixels = np.random.default_rng(number).integers(0, 255, (40, 60, 3), dtype=np.uint8)
-        Image.fromarray(pixels).save(root / f"JPEGImages/{name}.png")
-    (root / "ImageSets/Main/test.txt").write_text("\n".join(OBJECTS) + "\n")
-    return root
-
-
-@pytest.fixture(scope="module")
-def run_folder(tmp_path_factory: pytest.TempPathFactory, voc: Path) -> Path:
-    """A run folder with an untrained network, its classes in another order than the data's."""
-    folder = tmp_path_factory.mktemp("runs") / "tiny_run"
-    model = {"name": "yolo_v2", "backbone": "tiny", "num_classes": 2, "input_size": 64}
-    model |= {"head_channels": 16, "score_threshold": 0.01}
-    torch.manual_seed(0)
-    detector = build_detector(model)
-    (folder / "best").mkdir(parents=True)
-    weights = {name: tensor.contiguous() for name, tensor in detector.state_dict().items()}
-    save_file(weights, folder / "best" / "weights.safetensors")
-    experiment = {
-        "model": model,
-        "data": {"eval": [{"format": "voc", "root": str(voc), "split": "test"}]},
-        "train": {"epochs": 1},
-    }
-    described = {"format": 1, "experiment": experiment, "class_names": CLASSES[::-1], "step": 7}
-    (folder / "best" / "model.json").write_text(json.dumps(described))
-    return folder
-
-
-def voc_words(root: Path) -> list[str]:
-    return ["data.format=voc", f"data.root={root}", "data.split=test"]
+pytestmark = pytest.mark.usefixtures("cache")
 
 
 def test_checkpoint_to_table_json_pictures_and_detections(
@@ -81,7 +28,8 @@ def test_checkpoint_to_table_json_pictures_and_detections(
         f"detections are in {found}",
         f"curves and pictures are in {tmp_path / 'out'}",
     ]
-    assert (tmp_path / "out" / "tiny_run" / "precision_recall.png").is_file()
+    pictures = {path.name for path in (tmp_path / "out" / "tiny_run").iterdir()}
+    assert {"precision_recall.png", "confusion.png", "errors.png"} < pictures
     row = json.loads(figures.read_text())
     assert (row["name"], row["step"], row["images"], row["objects"]) == ("tiny_run", 7, 3, 2)
     assert row["source"] == str(run_folder / "best")
@@ -109,6 +57,69 @@ def test_detections_of_another_toolkit(tmp_path: Path, voc: Path) -> None:
     assert (row["name"], row["voc07_map"]) == ("theirs", 0.5)
     assert row["per_class"]["cat"]["voc10_ap"] == 1.0
     assert "fps" not in row
+
+
+def test_bootstrap_report_csv_and_markdown(
+    tmp_path: Path, run_folder: Path, voc: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = tmp_path / "theirs.json"
+    found.write_text(
+        json.dumps([{"image_id": "one", "category": "cat", "bbox": [0, 0, 30, 30], "score": 0.9}])
+    )
+    words = [str(run_folder), "--detections", str(found), *voc_words(voc), "--no-speed"]
+    words += ["--bootstrap", "200", "--csv", str(tmp_path / "t.csv"), "--device", "cpu"]
+    words += ["--markdown", str(tmp_path / "t.md"), "--report", str(tmp_path / "page")]
+    assert main(words) == 0
+    said = capsys.readouterr().out
+    assert "theirs against tiny_run, mAP VOC07: +0." in " ".join(said.split())
+    assert said.splitlines()[-3:] == [
+        f"figures are in {tmp_path / 't.csv'}",
+        f"figures are in {tmp_path / 't.md'}",
+        f"the report is {tmp_path / 'page' / 'report.html'}; any browser opens it",
+    ]
+    assert (tmp_path / "t.csv").read_text().count("\n") == 3
+    assert "| theirs |" in (tmp_path / "t.md").read_text()
+    page = (tmp_path / "page" / "report.html").read_text()
+    assert "Evaluation of tiny_run, theirs" in page
+    assert "detkit eval" in page
+
+
+def test_official_coco_results(
+    tmp_path: Path, voc: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Numbers as COCO's: ids with gaps, classes counted from one."""
+    root = tmp_path / "coco"
+    (root / "annotations").mkdir(parents=True)
+    (root / "val").symlink_to(voc / "JPEGImages")
+    content = {
+        "images": [
+            {"id": 7 * turn, "file_name": f"{name}.png", "height": 40, "width": 60}
+            for turn, name in enumerate(OBJECTS, start=1)
+        ],
+        "categories": [{"id": 18, "name": "dog"}, {"id": 17, "name": "cat"}],
+        "annotations": [
+            {"id": 1, "image_id": 7, "category_id": 17, "bbox": [0, 0, 30, 30], "iscrowd": 0},
+            {"id": 2, "image_id": 14, "category_id": 18, "bbox": [10, 10, 30, 20], "iscrowd": 0},
+        ],
+    }
+    (root / "annotations" / "instances_val.json").write_text(json.dumps(content))
+    found = tmp_path / "found.json"
+    theirs = [
+        {"image_id": 14, "category_id": 18, "bbox": [10, 10, 30, 20], "score": 0.9},
+        {"image_id": 7, "category_id": 18, "bbox": [0, 0, 30, 30], "score": 0.8},
+    ]
+    found.write_text(json.dumps(theirs))
+    data = ["data.format=coco", f"data.root={root}", "data.split=val"]
+    row = figures_of(["--detections", str(found), *data], tmp_path)
+    assert (row["images"], row["objects"], row["detections"]) == (3, 2, 2)
+    assert (row["coco_ap"], row["coco_ap_small"]) == (pytest.approx(0.5), pytest.approx(0.5))
+    assert row["per_class"]["dog"]["coco_ap"] == pytest.approx(1.0)
+    assert row["confusion"]["cat"] == {"dog": 1}
+    found.write_text(json.dumps([theirs[0] | {"category_id": 1}]))
+    assert main(["--detections", str(found), *data]) == 2
+    assert capsys.readouterr().err.splitlines()[-1] == (
+        f"detkit eval: {found}: entry 0: no category_id 1 in the data. Known: 17 cat, 18 dog."
+    )
 
 
 def test_several_rows_make_a_list(tmp_path: Path, run_folder: Path, voc: Path) -> None:
@@ -142,8 +153,22 @@ HOW = "data.format=voc data.root=FOLDER data.split=test"
     [
         (
             ["{run}", "train.lr=1"],
-            "train.lr: not for evaluation; here data.* and eval.* can be set, "
-            "the rest is in the checkpoint.",
+            "train.lr: not for evaluation; here data.*, eval.* and model.score_threshold, "
+            "model.nms_iou, model.input_size can be set, the rest is in the checkpoint.",
+        ),
+        (
+            ["{run}", "model.head_channels=8"],
+            "model.head_channels: not for evaluation; here data.*, eval.* and "
+            "model.score_threshold, model.nms_iou, model.input_size can be set, the rest is in "
+            "the checkpoint.",
+        ),
+        (
+            ["{run}", "model.nms_iou=7"],
+            "model.nms_iou: expected a value of at most 1; got 7.",
+        ),
+        (
+            ["--detections", "{tmp}/found.json", "{voc}", "model.nms_iou=0.4"],
+            "model.nms_iou: a file of detections has no model.",
         ),
         (
             ["{run}", "eval.batchsize=1"],
@@ -160,6 +185,8 @@ HOW = "data.format=voc data.root=FOLDER data.split=test"
             "model.json and weights.safetensors. Did you mean 'tiny_run'?",
         ),
         (["{run}", "--json", "{tmp}"], "{tmp}: is a folder; name a file in it."),
+        (["{run}", "--csv", "{tmp}"], "{tmp}: is a folder; name a file in it."),
+        (["{run}", "--markdown", "{tmp}"], "{tmp}: is a folder; name a file in it."),
         (
             ["{run}", "--precision", "fp16"],
             "--precision fp16: needs a GPU; use bf16 or fp32 on a CPU.",
@@ -203,6 +230,7 @@ def test_mistakes_get_one_line_and_code_2(
             "--save-detections takes the detections of one checkpoint",
         ),
         (["a", "--speed-images", "0"], "--speed-images must be 1 or more"),
+        (["a", "--bootstrap", "20"], "--bootstrap must be 100 or more, or 0 for none"),
     ],
 )
 def test_usage(words: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:

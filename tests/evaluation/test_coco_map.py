@@ -9,8 +9,14 @@ import numpy as np
 import pytest
 
 from detkit.data.base import Annotations
+from detkit.data.coco import CocoConfig, read_coco
 from detkit.evaluation.coco_map import CocoResult, coco_map
-from detkit.evaluation.results import Results, no_results
+from detkit.evaluation.results import (
+    Results,
+    no_results,
+    read_detections,
+    write_detections,
+)
 from tests.evaluation.noise import (
     SHARED,
     make_annotations,
@@ -73,6 +79,63 @@ def test_twelve_numbers_equal_pycocotools_on_the_original_file(coco_file: Path) 
     assert list(astuple(ours.figures)) == numbers  # to the last bit
     np.testing.assert_array_equal(ours.class_ap, np.where(per_class == -1, np.nan, per_class))
     assert 0.05 < ours.figures.ap < 0.6  # noisy, yet not nonsense
+
+
+@pytest.mark.data
+@pytest.mark.parametrize("split", ["train2017", "val2017"])
+def test_saved_detections_give_the_same_figures_on_the_original_file(
+    data_root: Path, tmp_path: Path, split: str
+) -> None:
+    """The whole road: our reader, our file of detections, and pycocotools alone on both files.
+
+    With crowds; images not in the order of their ids; scores of three digits, so that many tie.
+    """
+    from pycocotools.coco import COCO
+    from pycocotools.cocoeval import COCOeval
+
+    root = data_root / "coco_mini"
+    annotations = read_coco(CocoConfig(root=root, split=split))
+    assert annotations.crowd.sum() > 10
+    assert (np.diff(annotations.image_ids.astype(np.int64)) < 0).any()
+    results = noisy_detections(annotations, 6000, seed=1)
+    write_detections(tmp_path / "found.json", results, annotations)
+    with contextlib.redirect_stdout(io.StringIO()):
+        truth = COCO(str(root / "annotations" / f"instances_{split}.json"))
+        referee = COCOeval(truth, truth.loadRes(str(tmp_path / "found.json")), "bbox")
+        referee.evaluate()
+        referee.accumulate()
+        referee.summarize()
+    figures = coco_map(read_detections(tmp_path / "found.json", annotations), annotations).figures
+    assert list(astuple(figures)) == list(referee.stats)  # to the last bit
+
+
+def test_tied_images_rank_by_their_numbers_on_cocos_data() -> None:
+    """A wrong detection in image 5 and a right one in image 9 tie; 9 stands first in the file."""
+    truth = replace(
+        make_annotations([(0, 0, WHOLE)], images=2, classes=1),
+        image_ids=np.array(["9", "5"]),
+        category_ids=np.array([1]),
+    )
+    results = make_results([(0, 0, WHOLE, 0.5), (1, 0, WHOLE, 0.5)])
+    assert ap_of(results, truth) == pytest.approx(0.5)  # 5 ranks first
+    assert ap_of(results, replace(truth, category_ids=None)) == pytest.approx(1.0)  # in order
+    by_iou = coco_map(results, truth).matches[0]
+    assert by_iou.images.tolist() == [1, 0]
+    assert by_iou.right[0].tolist() == [False, True]
+    assert by_iou.truth_images.tolist() == [0]
+
+
+def test_objects_are_counted_by_size() -> None:
+    sides = (10.0, 32.0, 50.0, 96.0, 97.0, 40.0, 41.0)  # 32 and 96 are on a border: both ranges
+    truth = make_annotations(
+        [(0, 0, (0.0, 0.0, side, side)) for side in sides],
+        images=1,
+        classes=1,
+        difficult=(5,),
+        crowd=(6,),
+    )
+    counts = coco_map(no_results(), truth).size_truths
+    assert counts == {"small": 2, "medium": 3, "large": 2}
 
 
 @pytest.mark.data

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from detkit.data.base import Annotations
 from detkit.errors import DataError
 from detkit.evaluation.results import (
     Results,
@@ -97,7 +99,7 @@ BBOX = (
     "expected [x, y, width, height] in pixels, four finite numbers, width and height not negative."
 )
 STEM = "among the 3 of the data; image_id is the file's stem as a string, such as 'image0'."
-ENTRY = '{"image_id", "category", "bbox": [x, y, width, height], "score"}'
+ENTRY = '{"image_id", "category" or "category_id", "bbox": [x, y, width, height], "score"}'
 
 
 @pytest.mark.parametrize(
@@ -145,6 +147,107 @@ def test_what_is_wrong_with_a_file(tmp_path: Path, content: Any, said: str) -> N
     with pytest.raises(DataError) as caught:
         read_detections(path, ANNOTATIONS)
     assert str(caught.value) == f"{path}{said}"
+
+
+COCO = replace(
+    ANNOTATIONS,
+    image_ids=np.array(["139", "285", "632"]),
+    paths=np.array([f"val2017/{number:012d}.jpg" for number in (139, 285, 632)]),
+    category_ids=np.array([1, 90]),
+)
+OFFICIAL = {"image_id": 285, "category_id": 90, "bbox": [1.5, 2, 3, 4], "score": 0.5}
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        OFFICIAL,
+        OFFICIAL | {"category": "class1"},
+        OFFICIAL | {"image_id": 285.0, "category_id": 90.0},  # through an array of numbers
+        OFFICIAL | {"image_id": "285"},
+        OFFICIAL | {"image_id": "000000000285"},  # the file's stem
+        GOOD | {"image_id": "285"},
+    ],
+)
+def test_coco_numbers_are_read(tmp_path: Path, entry: dict[str, Any]) -> None:
+    results = read_detections(write(tmp_path, [entry]), COCO)
+    assert (results.images.tolist(), results.labels.tolist()) == ([1], [1])
+
+
+def test_coco_numbers_are_written(tmp_path: Path) -> None:
+    path = tmp_path / "found.json"
+    write_detections(path, make_results([(1, 1, (1.5, 2.0, 4.5, 6.0), 0.5)]), COCO)
+    assert json.loads(path.read_text()) == [OFFICIAL | {"category": "class1"}]
+    assert read_detections(path, COCO).boxes.tolist() == [[1.5, 2.0, 4.5, 6.0]]
+
+
+def test_image_ids_that_are_no_plain_numbers_stay_text(tmp_path: Path) -> None:
+    path = tmp_path / "found.json"
+    mixed = replace(COCO, image_ids=np.array(["0139", "street", "7"]))
+    rows = [(image, 0, WHOLE, 0.5) for image in range(3)]
+    write_detections(path, make_results(rows), mixed)
+    assert [entry["image_id"] for entry in json.loads(path.read_text())] == ["0139", "street", 7]
+
+
+@pytest.mark.parametrize(
+    ("change", "annotations", "said"),
+    [
+        (
+            {"image_id": 7},
+            COCO,
+            "no image 7 among the 3 of the data; image_id is the image's number, such as 139.",
+        ),
+        ({"category_id": 2}, COCO, "no category_id 2 in the data. Known: 1 class0, 90 class1."),
+        (
+            {"category_id": "90"},
+            COCO,
+            "no category_id '90' in the data. Known: 1 class0, 90 class1.",
+        ),
+        (
+            {"category": "class0"},
+            COCO,
+            "category_id 90 is 'class1' in the data, but category is 'class0'; "
+            "leave one of the two out.",
+        ),
+        (
+            {"image_id": "image1"},
+            ANNOTATIONS,
+            "category_id is 90, but the classes of this data have no numbers; "
+            "give category, the class's name: class0, class1.",
+        ),
+        (
+            {"image_id": 10**400},
+            COCO,
+            f"no image {10**400} among the 3 of the data; "
+            "image_id is the image's number, such as 139.",
+        ),
+    ],
+)
+def test_numbers_that_the_data_lacks(
+    tmp_path: Path, change: dict[str, Any], annotations: Annotations, said: str
+) -> None:
+    path = write(tmp_path, [OFFICIAL | change])
+    with pytest.raises(DataError) as caught:
+        read_detections(path, annotations)
+    assert str(caught.value) == f"{path}: entry 0: {said}"
+
+
+def test_what_detect_writes_is_read_with_a_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = write(tmp_path, [GOOD | {"path": "photos/image1.jpg"}])
+    assert read_detections(path, ANNOTATIONS).images.tolist() == [1]
+    assert caplog.messages == [
+        f"{path}: written by `detkit detect`, so it may lack low scores, and mAP comes out lower "
+        "than the checkpoint's; eval --save-detections keeps them all."
+    ]
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, "9" * 5000], ids=["deep", "long"])
+def test_json_that_python_cannot_hold(tmp_path: Path, text: str) -> None:
+    path = write(tmp_path, text)
+    with pytest.raises(DataError, match=r"found\.json: not JSON: "):
+        read_detections(path, ANNOTATIONS)
 
 
 def test_missing_file(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from detkit.data.base import DetectionDataset
 from detkit.detectors import Detector, build_detector
 from detkit.errors import DataError
 from detkit.evaluation.speed import (
+    Speed,
     SpeedProtocol,
     autocast,
     count_gflops,
@@ -139,3 +140,33 @@ def test_network_in_a_table(detector: Detector) -> None:
 def test_device_in_words() -> None:
     assert device_name(CPU).endswith(("thread", "threads"))
     assert device_name(torch.device("meta")) == "meta"
+
+
+@pytest.mark.parametrize(
+    ("p95_ms", "load", "said"),
+    [
+        (7.4, None, ""),
+        (7.4, 1.4, ""),
+        (7.4, 1.6, "1.6 processes a core"),
+        (7.6, None, "p95 1.5 times the median"),
+        (20.0, 4.0, "4.0 processes a core, p95 4.0 times the median"),
+    ],
+)
+def test_a_busy_machine_is_doubted(p95_ms: float, load: float | None, said: str) -> None:
+    assert Speed(5.0, p95_ms, None, SHORT, load).doubt == said
+
+
+def test_the_load_is_that_before_the_clock_started(
+    dataset: DetectionDataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loads = iter([(6.0, 0.0, 0.0), (9.0, 0.0, 0.0)])
+    monkeypatch.setattr("os.getloadavg", lambda: next(loads))
+    monkeypatch.setattr("os.cpu_count", lambda: 4)
+    assert measure_speed(Sleeper(), dataset, CPU, protocol=SHORT).load == 1.5
+
+
+def test_a_system_that_tells_no_load(
+    dataset: DetectionDataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr("os.getloadavg", raising=False)
+    assert measure_speed(Sleeper(), dataset, CPU, protocol=SHORT).load is None

@@ -1,0 +1,293 @@
+"""What ``detkit eval`` does for each checkpoint and each file of detections: read, detect, time."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from detkit.config import parse
+from detkit.data import Annotations, DetectionDataset, join, read_dataset
+from detkit.data.auto import resolve
+from detkit.detectors import Detector, build_detector
+from detkit.engine.checkpoint import Checkpoint
+from detkit.engine.distributed import Ranks
+from detkit.engine.experiment import DataConfig, EvalConfig, replace_entries
+from detkit.errors import ConfigError
+from detkit.evaluation.bootstrap import bootstrap_map
+from detkit.evaluation.cached import About, Cached, cache_key, load_cached, now, store
+from detkit.evaluation.confusion import confusion_matrix
+from detkit.evaluation.errors import split_errors
+from detkit.evaluation.html_report import Evaluated
+from detkit.evaluation.plots import PICTURE_SCORE
+from detkit.evaluation.results import Results, read_detections, write_detections
+from detkit.evaluation.rows import Row
+from detkit.evaluation.run import Progress, detect_all, evaluate_results
+from detkit.evaluation.speed import (
+    Precision,
+    SpeedProtocol,
+    autocast,
+    describe_network,
+    device_name,
+    measure_speed,
+)
+from detkit.files import cache_folder
+
+GPU_WORKERS = 4  # a GPU would wait for images; a CPU's cores are busy with the network
+TICK_SECONDS = 30.0  # between two lines of progress where no terminal shows a bar
+EXAMPLE = "data.format=voc data.root=FOLDER data.split=test"
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What the command line says, checked."""
+
+    entry: dict[str, str]  # data.format, data.root, data.split
+    data: dict[str, Any]  # other keys of the data block
+    eval: dict[str, Any]
+    model: dict[str, Any]  # how a detector selects what it finds
+    out: Path | None
+    save_detections: Path | None
+    speed_images: int | None  # None: speed is not measured
+    resamples: int  # of the bootstrap; 0: none
+    device: str
+    precision: Precision
+    use_cache: bool  # take what is there; what is new is kept in any case
+
+
+def workers_for(asked: int | None, device: torch.device) -> int:
+    """Processes that read images: the config's, or what suits the device."""
+    if asked is not None:
+        return asked
+    return GPU_WORKERS if device.type == "cuda" else 0
+
+
+def read_eval_data(
+    data: DataConfig, names: tuple[str, ...], settings: Settings, read: dict[str, Annotations]
+) -> tuple[Annotations, str]:
+    """Read what to evaluate on: the ``eval`` entries, with the command line's in their place.
+
+    Returns:
+        The annotations, and a short name of them for the table.
+
+    Raises:
+        ConfigError: no entry is left, or the entries lack a key.
+        DataError: the data cannot be used.
+    """
+    replaced = replace_entries(data.model_dump(), settings.entry, "eval")["eval"]
+    resolved, found = resolve({"eval": replaced}, "eval")
+    replaced = resolved["eval"]
+    entries = [entry for turn, entry in enumerate(replaced) if entry not in replaced[:turn]]
+    if not entries:
+        raise ConfigError(f"data.eval: nothing to evaluate on; say {EXAMPLE}.")
+    described = ", ".join(
+        " ".join(str(entry[key]) for key in ("format", "root", "split", "part") if key in entry)
+        for entry in entries
+    )
+    key = repr((entries, names))
+    if key not in read:
+        for line in found:
+            print(f"recognised {line}", file=sys.stderr)
+        read[key] = join([read_dataset(entry, names) for entry in entries], names)
+    return read[key], described
+
+
+def measure_checkpoint(
+    loaded: Checkpoint,
+    settings: Settings,
+    read: dict[str, Annotations],
+    name: str,
+    ranks: Ranks,
+) -> Evaluated | None:
+    """Evaluate one checkpoint and time it, or take from the cache what was measured before.
+
+    Several ranks share the detecting; the rest is done by rank 0, and the others get None.
+    """
+    detector = _with_settings(loaded, settings)
+    data = parse(DataConfig, loaded.experiment.data.model_dump() | settings.data, "data.")
+    config = parse(EvalConfig, loaded.experiment.eval.model_dump() | settings.eval, "eval.")
+    annotations, described = ranks.main_first(
+        lambda: read_eval_data(data, detector.class_names, settings, read)
+    )
+    dataset = DetectionDataset(annotations)
+    device = torch.device(settings.device)
+    said = {"precision": settings.precision, "model": settings.model}
+    key = cache_key(loaded.path, annotations, device, said)
+    look = settings.use_cache and ranks.is_main
+    kept = load_cached(key, annotations) if look else None
+    fresh = kept
+    if ranks.from_main(lambda: kept is None):
+        workers = workers_for(data.workers, device)
+        results = _detect(detector, dataset, name, (config.batch_size, workers), settings, ranks)
+        fresh = Cached(results, About(when=now()))
+    if not ranks.is_main or fresh is None:
+        return None
+    if kept is None:
+        _keep(key, fresh)
+    else:
+        print(f"{name}: detections of {kept.about.when}, from the cache", file=sys.stderr)
+    if settings.save_detections is not None:  # before anything else that could go wrong
+        write_detections(settings.save_detections, fresh.results, annotations)
+    timed = _timed(detector, dataset, settings, fresh)
+    if timed is not fresh:
+        _keep(key, timed)
+    row = Row(
+        name=name,
+        data=described,
+        result=evaluate_results(fresh.results, annotations),
+        network=describe_network(detector, loaded.experiment.model["name"]),
+        speed=timed.about.speed if settings.speed_images is not None else None,
+        device=device_name(device),
+        precision=settings.precision,
+        step=loaded.step,
+        source=str(loaded.path),
+        changed=tuple(f"model.{key}={value}" for key, value in settings.model.items()),
+        cached=fresh.about.when if kept is not None else "",
+        speed_cached=timed.about.speed_when if timed is fresh else "",
+    )
+    shown = getattr(detector.config, "show_threshold", PICTURE_SCORE)
+    resolved = yaml.safe_dump(loaded.experiment.model_dump(mode="json"), sort_keys=False)
+    return _finished(Evaluated(row, dataset, shown, resolved), settings)
+
+
+def _detect(
+    detector: Detector,
+    dataset: DetectionDataset,
+    name: str,
+    loading: tuple[int, int],
+    settings: Settings,
+    ranks: Ranks,
+) -> Results:
+    """Run the detector over all images; ``loading``: images in a batch, processes that read."""
+    batch_size, workers = loading
+    if ranks.is_main:
+        print(f"measuring {name} on {len(dataset)} images", file=sys.stderr)
+    bar = _progress(name) if ranks.is_main else nullcontext()
+    with autocast(torch.device(settings.device), settings.precision), bar as progress:
+        return detect_all(
+            detector,
+            dataset,
+            batch_size=batch_size,
+            workers=workers,
+            progress=progress,
+            shard=ranks.shard(),
+        )
+
+
+def _with_settings(loaded: Checkpoint, settings: Settings) -> Detector:
+    """The detector, built again where the command line changes how it selects."""
+    if not settings.model:
+        return loaded.detector
+    detector = build_detector({**loaded.experiment.model, **settings.model})
+    detector.load_state_dict(loaded.detector.state_dict())
+    detector.class_names = loaded.detector.class_names
+    return detector.eval().to(settings.device)
+
+
+def _timed(
+    detector: Detector, dataset: DetectionDataset, settings: Settings, kept: Cached
+) -> Cached:
+    """The same with a speed by the protocol asked for, of this device: the old one, or a new."""
+    if settings.speed_images is None:
+        return kept
+    device, protocol = torch.device(settings.device), SpeedProtocol(images=settings.speed_images)
+    about, name = kept.about, device_name(device)
+    if about.speed is not None and about.speed.protocol == protocol and about.device == name:
+        return kept
+    speed = measure_speed(
+        detector, dataset, device, precision=settings.precision, protocol=protocol
+    )
+    return replace(kept, about=replace(about, speed=speed, speed_when=now(), device=name))
+
+
+def _keep(key: str, cached: Cached) -> None:
+    try:
+        store(key, cached)
+    except OSError as problem:  # a full disk, a folder of someone else: no reason to stop
+        print(
+            f"{cache_folder()}: not writable ({problem.strerror}), so these detections are not "
+            "kept for the next time; DETKIT_CACHE names another folder.",
+            file=sys.stderr,
+        )
+
+
+def measure_file(path: Path, settings: Settings, read: dict[str, Annotations]) -> Evaluated:
+    """Evaluate a file of detections."""
+    if not {"format", "root"} <= set(settings.entry):
+        raise ConfigError(f"--detections {path}: say what they were found in: {EXAMPLE}.")
+    data = parse(DataConfig, settings.data, "data.")
+    annotations, described = read_eval_data(data, data.classes, settings, read)
+    result = evaluate_results(read_detections(path, annotations), annotations)
+    row = Row(name=path.stem, data=described, result=result, source=str(path))
+    return _finished(Evaluated(row, DetectionDataset(annotations)), settings)
+
+
+def _finished(one: Evaluated, settings: Settings) -> Evaluated:
+    """Split the errors, draw the images again and write pictures, where that was asked for."""
+    results, annotations = one.row.result.results, one.dataset.annotations
+    row = replace(
+        one.row,
+        errors=split_errors(results, annotations),
+        confusion=confusion_matrix(results, annotations, threshold=one.threshold),
+    )
+    if settings.resamples:
+        row = replace(row, bootstrap=bootstrap_map(row.result, annotations, settings.resamples))
+    one = replace(one, row=row)
+    if settings.out is not None:
+        _write_pictures(one, settings.out)
+    return one
+
+
+def _write_pictures(one: Evaluated, out: Path) -> None:
+    from detkit.evaluation.error_plots import write_confusion, write_error_bars, write_examples
+    from detkit.evaluation.plots import write_curves, write_pictures
+
+    row = one.row
+    assert row.errors is not None
+    assert row.confusion is not None
+    folder = out / row.name.strip("/.").replace("/", "_")
+    write_curves(folder / "precision_recall.png", row.result.voc)
+    write_confusion(folder / "confusion.png", row.confusion)
+    write_error_bars(folder / "errors.png", row.errors)
+    write_pictures(folder, one.dataset, row.result.results, threshold=one.threshold)
+    write_examples(folder, one.dataset, row.result.results, row.errors)
+
+
+@contextmanager
+def _progress(name: str) -> Iterator[Progress]:
+    """A bar on the error stream where a person watches it, else a line every half minute."""
+    if not sys.stderr.isatty():
+        yield ticker(name)
+        return
+    from rich.console import Console
+    from rich.progress import Progress as Bar
+
+    with Bar(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(name, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def ticker(name: str, clock: Callable[[], float] = time.monotonic) -> Progress:
+    """Progress as lines for a log, at most one every ``TICK_SECONDS``."""
+    start = said = clock()
+
+    def tick(done: int, total: int) -> None:
+        nonlocal said
+        if clock() - said < TICK_SECONDS or done == total:
+            return
+        said = clock()
+        taken = said - start
+        left = taken / done * (total - done)
+        print(
+            f"{name}: {done} of {total} images in {taken:.0f} s, about {left:.0f} s left",
+            file=sys.stderr,
+        )
+
+    return tick
