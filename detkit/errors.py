@@ -8,6 +8,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+SHOWN = 60  # characters of a foreign text that an error quotes
+
 
 class DetkitError(Exception):
     """Base of every error detkit raises on purpose."""
@@ -32,3 +34,8 @@ def did_you_mean(word: str, options: Iterable[str]) -> str:
         return ""
     near = difflib.get_close_matches(word, known, n=1)
     return f" Did you mean {near[0]!r}?" if near else f" Known: {', '.join(known)}."
+
+
+def shown(text: str) -> str:
+    """``text`` from a file in quotes, on one line and cut short, as it may stand in a sentence."""
+    return repr(text) if len(text) <= SHOWN else f"{text[:SHOWN]!r}..."

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import ntpath
 import os
 import sys
+import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from detkit.errors import DetkitError
+
+_NOT_PLAIN = ("Cc", "Cs", "Zl", "Zp")  # Unicode's controls, surrogates and line separators
+LONGEST_PATH = 1024  # characters of a relative path; above it something else went wrong
 
 
 def make_folder(folder: Path) -> None:
@@ -64,3 +69,18 @@ def cache_folder() -> Path:
     else:
         base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     return Path(base).expanduser() / "detkit"
+
+
+def leaves_folder(name: str) -> bool:
+    """Whether joining ``name`` to a folder could lead out of it, on any system.
+
+    True as well for what can be no file's name: text that is not plain, pages of it.
+    """
+    parts = name.replace("\\", "/").split("/")
+    absolute = name.startswith(("/", "\\")) or bool(ntpath.splitdrive(name)[0])
+    return absolute or ".." in parts or not is_plain(name) or len(name) > LONGEST_PATH
+
+
+def is_plain(text: str) -> bool:
+    """Whether a text can be shown on one line: no control characters, no halves of characters."""
+    return not any(unicodedata.category(character) in _NOT_PLAIN for character in text)

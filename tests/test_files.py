@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from detkit.errors import DetkitError
-from detkit.files import make_folder, whole_file, write_atomically
+from detkit.files import leaves_folder, make_folder, whole_file, write_atomically
 
 
 def test_a_write_that_fails_leaves_what_was_there(tmp_path: Path) -> None:
@@ -50,3 +50,26 @@ def test_a_picture_that_is_broken_off_leaves_what_was_there(tmp_path: Path) -> N
         draw()
     assert path.read_bytes() == b"before"
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize(
+    ("name", "leaves"),
+    [
+        ("a.jpg", False),
+        ("deep/er/a b.jpg", False),
+        ("..a/b..", False),
+        ("\u00e9\u200d\u3000.jpg", False),
+        ("../a", True),
+        ("a\\..\\b", True),
+        ("/a", True),
+        ("C:a", True),
+        ("a\0b", True),
+        ("a\nb", True),
+        ("a\x85b", True),
+        ("a\u2028b", True),
+        ("\ud800", True),
+        ("a" * 1025, True),
+    ],
+)
+def test_names_that_leave_the_folder_or_are_none(name: str, leaves: bool) -> None:
+    assert leaves_folder(name) == leaves

@@ -68,10 +68,12 @@ def run(args: argparse.Namespace) -> None:
     """Read the boxes, cluster them, say and draw and write what came out."""
     import torch
 
-    from detkit.engine.experiment import read_experiment
+    from detkit.engine.experiment import read_experiment, recognised
     from detkit.ops import kmeans_sizes
 
-    experiment, _ = read_experiment(args.config, args.overrides)
+    experiment, origins = read_experiment(args.config, args.overrides)
+    for line in recognised(origins):
+        print(line)
     boxes = training_boxes(experiment)
     canvas = find_canvas(experiment, len(boxes.class_names))
     sizes = sizes_in_cells(boxes, canvas)

@@ -1,6 +1,13 @@
 """Datasets: their one form in memory, and the formats they are read from."""
 
-from detkit.data import shapes, voc  # noqa: F401  (each registers its format)
+from detkit.data import (  # noqa: F401  (each registers its format)
+    auto,
+    coco,
+    csv_table,
+    shapes,
+    voc,
+    yolo_txt,
+)
 from detkit.data.base import (
     DATASETS,
     Annotations,
@@ -10,10 +17,10 @@ from detkit.data.base import (
     Report,
     Sample,
     for_training,
-    join,
     read_dataset,
     summary,
 )
+from detkit.data.join import join
 
 __all__ = [
     "DATASETS",

@@ -20,7 +20,7 @@ from torch import Tensor
 from detkit.config import Config, Fraction, parse
 from detkit.data.cache import ImageCache
 from detkit.data.split import hold_out
-from detkit.errors import ConfigError, DataError
+from detkit.errors import ConfigError
 from detkit.image import read_image
 from detkit.registry import Registry
 from detkit.types import Target
@@ -161,15 +161,21 @@ class Annotations:
 
 
 def for_training(annotations: Annotations) -> Annotations:
-    """Drop what is measured but not learned from: boxes no more than a pixel wide or high."""
+    """Drop what is measured but not learned from.
+
+    These are boxes no more than a pixel wide or high, and crowds: a box around many is no box of
+    any one of them.
+    """
     sides = annotations.boxes[:, 2:] - annotations.boxes[:, :2]
-    keep = np.asarray((sides > MIN_TRAIN_SIDE).all(axis=1))
-    dropped = int((~keep).sum())
-    kept = annotations.keep_rows(keep)
-    if not dropped:
-        return kept
-    said = Report({"one-pixel boxes dropped from training": dropped})
-    return replace(kept, report=annotations.report + said)
+    thin = np.asarray((sides <= MIN_TRAIN_SIDE).any(axis=1))
+    crowd = annotations.crowd & ~thin
+    kept = annotations.keep_rows(~(thin | crowd))
+    said = {
+        "one-pixel boxes dropped from training": int(thin.sum()),
+        "crowds dropped from training": int(crowd.sum()),
+    }
+    counts = {kind: count for kind, count in said.items() if count}
+    return replace(kept, report=annotations.report + Report(counts)) if counts else kept
 
 
 def summary(annotations: Annotations) -> str:
@@ -188,85 +194,6 @@ def summary(annotations: Annotations) -> str:
         left_out = len(annotations.report.unreadable)
         parts.append(f"{left_out} unreadable images left out (first: {path}: {reason})")
     return ", ".join(parts)
-
-
-def join(datasets: Sequence[Annotations], classes: Sequence[str] = ()) -> Annotations:
-    """Join datasets into one; labels are mapped by class name.
-
-    Args:
-        datasets: what to join; the images keep this order.
-        classes: the order of the labels; without it, the datasets' names, sorted.
-
-    Raises:
-        DataError: a class that ``classes`` lacks, or an image id that two datasets share.
-    """
-    names = tuple(classes) or tuple(sorted({n for d in datasets for n in d.class_names}))
-    ids = np.concatenate([d.image_ids for d in datasets])
-    unique, counts = np.unique(ids, return_counts=True)
-    if len(unique) < len(ids):
-        raise DataError(
-            f"image id {str(unique[counts > 1][0])!r} stands in the data twice; "
-            "leave out one of the entries, or rename the file."
-        )
-    labels = []
-    for data in datasets:
-        unknown = [name for name in data.class_names if name not in names]
-        if unknown:
-            raise DataError(f"class {unknown[0]!r} is in the data but not in data.classes.")
-        order = np.array([names.index(name) for name in data.class_names], dtype=np.int64)
-        labels.append(order[data.labels] if len(order) else data.labels)
-    ends = np.cumsum([0, *(len(d.boxes) for d in datasets)])
-    report = Report()
-    for data in datasets:
-        report = report + data.report
-    return Annotations(
-        class_names=names,
-        image_ids=ids,
-        paths=np.concatenate([d.paths for d in datasets]),
-        sizes=np.concatenate([d.sizes for d in datasets]),
-        offsets=np.concatenate(
-            [[0], *(d.offsets[1:] + end for d, end in zip(datasets, ends[:-1], strict=True))]
-        ).astype(np.int64),
-        boxes=np.concatenate([d.boxes for d in datasets]),
-        labels=np.concatenate(labels),
-        difficult=np.concatenate([d.difficult for d in datasets]),
-        crowd=np.concatenate([d.crowd for d in datasets]),
-        area=np.concatenate([d.area for d in datasets]),
-        report=report,
-        category_ids=_shared_category_ids(datasets, names),
-        segments=_joined_segments(datasets),
-    )
-
-
-def _shared_category_ids(
-    datasets: Sequence[Annotations], names: Sequence[str]
-) -> NDArray[np.int64] | None:
-    """The datasets' own numbers of ``names``, where all have them and agree."""
-    number_of: dict[str, int] = {}
-    for data in datasets:
-        if data.category_ids is None:
-            return None
-        for name, number in zip(data.class_names, data.category_ids.tolist(), strict=True):
-            if number_of.setdefault(name, number) != number:
-                return None
-    if not all(name in number_of for name in names):
-        return None
-    return np.array([number_of[name] for name in names], dtype=np.int64)
-
-
-def _joined_segments(datasets: Sequence[Annotations]) -> Segments | None:
-    parts = [
-        data.segments if data.segments is not None else Segments.of([""] * len(data.boxes))
-        for data in datasets
-    ]
-    if all(data.segments is None for data in datasets):
-        return None
-    ends = np.cumsum([0, *(len(part.text) for part in parts)])
-    offsets = [part.offsets[1:] + end for part, end in zip(parts, ends[:-1], strict=True)]
-    return Segments(
-        np.concatenate([part.text for part in parts]),
-        np.concatenate([[0], *offsets]).astype(np.int64),
-    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -300,7 +227,10 @@ def read_dataset(entry: Mapping[str, Any], classes: Sequence[str] = ()) -> Annot
     annotations = data_format.read(config, classes)
     if config.part == "all":
         return annotations
-    held_out = hold_out(annotations.classes_of_images(), config.hold_out, config.split_seed)
+    has = annotations.classes_of_images()
+    # Whoever reads the other part may have the classes in another order, or call them otherwise.
+    order = sorted(np.flatnonzero(has.any(axis=0)), key=lambda label: has[:, label].tobytes())
+    held_out = hold_out(has[:, order], config.hold_out, config.split_seed)
     return annotations.keep_images(held_out if config.part == "eval" else ~held_out)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import signal
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -189,5 +190,6 @@ def start_worker(worker: int) -> None:
     import cv2
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    os.setpgrp()  # torchrun sends SIGTERM to the whole group of the main process
     torch.set_num_threads(1)
     cv2.setNumThreads(0)

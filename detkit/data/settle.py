@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 
 from detkit.data.base import Annotations, Report, Segments
 from detkit.data.scan import Look, scan_images
-from detkit.errors import DataError, did_you_mean
+from detkit.errors import DataError, did_you_mean, shown
 from detkit.image import ImageHeader
 
 INVERTED = "inverted boxes dropped"
@@ -54,7 +54,9 @@ class Draft:
     class_names: tuple[str, ...]  # [K]
     image_ids: Sequence[str]  # [I]
     paths: Sequence[Path]  # [I]
-    sizes: Sequence[tuple[int, int] | None]  # [I] (height, width) as stated; None: not stated
+    sizes: Sequence[
+        tuple[int, int] | None
+    ]  # [I] (height, width) as stated; None: not; empty: never
     counts: Sequence[int]  # [I] objects of each image
     boxes: NDArray[np.float64]  # [T, 4] xyxy, exclusive edges; pixels, or shares of the image
     labels: Sequence[int]  # [T] in 0..K-1
@@ -100,7 +102,7 @@ def label_of(names: Sequence[str], classes: Sequence[str], where: str) -> dict[s
     for name in names:
         if name not in known:
             raise DataError(
-                f"{where}: class {name!r} is not in data.classes.{did_you_mean(name, known)}"
+                f"{where}: class {shown(name)} is not in data.classes.{did_you_mean(name, known)}"
             )
     return {name: label for label, name in enumerate(known)}
 
@@ -121,7 +123,7 @@ def _with_images(draft: Draft, looks: Sequence[Look]) -> tuple[Annotations, dict
     headers = [look for look in looks if isinstance(look, ImageHeader)]
     good = [index for index, look in enumerate(looks) if isinstance(look, ImageHeader)]
     sizes = np.array([header[:2] for header in headers], dtype=np.int32).reshape(-1, 2)
-    stated = [draft.sizes[index] for index in good]
+    stated = [draft.sizes[index] if len(draft.sizes) else None for index in good]
     turned = [
         header.turned and size == (header.width, header.height) and size != tuple(header[:2])
         for header, size in zip(headers, stated, strict=True)
@@ -158,7 +160,7 @@ def _with_images(draft: Draft, looks: Sequence[Look]) -> tuple[Annotations, dict
         segments=Segments.of(draft.segments).select(keep) if len(draft.segments) else None,
     )
     counted = {
-        NO_SIZE: 0 if draft.relative else sum(size is None for size in stated),
+        NO_SIZE: sum(size is None for size in stated) if len(draft.sizes) else 0,
         OTHER_SIZE: sum(other),
         TURNED: sum(turned),
     }

@@ -31,7 +31,7 @@ import numpy as np
 
 from detkit.data.base import DATASETS, Annotations, DatasetConfig, DatasetFormat
 from detkit.data.settle import Draft, label_of, settle
-from detkit.errors import DataError, did_you_mean
+from detkit.errors import DataError, did_you_mean, shown
 from detkit.files import leaves_folder
 from detkit.image import EXTENSIONS
 
@@ -151,7 +151,7 @@ def read_split(split_file: Path) -> list[str]:
     for line in lines:
         if leaves_folder(line):
             raise DataError(
-                f"{split_file}: id {line!r} leaves the folder. Write file names without '..'."
+                f"{split_file}: id {shown(line)} leaves the folder. Write file names without '..'."
             )
     return lines
 
@@ -170,7 +170,7 @@ def find_image(folder: Path, image_id: str, file_name: str = "") -> Path:
         return expected
     if leaves_folder(file_name):
         raise DataError(
-            f"{folder / 'Annotations' / image_id}.xml: <filename> {file_name!r} leaves the "
+            f"{folder / 'Annotations' / image_id}.xml: <filename> {shown(file_name)} leaves the "
             f"folder, and {expected} does not exist. Write the image's plain name."
         )
     candidates = [images / ntpath.basename(file_name)] if file_name else []

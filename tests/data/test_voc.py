@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from detkit.data import Annotations, DetectionDataset, for_training, join, read_dataset, summary
-from detkit.files import leaves_folder
 from detkit.errors import ConfigError, DataError
+from detkit.files import leaves_folder
 from tests.oracles import voc_xml, write_image, write_voc
 
 HOW_TO_GET = (

@@ -1,0 +1,358 @@
+"""COCO JSON: ``annotations/instances_<split>.json`` and the images in ``<split>/``.
+
+Reads the official files and other layouts: ``<split>/_annotations.coco.json`` as Roboflow exports
+it, ``annotations/<split>.json``, ``<split>.json``; anything else with the keys ``annotations`` and
+``images`` of the entry. Boxes are ``[x, y, width, height]``, zero-based and continuous, so
+``(x, y, x + width, y + height)`` is the house's box and nothing is ever added.
+
+Labels are in the order of the category ids, which are kept (``Annotations.category_ids``), as are
+crowds, areas and outlines (polygons and RLE). Categories without objects stay; name
+``data.classes`` to leave them out. Training leaves crowds out; evaluation knows them. An object
+with ``"ignore": 1``, as PASCAL VOC in this format has it, is difficult.
+
+What becomes of bad data (the rest is in the table of ``detkit/data/settle.py``):
+
+=========================================  ====================================================
+an image without annotations               kept, as a negative
+an annotation of an image not listed       dropped, counted (``NO_IMAGE``), as pycocotools does
+no bbox, but polygons                      the box around them, counted (``FROM_POLYGONS``)
+a bbox that is no four numbers             dropped as a box without numbers, counted
+an annotation id that stands twice         both kept, counted (``REPEATED``)
+no area, or one that no object has         the box's
+an outline that is no list and no RLE      left out
+a category id, category name or image id   refused, naming it (whose label would it be?)
+that stands twice
+an annotation of an unknown category       refused, naming it
+a list, an id or a name that is missing    refused, naming its place in the file
+a file name that leaves the folder         refused; sub-folders are allowed
+=========================================  ====================================================
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from detkit.data.base import DATASETS, Annotations, DatasetConfig, DatasetFormat
+from detkit.data.listing import contents, inner_path, is_class_name, read_text
+from detkit.data.settle import Draft, label_of, settle
+from detkit.errors import SHOWN, ConfigError, DataError, shown
+from detkit.files import leaves_folder
+from detkit.image import MAX_PIXELS
+
+NO_IMAGE = "objects of images that are not listed dropped"
+FROM_POLYGONS = "boxes made from polygons"
+REPEATED = "repeated annotation ids"
+
+SPLIT = "{split}"
+LAYOUTS = (  # where the JSON of a split lies below the root
+    "annotations/instances_{split}.json",
+    "{split}/_annotations.coco.json",
+    "annotations/{split}.json",
+    "{split}.json",
+)
+IMAGE_FOLDERS = ("{split}", "images/{split}", "images", "data", ".")  # or beside the JSON
+PROBED_IMAGES = 5  # that are looked for in each of these folders
+LARGEST_ID = 2**63 - 1
+
+
+class CocoConfig(DatasetConfig):
+    """``split`` is as in the JSON's name: ``train2017``; or the two keys say where things are."""
+
+    split: str = ""
+    annotations: str = ""  # the JSON, below root; {split} in it stands for the split
+    images: str = ""  # the folder that file names begin at, below root; {split} as well
+
+
+def read_coco(config: CocoConfig, classes: Sequence[str] = ()) -> Annotations:
+    """Read one COCO file.
+
+    Args:
+        config: where, and which split.
+        classes: the classes to expect, in the order of their labels; empty: all categories, in
+            the order of their ids.
+
+    Raises:
+        ConfigError: keys that contradict each other.
+        DataError: data that is missing or is refused, as the table of this module says.
+    """
+    path = find_annotations(config)
+    blocks = _load(path)
+    number_of = _categories(path, blocks["categories"])
+    images = _images(path, blocks["images"])
+    rows = _rows(path, blocks["annotations"], images, set(number_of.values()))
+    used = set(rows.categories)
+    names = tuple(classes) or tuple(number_of)
+    label = label_of([n for n, number in number_of.items() if number in used], names, str(path))
+    label_of_number = {number: label[n] for n, number in number_of.items() if n in label}
+    order = np.argsort(np.array(rows.images, dtype=np.int64), kind="stable")  # [T]
+    folder = find_folder(config, path, [image.file_name for image in images.values()])
+    draft = Draft(
+        source=path,
+        class_names=names,
+        image_ids=[str(number) for number in images],
+        paths=[folder / image.file_name for image in images.values()],
+        sizes=[image.size for image in images.values()],
+        counts=np.bincount(np.array(rows.images, dtype=np.int64), minlength=len(images)).tolist(),
+        boxes=np.array(rows.boxes, dtype=np.float64).reshape(-1, 4)[order],
+        labels=[label_of_number[rows.categories[row]] for row in order.tolist()],
+        difficult=[rows.difficult[row] for row in order.tolist()],
+        crowd=[rows.crowds[row] for row in order.tolist()],
+        area=np.array(rows.areas, dtype=np.float64)[order],
+        segments=[rows.segments[row] for row in order.tolist()] if any(rows.segments) else (),
+        category_ids=_category_ids(names, number_of),
+        noted=rows.noted,
+    )
+    return settle(draft, config.max_unreadable)
+
+
+DATASETS.register("coco")(DatasetFormat(CocoConfig, read_coco))
+
+
+# -------------------------------------------------------------------------- where things lie
+
+
+def find_annotations(config: CocoConfig) -> Path:
+    """Return the JSON that an entry means; it is there.
+
+    Raises:
+        ConfigError: neither ``split`` nor ``annotations``, or both where one would do nothing.
+        DataError: no such file, with what was looked for.
+    """
+    for key in ("split", "annotations", "images"):
+        if leaves_folder(getattr(config, key)):
+            raise ConfigError(
+                f"data.{key}: {getattr(config, key)!r} leaves {config.root}. "
+                "Write a path below data.root."
+            )
+    if not config.split and not config.annotations:
+        raise ConfigError(
+            "data.split: missing; name the split, e.g. train2017 of instances_train2017.json, or "
+            "give the file below data.root in the entry's key annotations."
+        )
+    if config.split and config.annotations and SPLIT not in config.annotations:
+        raise ConfigError(
+            f"data.annotations: {config.annotations!r} is one file, so split "
+            f"{config.split!r} would do nothing. Leave split out, or write {SPLIT} in the name."
+        )
+    if not config.root.is_dir():
+        raise DataError(
+            f"{config.root}: no such folder. Expected annotations/instances_SPLIT.json and the "
+            "images in SPLIT/; point to it with data.root=PATH."
+        )
+    layouts = (config.annotations,) if config.annotations else LAYOUTS
+    looked = [layout.replace(SPLIT, config.split) for layout in layouts]
+    for name in looked:
+        if os.path.isfile(config.root / name):
+            return config.root / name
+    raise DataError(
+        f"{config.root}: no {' or '.join(looked)}; {contents(config.root)}. "
+        "Check data.split, or name the file in the entry's key annotations."
+    )
+
+
+def find_folder(config: CocoConfig, path: Path, names: Sequence[str]) -> Path:
+    """Return the folder that file names begin at: the one named, or the first that has some."""
+    if config.images:
+        return config.root / config.images.replace(SPLIT, config.split)
+    folders = [config.root / name.replace(SPLIT, config.split) for name in IMAGE_FOLDERS]
+    folders.insert(1, path.parent)
+    for folder in folders:
+        if any(os.path.isfile(folder / name) for name in names[:PROBED_IMAGES]):
+            return folder
+    return next((folder for folder in folders if folder.is_dir()), config.root)
+
+
+# ------------------------------------------------------------------------- what the JSON says
+
+
+@dataclass(frozen=True, slots=True)
+class _Image:
+    index: int  # among the images
+    file_name: str
+    size: tuple[int, int] | None  # height, width
+
+
+@dataclass(frozen=True, slots=True)
+class _Rows:
+    """Objects in the order of the file, one list a field."""
+
+    images: list[int] = field(default_factory=list)  # index of the image
+    categories: list[int] = field(default_factory=list)
+    boxes: list[tuple[float, ...]] = field(default_factory=list)  # x1, y1, x2, y2
+    difficult: list[bool] = field(default_factory=list)
+    crowds: list[bool] = field(default_factory=list)
+    areas: list[float] = field(default_factory=list)  # NaN: the box's
+    segments: list[str] = field(default_factory=list)
+    noted: dict[str, int] = field(default_factory=dict)
+
+
+def _load(path: Path) -> dict[str, list[Any]]:
+    text = read_text(path)
+    try:
+        content = json.loads(text)
+    except RecursionError:
+        raise DataError(f"{path}: is nested too deep for a COCO file. Repair it.") from None
+    except ValueError as problem:  # not JSON; a number of thousands of digits
+        raise DataError(f"{path}: not readable as JSON ({problem}). Repair the file.") from None
+    blocks = {}
+    for name in ("images", "annotations", "categories"):
+        block = content.get(name) if isinstance(content, dict) else None
+        if not isinstance(block, list):
+            raise DataError(f"{path}: has no list {name!r}. Is this a COCO file of instances?")
+        for index, entry in enumerate(block):
+            if not isinstance(entry, dict):
+                raise _wrong(path, f"{name}[{index}]", "a block of keys", entry)
+        blocks[name] = block
+    return blocks
+
+
+def _categories(path: Path, block: Sequence[Mapping[str, Any]]) -> dict[str, int]:
+    """The id of each category by its name, in the order of the ids."""
+    name_of: dict[int, str] = {}
+    for index, entry in enumerate(block):
+        number, name = _whole(entry.get("id")), entry.get("name")
+        if number is None:
+            raise _wrong(path, f"categories[{index}].id", "a whole number", entry.get("id"))
+        if not is_class_name(name):
+            raise _wrong(path, f"categories[{index}].name", "a name", name)
+        if number in name_of:
+            raise DataError(f"{path}: category id {number} stands twice. Number them apart.")
+        if name in name_of.values():
+            raise DataError(
+                f"{path}: category {shown(name)} stands twice. Rename one, or merge them."
+            )
+        name_of[number] = name
+    return {name_of[number]: number for number in sorted(name_of)}
+
+
+def _images(path: Path, block: Sequence[Mapping[str, Any]]) -> dict[int, _Image]:
+    images: dict[int, _Image] = {}
+    for index, entry in enumerate(block):
+        number = _whole(entry.get("id"))
+        if number is None:
+            raise _wrong(path, f"images[{index}].id", "a whole number", entry.get("id"))
+        if number in images:
+            raise DataError(f"{path}: image id {number} stands twice. Number the images apart.")
+        file_name = inner_path(entry.get("file_name"))
+        if file_name is None:
+            where = f"images[{index}].file_name"
+            raise _wrong(path, where, "a file name inside the folder", entry.get("file_name"))
+        height, width = _whole(entry.get("height")), _whole(entry.get("width"))
+        size = (height, width) if height and width and min(height, width) > 0 else None
+        images[number] = _Image(index, file_name, size)
+    if not images:
+        raise DataError(f"{path}: lists no images. Is this the right file?")
+    return images
+
+
+def _rows(
+    path: Path,
+    block: Sequence[Mapping[str, Any]],
+    images: Mapping[int, _Image],
+    categories: set[int],
+) -> _Rows:
+    rows = _Rows()
+    ids: set[int] = set()
+    without_image = from_polygons = repeated = 0
+    for index, entry in enumerate(block):
+        image, category = _whole(entry.get("image_id")), _whole(entry.get("category_id"))
+        if image is None or category is None:
+            key = "image_id" if image is None else "category_id"
+            where = f"annotations[{index}].{key}"
+            raise _wrong(path, where, "a whole number", entry.get(key))
+        if category not in categories:
+            raise DataError(
+                f"{path}: annotations[{index}] is of category {category}, which is not listed "
+                "under categories. Add it there, or remove the annotation."
+            )
+        if image not in images:
+            without_image += 1
+            continue
+        number = _whole(entry.get("id"))
+        repeated += number in ids
+        if number is not None:
+            ids.add(number)
+        box = _box(entry.get("bbox"))
+        if not entry.get("bbox") and isinstance(entry.get("segmentation"), list):
+            box = _around(entry["segmentation"])
+            from_polygons += not math.isnan(box[0])
+        area = _number(entry.get("area"))
+        rows.images.append(images[image].index)
+        rows.categories.append(category)
+        rows.boxes.append(box)
+        rows.difficult.append(entry.get("ignore") == 1)
+        rows.crowds.append(entry.get("iscrowd") == 1)
+        rows.areas.append(area if 0 < area <= MAX_PIXELS else math.nan)
+        rows.segments.append(_segment(entry.get("segmentation")))
+    rows.noted.update({NO_IMAGE: without_image, FROM_POLYGONS: from_polygons, REPEATED: repeated})
+    return rows
+
+
+def _box(bbox: Any) -> tuple[float, ...]:
+    if not isinstance(bbox, list) or len(bbox) != 4:
+        return (math.nan,) * 4
+    x, y, width, height = map(_number, bbox)
+    return x, y, x + width, y + height
+
+
+def _around(polygons: Sequence[Any]) -> tuple[float, ...]:
+    """The box around ``[x, y, x, y, ...]`` polygons; NaN where they are none."""
+    sound = [polygon for polygon in polygons if isinstance(polygon, list) and len(polygon) >= 6]
+    xs = [_number(value) for polygon in sound for value in polygon[0::2]]
+    ys = [_number(value) for polygon in sound for value in polygon[1::2]]
+    if not xs or not all(map(math.isfinite, xs + ys)):
+        return (math.nan,) * 4
+    return min(xs), min(ys), max(xs), max(ys)
+
+
+def _segment(segmentation: Any) -> str:
+    """Polygons or RLE as JSON text; empty where there is none that could be written again."""
+    if not isinstance(segmentation, list | dict) or not segmentation:
+        return ""
+    try:
+        return json.dumps(segmentation, separators=(",", ":"), allow_nan=False)
+    except (ValueError, RecursionError):
+        return ""
+
+
+def _whole(value: Any) -> int | None:
+    """A whole number as an int; 7.0 is one, True is none."""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if isinstance(value, bool) or not isinstance(value, int):
+        return None
+    return value if abs(value) <= LARGEST_ID else None
+
+
+def _number(value: Any) -> float:
+    """A number as a float; NaN for what is none."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return math.nan
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf
+
+
+def _category_ids(names: Sequence[str], number_of: Mapping[str, int]) -> NDArray[np.int64] | None:
+    if not all(name in number_of for name in names):
+        return None
+    return np.array([number_of[name] for name in names], dtype=np.int64)
+
+
+def _wrong(path: Path, where: str, expected: str, value: Any) -> DataError:
+    got = "nothing" if value is None else type(value).__name__
+    if isinstance(value, str):
+        got = shown(value)
+    elif isinstance(value, int | float):
+        got = repr(value) if len(repr(value)) <= SHOWN else f"{repr(value)[:SHOWN]}..."
+    return DataError(f"{path}: {where}: expected {expected}; got {got}.")

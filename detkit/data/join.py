@@ -1,0 +1,112 @@
+"""Several datasets as one: labels meet by class name, image ids stay apart."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from detkit.data.base import Annotations, Report, Segments
+from detkit.errors import DataError
+
+PREFIXED = "image ids with their entry's number in front, as two entries share some"
+
+
+def join(datasets: Sequence[Annotations], classes: Sequence[str] = ()) -> Annotations:
+    """Join datasets into one; labels are mapped by class name.
+
+    Where different images have the same id, as COCO's "1" in two datasets, the ids of the later
+    dataset get its place in the list in front: ``2/1``.
+
+    Args:
+        datasets: what to join; the images keep this order.
+        classes: the order of the labels; without it, the datasets' names, sorted.
+
+    Raises:
+        DataError: a class that ``classes`` lacks, or an image that stands in two datasets.
+    """
+    names = tuple(classes) or tuple(sorted({n for d in datasets for n in d.class_names}))
+    ids, prefixed = _distinct_ids(datasets)
+    labels = []
+    for data in datasets:
+        unknown = [name for name in data.class_names if name not in names]
+        if unknown:
+            raise DataError(f"class {unknown[0]!r} is in the data but not in data.classes.")
+        order = np.array([names.index(name) for name in data.class_names], dtype=np.int64)
+        labels.append(order[data.labels] if len(order) else data.labels)
+    ends = np.cumsum([0, *(len(d.boxes) for d in datasets)])
+    report = Report({PREFIXED: prefixed} if prefixed else {})
+    for data in datasets:
+        report = report + data.report
+    return Annotations(
+        class_names=names,
+        image_ids=ids,
+        paths=np.concatenate([d.paths for d in datasets]),
+        sizes=np.concatenate([d.sizes for d in datasets]),
+        offsets=np.concatenate(
+            [[0], *(d.offsets[1:] + end for d, end in zip(datasets, ends[:-1], strict=True))]
+        ).astype(np.int64),
+        boxes=np.concatenate([d.boxes for d in datasets]),
+        labels=np.concatenate(labels),
+        difficult=np.concatenate([d.difficult for d in datasets]),
+        crowd=np.concatenate([d.crowd for d in datasets]),
+        area=np.concatenate([d.area for d in datasets]),
+        report=report,
+        category_ids=_shared_category_ids(datasets, names),
+        segments=_joined_segments(datasets),
+    )
+
+
+def _distinct_ids(datasets: Sequence[Annotations]) -> tuple[NDArray[np.str_], int]:
+    """``[I]`` ids that are unique, and how many of them had to be changed."""
+    parts: list[NDArray[np.str_]] = []
+    path_of: dict[str, str] = {}
+    prefixed = 0
+    for place, data in enumerate(datasets, 1):
+        ids, paths = data.image_ids.tolist(), [os.path.abspath(path) for path in data.paths]
+        shared = [row for row, name in enumerate(ids) if name in path_of]
+        for row in shared:
+            if path_of[ids[row]] == paths[row]:
+                raise DataError(
+                    f"image id {ids[row]!r} stands in the data twice; "
+                    "leave out one of the entries, or rename the file."
+                )
+        if shared:
+            prefixed += len(ids)
+            ids = [f"{place}/{name}" for name in ids]
+        path_of.update(zip(ids, paths, strict=True))
+        parts.append(np.array(ids, dtype=np.str_))
+    return np.concatenate(parts), prefixed
+
+
+def _shared_category_ids(
+    datasets: Sequence[Annotations], names: Sequence[str]
+) -> NDArray[np.int64] | None:
+    """The datasets' own numbers of ``names``, where all have them and agree."""
+    number_of: dict[str, int] = {}
+    for data in datasets:
+        if data.category_ids is None:
+            return None
+        for name, number in zip(data.class_names, data.category_ids.tolist(), strict=True):
+            if number_of.setdefault(name, number) != number:
+                return None
+    if not all(name in number_of for name in names):
+        return None
+    return np.array([number_of[name] for name in names], dtype=np.int64)
+
+
+def _joined_segments(datasets: Sequence[Annotations]) -> Segments | None:
+    parts = [
+        data.segments if data.segments is not None else Segments.of([""] * len(data.boxes))
+        for data in datasets
+    ]
+    if all(data.segments is None for data in datasets):
+        return None
+    ends = np.cumsum([0, *(len(part.text) for part in parts)])
+    offsets = [part.offsets[1:] + end for part, end in zip(parts, ends[:-1], strict=True)]
+    return Segments(
+        np.concatenate([part.text for part in parts]),
+        np.concatenate([[0], *offsets]).astype(np.int64),
+    )

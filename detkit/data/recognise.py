@@ -1,0 +1,279 @@
+"""Look at a folder, say which format lies there, and which splits to train and measure on.
+
+Which split is for what follows from its name (``train2017`` and ``VOC2007/train`` are for
+training, ``valid`` is ``val``):
+
+* training learns from ``train`` and measures on ``val``, where there is none on ``test``;
+* ``trainval`` is taken in place of ``train`` where there is no ``val`` of its own to measure on;
+* evaluation measures on ``test``, where there is none on ``val``: what was measured during
+  training may have been chosen by, so it flatters;
+* data with one split alone is parted: the entries say ``part: train`` and ``part: eval``, the
+  same draw for both commands.
+
+The years of a VOCdevkit are joined. Otherwise two splits for one purpose are refused, and
+``data.split`` decides.
+"""
+
+from __future__ import annotations
+
+import mmap
+import re
+import string
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from detkit.data.base import DatasetConfig
+from detkit.data.coco import LAYOUTS, SPLIT
+from detkit.data.csv_table import image_names, looks_like_table
+from detkit.data.listing import contents
+from detkit.data.voc import ALL, read_split
+from detkit.data.yolo_names import YAML_ENDINGS
+from detkit.data.yolo_txt import label_file, list_split, open_folder
+from detkit.errors import DataError, did_you_mean
+from detkit.image import EXTENSIONS
+
+Use = Literal["train", "eval"]
+
+TITLES = {"voc": "PASCAL VOC", "coco": "COCO JSON", "yolo": "YOLO text", "csv": "CSV"}
+LOOKED_FOR = (
+    "PASCAL VOC (Annotations/*.xml), COCO JSON (annotations/instances_SPLIT.json, "
+    "SPLIT/_annotations.coco.json), YOLO text (images/SPLIT and labels/SPLIT, data.yaml) and CSV "
+    "(path,x1,y1,x2,y2,name)"
+)
+PURPOSES = (  # of a split, by how its name begins
+    ("trainval", ("trainval",)),
+    ("train", ("train",)),
+    ("val", ("val", "dev", "eval")),
+    ("test", ("test",)),
+)
+ORDER = ("train", "val", "test", "trainval", "")
+_LETTERS = string.ascii_letters
+_COCO_KEYS = (b'"images"', b'"annotations"', b'"categories"')
+
+
+class Split(NamedTuple):
+    """One split of a folder."""
+
+    name: str  # as in an entry's key split
+    images: int  # that it lists
+    purpose: str  # trainval, train, val, test, or empty where its name does not tell
+
+
+@dataclass(frozen=True, slots=True)
+class Recognised:
+    """What lies in a folder, and what it will be used for."""
+
+    root: Path
+    format: str
+    splits: tuple[Split, ...]
+    train: tuple[dict[str, Any], ...]  # entries to learn from
+    val: tuple[dict[str, Any], ...]  # entries to measure on while training
+    test: tuple[dict[str, Any], ...]  # entries to measure on afterwards
+
+    def line(self, use: Use = "train") -> str:
+        """What was found and what comes of it, in one line."""
+        splits = ", ".join(f"{split.name or 'all'} {split.images}" for split in self.splits)
+        found = f"{self.root}: {TITLES[self.format]}, splits {splits}; "
+        if use == "eval":
+            return f"{found}evaluating on {_said(self.test)}"
+        return f"{found}training on {_said(self.train)}, evaluating on {_said(self.val)}"
+
+
+def _said(entries: Sequence[Mapping[str, Any]]) -> str:
+    names = [str(entry["split"] or "all") for entry in entries]
+    if "part" not in entries[0]:
+        return " and ".join(names)
+    share = entries[0].get("hold_out", DatasetConfig.model_fields["hold_out"].default)
+    share = share if entries[0]["part"] == "eval" else 1 - share
+    return f"{share:.0%} of {names[0]}"
+
+
+def recognise(root: Path, split: str = "", keys: Mapping[str, Any] | None = None) -> Recognised:
+    """Find out which format a folder has, and choose splits as this module says.
+
+    Args:
+        root: the folder, or a CSV table or ``data.yaml`` itself.
+        split: what to train on, or to evaluate on; empty: chosen by name.
+        keys: more keys for every entry (``hold_out``, ``split_seed``, ``max_unreadable``).
+
+    Raises:
+        DataError: no format is recognised, or several; no split can be chosen.
+    """
+    if not root.exists():
+        raise DataError(f"{root}: no such folder. Point to your data with data.root=PATH.")
+    found = {name: splits for name, find in _FINDERS.items() if (splits := find(root))}
+    for splits in found.values():
+        splits.sort(key=lambda split: (ORDER.index(split.purpose), split.name))
+    if not found:
+        raise DataError(_nothing_found(root))
+    if len(found) > 1:
+        shown = " and ".join(
+            f"{TITLES[name]} (splits {', '.join(s.name or 'all' for s in splits)})"
+            for name, splits in found.items()
+        )
+        choices = " or ".join(f"data.format={name}" for name in found)
+        raise DataError(f"{root}: holds {shown}. Say which with {choices}, and name data.split.")
+    data_format, splits = next(iter(found.items()))
+    return _choose(root, data_format, splits, split, dict(keys or {}))
+
+
+# --------------------------------------------------------------------------- what lies there
+
+
+def _find_voc(root: Path) -> list[Split]:
+    lists = [*root.glob("ImageSets/Main/*.txt"), *root.glob("*/ImageSets/Main/*.txt")]
+    below = {path: path.parents[2].relative_to(root).as_posix() for path in lists}
+    if not lists:
+        count = sum(1 for _ in root.glob("Annotations/*.xml")) if root.is_dir() else 0
+        return [Split(ALL, count, "")] if count else []
+    if not any((path.parents[2] / "Annotations").is_dir() for path in lists):
+        return []
+    whole = {(below[path], path.stem) for path in lists}
+    splits = []
+    for path in sorted(lists):
+        _, _, end = path.stem.rpartition("_")  # cat_train lists train again, with flags
+        if end == path.stem or (below[path], end) not in whole:
+            name = path.stem if below[path] == "." else f"{below[path]}/{path.stem}"
+            count = len(read_split(path)) if path.stat().st_size else 0
+            splits.append(Split(name, count, _purpose(path.stem)))
+    return [split for split in splits if split.images]
+
+
+def _find_coco(root: Path) -> list[Split]:
+    found: dict[str, Path] = {}
+    for layout in LAYOUTS:  # the reader's own order, and it takes the first
+        before, _, behind = layout.partition(SPLIT)
+        for path in sorted(root.glob(before + "*" + behind)):
+            name = path.relative_to(root).as_posix()
+            if path not in found.values():
+                found.setdefault(name[len(before) : len(name) - len(behind)], path)
+    official = {name: path for name, path in found.items() if path.name.startswith("instances_")}
+    counts = {name: _coco_images(path) for name, path in (official or found).items()}
+    return [Split(name, count, _purpose(name)) for name, count in counts.items() if count]
+
+
+def _coco_images(path: Path) -> int:
+    """How many images a JSON names, without parsing it; 0 where it is no COCO file."""
+    if not path.is_file() or not path.stat().st_size:
+        return 0
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as text:
+        if any(text.find(key) < 0 for key in _COCO_KEYS):
+            return 0
+        return len(re.findall(rb'"file_name"', text))
+
+
+def _find_yolo(root: Path) -> list[Split]:
+    if root.is_file() and root.suffix.lower() not in YAML_ENDINGS:
+        return []
+    root, described = open_folder(root)
+    names = list(described.splits)
+    names += sorted(path.name for path in root.glob("images/*") if path.is_dir())
+    names += sorted(path.parent.name for path in root.glob("*/images") if _has_images(path))
+    names += [path.stem for path in sorted(root.glob("*.txt")) if _purpose(path.stem)]
+    if not names and (_has_images(root / "images") or _has_images(root)):
+        names = [""]
+    splits: dict[tuple[str, ...], Split] = {}  # data.yaml may call images/valid val
+    for name in dict.fromkeys(names):
+        try:
+            _, images = list_split(root, name, described)
+        except DataError:  # such as a train.txt of another kind
+            continue
+        if any(label_file(root, image).is_file() for image in images):
+            splits.setdefault(tuple(images), Split(name, len(images), _purpose(name)))
+    return list(splits.values())
+
+
+def _has_images(folder: Path) -> bool:
+    """Whether images lie in a folder itself; else it may be another dataset's ``images``."""
+    return folder.is_dir() and any(p.suffix.lower() in EXTENSIONS for p in folder.iterdir())
+
+
+def _find_csv(root: Path) -> list[Split]:
+    paths = [root] if root.is_file() and root.suffix == ".csv" else sorted(root.glob("*.csv"))
+    tables = [path for path in paths if path.is_file() and looks_like_table(path)]
+    return [Split(path.stem, len(image_names(path)), _purpose(path.stem)) for path in tables]
+
+
+_FINDERS: dict[str, Callable[[Path], list[Split]]] = {
+    "voc": _find_voc,
+    "coco": _find_coco,
+    "yolo": _find_yolo,
+    "csv": _find_csv,
+}
+
+
+def _purpose(name: str) -> str:
+    word = name.lower()
+    return next((kind for kind, starts in PURPOSES if word.startswith(starts)), "")
+
+
+def _nothing_found(root: Path) -> str:
+    if root.is_file():
+        return f"{root}: neither a CSV table (path,x1,y1,x2,y2,name) nor a YOLO data.yaml."
+    inner = [path for path in sorted(root.iterdir()) if path.is_dir()]
+    for path in inner:
+        for name, find in _FINDERS.items():
+            if find(path):
+                return (
+                    f"{root}: no dataset by itself, but {path} holds {TITLES[name]}. "
+                    f"Write data.root={path}."
+                )
+    more = " (images, but no annotations)" if _has_images(root) else ""
+    return f"{root}: no dataset is recognised; {contents(root)}{more}. Looked for {LOOKED_FOR}."
+
+
+# ----------------------------------------------------------------------------- what is chosen
+
+
+def _choose(
+    root: Path, data_format: str, splits: Sequence[Split], split: str, keys: dict[str, Any]
+) -> Recognised:
+    known = {entry.name: entry for entry in splits}
+    if split and split not in known:
+        raise DataError(f"{root}: no split {split!r}.{did_you_mean(split, known)}")
+
+    def entries(names: Sequence[str], **more: str) -> tuple[dict[str, Any], ...]:
+        place = {"format": data_format, "root": str(root)}
+        return tuple({**place, "split": name, **more, **keys} for name in names)
+
+    def named(purpose: str) -> list[str]:
+        names = [entry.name for entry in splits if entry.purpose == purpose]
+        return _one_of(root, names, split, years=data_format == "voc")
+
+    val, test = named("val"), named("test")
+    if split:
+        train = [split]
+    elif len(splits) == 1:
+        train = [splits[0].name]
+    else:
+        trainval = named("trainval")
+        train = named("train") if val or not trainval else trainval
+        if not train:
+            raise DataError(
+                f"{root}: which of its splits {', '.join(known)} is for training? "
+                "Say data.split=NAME."
+            )
+    val, test = [n for n in val if n not in train], [n for n in test if n not in train]
+    measured = entries(val or test) or entries(train[:1], part="eval")
+    learned = entries(train) if val or test else entries(train[:1], part="train")
+    return Recognised(
+        root=root,
+        format=data_format,
+        splits=tuple(splits),
+        train=learned,
+        val=measured,
+        test=entries([split]) if split else entries(test) or measured,
+    )
+
+
+def _one_of(root: Path, names: Sequence[str], split: str, *, years: bool) -> list[str]:
+    """Of splits for one purpose, the one that goes with ``split``: val2014 with train2014."""
+    if len(names) < 2 or (years and all("/" in name for name in names)):
+        return [*names]
+    if not split:
+        raise DataError(
+            f"{root}: {' and '.join(names)} are for the same purpose. Say data.split=NAME."
+        )
+    return [name for name in names if name.lstrip(_LETTERS) == split.lstrip(_LETTERS)][:1]

@@ -1,0 +1,383 @@
+"""What lies in a folder, what it is used for, and that one command trains on all of it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from detkit.cli.anchors import main as anchors
+from detkit.cli.eval import main as evaluate
+from detkit.config import read_config
+from detkit.data import Annotations, join, read_dataset
+from detkit.data.auto import resolve
+from detkit.data.recognise import LOOKED_FOR, recognise
+from detkit.engine.experiment import read_experiment
+from detkit.engine.train import train
+from detkit.errors import ConfigError, DataError, DetkitError
+from tests.data.formats import objects, write_coco, write_csv, write_yolo
+from tests.oracles import voc_xml, write_image, write_voc
+
+Writer = Callable[[Path, Annotations, str], None]
+WRITERS = {"coco": write_coco, "yolo": write_yolo, "csv": write_csv}
+TITLES = {"voc": "PASCAL VOC", "coco": "COCO JSON", "yolo": "YOLO text", "csv": "CSV"}
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    """A VOC folder with six images in train, two in val and two in test."""
+    folder = tmp_path / "voc"
+    box = (1, 1, 40, 30)
+    for split, count in (("train", 6), ("val", 2), ("test", 2)):
+        pages = {f"{split}{n}": voc_xml([("dog" if n % 2 else "cat", box)]) for n in range(count)}
+        write_voc(folder, pages, split=split)
+    return folder
+
+
+def voc_split(source: Path, split: str) -> Annotations:
+    return read_dataset({"format": "voc", "root": str(source), "split": split})
+
+
+def in_format(source: Path, name: str, splits: tuple[str, ...] = ("train", "val", "test")) -> Path:
+    """The same data in another format."""
+    if name == "voc":
+        return source
+    root = source.parent / name
+    root.mkdir()
+    for split in splits:
+        WRITERS[name](root, voc_split(source, split), split) if name != "csv" else None
+    if name == "csv":
+        (root / "images").mkdir()
+        for split in splits:
+            data = voc_split(source, split)
+            part = root / split
+            part.mkdir()
+            write_csv(part, data, split)
+            for path in (part / "images").iterdir():
+                path.rename(root / "images" / path.name)
+            (part / f"{split}.csv").rename(root / f"{split}.csv")
+            shutil.rmtree(part)
+    return root
+
+
+@pytest.mark.parametrize("name", TITLES)
+def test_recognises_each_format(source: Path, name: str) -> None:
+    root = in_format(source, name)
+    found = recognise(root)
+    assert found.format == name
+    entries = {kind: ({"format": name, "root": str(root), "split": kind},)
+               for kind in ("train", "val", "test")}  # fmt: skip
+    assert (found.train, found.val, found.test) == tuple(entries.values())
+    assert found.line() == (
+        f"{root}: {TITLES[name]}, splits train 6, val 2, test 2; "
+        "training on train, evaluating on val"
+    )
+    assert found.line("eval") == (
+        f"{root}: {TITLES[name]}, splits train 6, val 2, test 2; evaluating on test"
+    )
+
+
+@pytest.mark.parametrize("name", TITLES)
+def test_without_a_second_split_the_data_is_parted(source: Path, name: str) -> None:
+    for split in ("val", "test"):
+        (source / "ImageSets" / "Main" / f"{split}.txt").unlink()
+    root = in_format(source, name, ("train",))
+    found = recognise(root, keys={"hold_out": 0.34})
+    assert found.val == found.test
+    assert found.line() == (
+        f"{root}: {TITLES[name]}, splits train 6; training on 66% of train, "
+        "evaluating on 34% of train"
+    )
+    learned, measured = read_dataset(found.train[0]), read_dataset(found.val[0])
+    assert sorted([*learned.image_ids, *measured.image_ids]) == sorted(
+        read_dataset({"format": name, "root": root, "split": "train"}).image_ids
+    )
+    assert len(measured) == 2
+    assert set(measured.labels.tolist()) == {0, 1}  # a cat and a dog: each class's share
+
+
+def test_parts_do_not_hang_on_the_order_of_the_classes(source: Path) -> None:
+    entry = {"format": "voc", "root": source, "split": "train", "hold_out": 0.5}
+    learned = read_dataset({**entry, "part": "train"}, ("dog", "unused", "cat"))
+    measured = read_dataset({**entry, "part": "eval"}, ("cat", "dog"))
+    assert not set(learned.image_ids) & set(measured.image_ids)
+    assert len(learned) + len(measured) == 6
+
+
+def test_which_split_is_for_what(source: Path, tmp_path: Path) -> None:
+    lists = source / "ImageSets" / "Main"
+    shutil.copy(lists / "train.txt", lists / "trainval.txt")
+    (lists / "cat_train.txt").write_text("train0  1\ntrain1 -1\n")  # a class's own list
+    found = recognise(source)
+    assert [split.name for split in found.splits] == ["train", "val", "test", "trainval"]
+    assert [entry["split"] for entry in found.train + found.val] == ["train", "val"]
+    (lists / "val.txt").unlink()
+    found = recognise(source)
+    assert [e["split"] for e in found.train + found.val + found.test] == [
+        "trainval",
+        "test",
+        "test",
+    ]
+    chosen = recognise(source, "train")
+    assert [e["split"] for e in chosen.train + chosen.val + chosen.test] == [
+        "train",
+        "test",
+        "train",
+    ]
+    with pytest.raises(DataError) as caught:
+        recognise(source, "tran")
+    assert str(caught.value) == f"{source}: no split 'tran'. Did you mean 'train'?"
+
+
+def test_voc_without_lists_of_ids(source: Path) -> None:
+    shutil.rmtree(source / "ImageSets")
+    found = recognise(source)
+    assert found.line() == (
+        f"{source}: PASCAL VOC, splits all 10; training on 80% of all, evaluating on 20% of all"
+    )
+    assert len(read_dataset(found.train[0])) + len(read_dataset(found.val[0])) == 10
+
+
+def test_years_of_a_devkit_are_joined(source: Path, tmp_path: Path) -> None:
+    devkit = tmp_path / "VOCdevkit"
+    shutil.copytree(source, devkit / "VOC2007")
+    write_voc(devkit / "VOC2012", {"x": voc_xml([])}, split="train")
+    found = recognise(devkit)
+    assert found.line() == (
+        f"{devkit}: PASCAL VOC, splits VOC2007/train 6, VOC2012/train 1, VOC2007/val 2, "
+        "VOC2007/test 2; training on VOC2007/train and VOC2012/train, evaluating on VOC2007/val"
+    )
+    with pytest.raises(DataError) as caught:
+        recognise(tmp_path / "a")
+    assert str(caught.value) == (
+        f"{tmp_path}/a: no such folder. Point to your data with data.root=PATH."
+    )
+    outer = tmp_path / "outer"
+    outer.mkdir()
+    shutil.move(devkit, outer / "VOCdevkit")
+    with pytest.raises(DataError) as caught:
+        recognise(outer)
+    assert str(caught.value) == (
+        f"{outer}: no dataset by itself, but {outer}/VOCdevkit holds PASCAL VOC. "
+        f"Write data.root={outer}/VOCdevkit."
+    )
+
+
+def test_other_layouts(source: Path, tmp_path: Path) -> None:
+    coco = in_format(source, "coco")
+    for split, other in (("train", "train"), ("val", "valid")):  # as Roboflow exports it
+        (coco / split).rename(coco / other) if split != other else None
+        (coco / "annotations" / f"instances_{split}.json").rename(
+            coco / other / "_annotations.coco.json"
+        )
+    shutil.rmtree(coco / "annotations")
+    found = recognise(coco)
+    assert [entry["split"] for entry in found.train + found.val] == ["train", "valid"]
+    assert len(read_dataset(found.val[0])) == 2
+
+    yolo = in_format(source, "yolo")
+    for split in ("train", "val", "test"):
+        (yolo / split).mkdir()
+        for kind in ("images", "labels"):
+            (yolo / kind / split).rename(yolo / split / kind)
+    (yolo / "images").rmdir()
+    (yolo / "labels").rmdir()
+    (yolo / "data.yaml").write_text("names: [cat, dog]\ntrain: ../train/images\n")
+    assert [split.name for split in recognise(yolo).splits] == ["train", "val", "test"]
+    assert recognise(yolo / "data.yaml").train[0]["root"] == str(yolo / "data.yaml")
+
+    flat = tmp_path / "flat"
+    flat.mkdir()
+    for n in range(4):
+        write_image(flat / f"{n}.png")
+        (flat / f"{n}.txt").write_text("0 0.5 0.5 0.5 0.5\n")
+    assert recognise(flat).line() == (
+        f"{flat}: YOLO text, splits all 4; training on 80% of all, evaluating on 20% of all"
+    )
+
+
+def test_two_splits_for_one_purpose(source: Path) -> None:
+    root = in_format(source, "coco")
+    for split in ("train", "val"):
+        for year in (2014, 2017):
+            shutil.copytree(root / split, root / f"{split}{year}")
+            shutil.copy(root / "annotations" / f"instances_{split}.json",
+                        root / "annotations" / f"instances_{split}{year}.json")  # fmt: skip
+        (root / "annotations" / f"instances_{split}.json").unlink()
+    with pytest.raises(DataError) as caught:
+        recognise(root)
+    assert str(caught.value) == (
+        f"{root}: val2014 and val2017 are for the same purpose. Say data.split=NAME."
+    )
+    found = recognise(root, "train2017")
+    assert [entry["split"] for entry in found.train + found.val] == ["train2017", "val2017"]
+
+
+def test_two_formats_in_one_folder(source: Path) -> None:
+    write_csv(source, voc_split(source, "train"), "train")
+    with pytest.raises(DataError) as caught:
+        recognise(source)
+    assert str(caught.value) == (
+        f"{source}: holds PASCAL VOC (splits train, val, test) and CSV (splits train). "
+        "Say which with data.format=voc or data.format=csv, and name data.split."
+    )
+
+
+def test_nothing_that_is_known(tmp_path: Path) -> None:
+    def said() -> str:
+        with pytest.raises(DataError) as caught:
+            recognise(tmp_path)
+        return str(caught.value)
+
+    assert said() == f"{tmp_path}: no dataset is recognised; it is empty. Looked for {LOOKED_FOR}."
+    write_image(tmp_path / "a.png")
+    for n in range(9):
+        (tmp_path / f"{n}.doc").touch()
+    assert said() == (
+        f"{tmp_path}: no dataset is recognised; it holds 0.doc, 1.doc, 2.doc, 3.doc, 4.doc, 5.doc, "
+        f"6.doc, 7.doc and 2 more (images, but no annotations). Looked for {LOOKED_FOR}."
+    )
+
+
+def test_files_that_are_something_else_are_passed_over(source: Path) -> None:
+    (source / "notes.csv").write_text("when,what\nmonday,rain\n")
+    (source / "ids.csv").write_text("cat,0\ndog,1\n")
+    (source / "train.json").write_text("[]")
+    (source / "train.txt").write_text("hello\n")
+    assert recognise(source).format == "voc"
+
+
+# --- entries ---
+
+
+def test_entries_become_explicit(source: Path) -> None:
+    root = str(source)
+    auto = {"format": "auto", "root": root, "hold_out": 0.3}
+    data, lines = resolve({"train": [auto, auto], "eval": []})
+    entry = {"format": "voc", "root": root, "hold_out": 0.3}
+    assert data == {"train": [{**entry, "split": "train"}], "eval": [{**entry, "split": "val"}]}
+    assert lines == [recognise(source).line()]
+    other = {"format": "voc", "root": "elsewhere", "split": "x"}
+    data, _ = resolve({"train": [other, auto], "eval": [other]})
+    assert data == {"train": [other, {**entry, "split": "train"}], "eval": [other]}
+    data, lines = resolve({"train": [auto], "eval": [auto]}, "eval")
+    assert data["eval"] == [{**entry, "split": "test"}]
+    assert lines == [recognise(source).line("eval")]
+
+
+@pytest.mark.parametrize(
+    ("keys", "sentence"),
+    [
+        ({"part": "eval"}, "data.part: eval does not go with format auto, which parts by itself. "
+                           "Name the format."),
+        ({"splt": "x"}, "data.splt: unknown key. Did you mean 'split'?"),
+    ],
+)  # fmt: skip
+def test_keys_of_an_auto_entry(source: Path, keys: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        resolve({"train": [{"format": "auto", "root": str(source), **keys}]})
+    assert str(caught.value) == sentence
+
+
+def test_a_script_may_read_auto(source: Path) -> None:
+    assert len(read_dataset({"format": "auto", "root": source})) == 6
+    assert len(read_dataset({"format": "auto", "root": source, "split": "test"})) == 2
+
+
+def test_several_formats_join(source: Path) -> None:
+    entries = [{"format": name, "root": str(in_format(source, name)), "split": "test"}
+               for name in TITLES]  # fmt: skip
+    parts = [read_dataset(entry) for entry in entries]
+    whole = join(parts)
+    assert whole.class_names == ("cat", "dog")
+    assert len(whole) == 8
+    expected = [sorted(objects(parts[0], i)) for i in range(2)]
+    for start in (0, 2, 4, 6):
+        for index in (0, 1):
+            for ours, theirs in zip(objects(whole, start + index), expected[index], strict=True):
+                assert ours[0] == theirs[0]
+                np.testing.assert_allclose(ours[1], theirs[1], atol=1e-4)
+    assert whole.image_ids.tolist() == [
+        "test0", "test1", "100", "101", "3/test0", "3/test1", "4/test0", "4/test1",
+    ]  # fmt: skip
+
+
+# --- the commands ---
+
+RECIPE = """\
+model: {name: yolo_v2, backbone: tiny, head_channels: 16, input_size: 64, num_classes: 3}
+data:
+  workers: 0
+  classes: [a, b, c]
+  train: [{format: voc, root: nowhere, split: x}, {format: voc, root: nowhere, split: y}]
+  eval: [{format: voc, root: nowhere, split: z}]
+train: {iterations: 1, batch_size: 2}
+"""
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> Path:
+    path = tmp_path / "recipe.yaml"
+    path.write_text(RECIPE)
+    return path
+
+
+@pytest.mark.parametrize("name", TITLES)
+def test_one_command_trains_and_evaluates(
+    source: Path, recipe: Path, name: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    root = in_format(source, name)
+    words = ["data.format=auto", f"data.root={root}"]
+    out = tmp_path / "run"
+    assert train(recipe, out, words).finished
+    line = f"recognised {recognise(root).line()}"
+    assert capsys.readouterr().out.splitlines()[0] == line
+    kept, _ = read_config(out / "config.yaml")
+    entry = {"format": name, "root": str(root)}
+    assert kept["data"]["train"] == [{**entry, "split": "train"}]
+    assert kept["data"]["eval"] == [{**entry, "split": "val"}]
+    assert kept["data"]["classes"] == ["cat", "dog"]
+    assert kept["model"]["num_classes"] == 2
+    assert f"# {line}\n" in (out / "config.yaml").read_text()
+    recorded = json.loads((out / "last" / "model.json").read_text())["experiment"]["data"]
+    assert recorded["train"] == kept["data"]["train"]
+
+    assert evaluate([str(out), "--no-speed", "--device", "cpu"]) == 0
+    assert f"{name} {root} val: 2 images, 2 objects" in capsys.readouterr().out
+    assert evaluate([str(out), *words, "--no-speed", "--device", "cpu"]) == 0
+    said = capsys.readouterr()
+    assert f"recognised {recognise(root).line('eval')}\n" in said.err
+    assert f"{name} {root} test: 2 images, 2 objects" in said.out
+    assert anchors([str(recipe), *words, "-k", "1"]) == 0
+    assert capsys.readouterr().out.splitlines()[0] == line
+
+
+def test_classes_of_the_command_line_count(source: Path, recipe: Path) -> None:
+    words = ["data.format=auto", f"data.root={source}", "data.classes=[dog,cat]", "data.split=val"]
+    experiment, origins = read_experiment(recipe, words)
+    assert experiment.data.classes == ("dog", "cat")
+    assert [entry["split"] for entry in experiment.data.train] == ["val"]
+    assert [entry["split"] for entry in experiment.data.eval] == ["test"]
+    assert origins["data.train"].startswith("recognised ")
+
+
+def test_a_config_entry_may_be_auto(source: Path, recipe: Path) -> None:
+    content = RECIPE.replace(
+        "format: voc, root: nowhere, split: x", f"format: auto, root: {source}"
+    )
+    content = content.replace("{format: voc, root: nowhere, split: y}", "")
+    recipe.write_text(content.replace("[a, b, c]", "[cat, dog]").replace(", num_classes: 3", ""))
+    experiment, _ = read_experiment(recipe)
+    assert [entry["format"] for entry in experiment.data.train] == ["voc"]
+    assert experiment.data.classes == ("cat", "dog")  # the file's own stay
+
+
+def test_a_folder_without_data_ends_with_a_sentence(recipe: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DetkitError, match="no dataset is recognised; it is empty"):
+        train(recipe, tmp_path / "run", ["data.format=auto", f"data.root={tmp_path / 'empty'}"])
