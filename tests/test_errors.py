@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from detkit.errors import ConfigError, DataError, DetkitError, UnknownNameError, did_you_mean
+from detkit.errors import (
+    ConfigError,
+    DataError,
+    DetkitError,
+    UnknownNameError,
+    did_you_mean,
+    shown,
+)
 
 
 def test_a_near_word_is_suggested() -> None:
@@ -30,3 +37,9 @@ def test_every_error_is_one_of_ours_and_one_of_pythons(kind: type, builtin: type
 
 def test_unknown_names_print_without_the_quotes_of_a_key_error() -> None:
     assert str(UnknownNameError("no backbone named 'x'.")) == "no backbone named 'x'."
+
+
+def test_foreign_text_is_quoted_on_one_line_and_cut_short() -> None:
+    assert shown("a\nb") == r"'a\nb'"
+    assert shown("x" * 60) == repr("x" * 60)
+    assert shown("x" * 61) == repr("x" * 60) + "..."

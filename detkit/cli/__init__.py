@@ -12,6 +12,7 @@ COMMANDS = {
     "eval": "measure checkpoints, or another toolkit's detections: mAP and FPS",
     "detect": "find objects in images",
     "anchors": "cluster a dataset's boxes into anchors",
+    "data": "check, convert or get datasets",
 }
 
 

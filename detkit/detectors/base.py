@@ -26,6 +26,17 @@ class Step:
     seen: int = 0  # images trained on before this batch
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Audit:
+    """What a detector can make of M objects at best, before it has learned anything."""
+
+    best_ious: Tensor  # [M] IoU of an object with the anchor that answers for it, centres together
+    owners: Tensor  # [M] int64, which anchor that is
+    lost: Tensor  # [M] bool, another object takes the only prediction that could answer for it
+    strides: Tensor  # [M] canvas pixels between neighbouring predictions, where it is answered
+    anchors: Tensor  # [A, 2] width and height, canvas pixels
+
+
 class Detector(nn.Module, ABC):
     """Raw images in; losses out while training, detections out otherwise.
 
@@ -90,6 +101,17 @@ class Detector(nn.Module, ABC):
         """Canvas (height, width) of training batch ``step`` of ``steps``: a draw from ``seed``.
 
         None where the canvas follows from the images.
+        """
+        return None
+
+    def audit(self, targets: list[Target], size: tuple[int, int]) -> Audit | None:
+        """What the rules of training make of objects, by the detector's own assignment.
+
+        What the doctor of ``detkit data check`` asks; None where a detector has nothing to say.
+
+        Args:
+            targets: one an image, boxes in canvas pixels; the rows of the answer are theirs.
+            size: canvas (height, width).
         """
         return None
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import multiprocessing
 import pickle
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -128,6 +128,25 @@ def test_training_drops_boxes_of_a_pixel() -> None:
     assert rows(trained) == rows(data)[1:]
     assert data.report == Report()
     assert "1 one-pixel boxes dropped from training" in summary(trained)
+
+
+def test_training_leaves_crowds_out() -> None:
+    data = replace(make([2, 1]), crowd=np.array([True, False, True]))
+    trained = for_training(data)
+    assert rows(trained) == rows(data)[1:2]
+    assert trained.report == Report({"crowds dropped from training": 2})
+    assert summary(trained).endswith("2 crowds dropped from training")
+
+
+def test_join_tells_images_of_one_id_apart() -> None:
+    first, second = make([1, 2]), make([1])
+    other = replace(second, paths=np.array(["/elsewhere/0.jpg"]))
+    joined = join([first, make([1], prefix="b"), other])
+    assert joined.image_ids.tolist() == ["a0", "a1", "b0", "3/a0"]
+    assert joined.report.counts == {
+        "image ids with their entry's number in front, as two entries share some": 1
+    }
+    assert [row[0] for row in rows(joined)] == ["a0", "a1", "a1", "b0", "3/a0"]
 
 
 def _describe(data: Annotations) -> tuple[list[tuple], str]:

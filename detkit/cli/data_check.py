@@ -1,0 +1,282 @@
+"""Say what is in a dataset, what is wrong with it, and whether a detector can learn it.
+
+Nothing of the data is changed. Exit code 2 when training or evaluation would refuse it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from detkit.errors import ConfigError, DetkitError
+
+if TYPE_CHECKING:
+    from detkit.data import Annotations
+    from detkit.doctor.figures import Entry, Role, Split
+    from detkit.doctor.verdicts import Finding
+    from detkit.engine.experiment import ExperimentConfig
+
+INTERRUPTED = 130  # the shell's code for Ctrl-C
+CONFIG_ENDINGS = (".yaml", ".yml")
+# whose view is shown where no config is named: tiny YOLOv2 with the anchors of its VOC file
+DEFAULT_MODEL: dict[str, Any] = {
+    "name": "yolo_v2",
+    "backbone": "darknet_tiny",
+    "passthrough": False,
+    "anchors_cells": [[1.08, 1.19], [3.42, 4.41], [6.63, 11.38], [9.42, 5.11], [16.62, 10.52]],
+}
+
+
+@dataclass(slots=True)
+class Patient:
+    """What is to be looked at: entries of splits, and the detector they are meant for."""
+
+    name: str  # what to call it in a title and a folder
+    entries: dict[str, tuple[Role, list[dict[str, Any]]]]  # split -> (role, entries)
+    model: dict[str, Any]
+    classes: tuple[str, ...] = ()
+    experiment: ExperimentConfig | None = None
+    refused: list[str] = field(default_factory=list)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Parse, delegate, and turn a detkit error into one readable line."""
+    parser = argparse.ArgumentParser(
+        prog="detkit data check",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "source", type=Path, metavar="CONFIG|ROOT", help="a config file, or a dataset's folder"
+    )
+    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="e.g. data.root=PATH")
+    parser.add_argument(
+        "--model", type=Path, metavar="CONFIG", help="with ROOT: whose detector to ask"
+    )
+    parser.add_argument(
+        "--out", type=Path, help="folder of the pictures (default: runs/check/<name>)"
+    )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="all figures and findings")
+    args = parser.parse_intermixed_args(argv)  # overrides may stand anywhere
+    try:
+        findings = run(args)
+    except DetkitError as problem:
+        print(f"detkit data check: {problem}", file=sys.stderr)
+        return 2
+    except OSError as problem:  # a disk that is full or gone
+        print(f"detkit data check: {problem}.", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("detkit data check: stopped.", file=sys.stderr)
+        return INTERRUPTED
+    return 2 if any(finding.gravity == "stop" for finding in findings) else 0
+
+
+def run(args: argparse.Namespace) -> list[Finding]:
+    """Read, examine, say, draw."""
+    from detkit.detectors import build_detector
+    from detkit.doctor.figures import examine
+    from detkit.doctor.page import as_record, bad_files, print_checkup
+    from detkit.doctor.plots import write_page, write_samples
+    from detkit.doctor.verdicts import find
+    from detkit.evaluation.tables import console
+    from detkit.files import make_folder, write_atomically
+
+    folder = args.out or Path("runs") / "check" / args.source.resolve().stem
+    if args.source.is_dir():
+        patient = from_folder(args.source, args.overrides, args.model)
+        keep_out_of(folder, args.source)
+    else:
+        patient = from_config(args.source, args.overrides)
+    splits = read_splits(patient)
+    classes = {name for split in splits for name in split.annotations.class_names}
+    model = {**patient.model, "num_classes": max(len(classes), 1)}
+    checkup = examine(
+        splits,
+        build_detector(model),
+        expected=patient.classes,
+        refused=patient.refused,
+        model=f"{model['name']} ({model.get('backbone', 'its own backbone')})",
+    )
+    findings = [*find(checkup), *look_at_gpu()]
+    print_checkup(checkup, findings, console())
+
+    make_folder(folder)
+    written = [folder / "doctor.png", folder / "samples.png"] if splits else []
+    if splits:
+        write_page(written[0], checkup, patient.name)
+        write_samples(written[1], checkup)
+    bad = bad_files(checkup)
+    if bad:
+        written.append(folder / "bad_files.txt")
+        write_atomically(written[-1], "".join(f"{path}\t{reason}\n" for path, reason in bad))
+    if args.json is not None:
+        written.append(args.json)
+        text = json.dumps(as_record(checkup, findings), indent=2, allow_nan=False)
+        write_atomically(args.json, text + "\n")
+    print(f"\nwritten: {', '.join(map(str, written))}")
+    return findings
+
+
+# -------------------------------------------------------------------------- what to look at
+
+
+def from_config(path: Path, overrides: Sequence[str]) -> Patient:
+    """The training and evaluation entries of a config, and its model."""
+    from detkit.engine.experiment import read_experiment
+
+    if path.suffix not in CONFIG_ENDINGS and not path.exists():
+        raise ConfigError(f"{path}: no such config file, and no such folder. Check the path.")
+    experiment, _ = read_experiment(path, overrides)
+    data = experiment.data
+    entries: dict[str, tuple[Role, list[dict[str, Any]]]] = {
+        "train": ("train", list(data.train)),
+        "eval": ("eval", list(data.eval)),
+    }
+    if not data.train and not data.eval:
+        raise ConfigError(f"{path}: data.train: missing; name data, e.g. {{format, root, split}}.")
+    return Patient(
+        name=str(path),
+        entries={name: block for name, block in entries.items() if block[1]},
+        model=dict(experiment.model),
+        classes=data.classes,
+        experiment=experiment,
+    )
+
+
+def from_folder(root: Path, overrides: Sequence[str], config: Path | None) -> Patient:
+    """Every split of a folder that is recognised, or the one entry that the words name."""
+    from detkit.cli.data_entries import AUTO_KEYS, class_list, read_keys
+    from detkit.data.recognise import recognise
+    from detkit.engine.experiment import read_experiment
+
+    keys = {**read_keys(overrides), "root": str(root)}
+    classes = class_list(keys)
+    model = DEFAULT_MODEL if config is None else dict(read_experiment(config)[0].model)
+    if keys.get("format", "auto") != "auto":
+        return Patient(str(root), {"data": ("train", [keys])}, model, classes)
+    rest = {key: value for key, value in keys.items() if key in AUTO_KEYS[1:]}
+    unknown = set(keys) - {"root", "format", *AUTO_KEYS}
+    if unknown:
+        raise ConfigError(
+            f"data.{min(unknown)}: does not go with a folder that is to be recognised; "
+            "name the format, too: data.format=NAME."
+        )
+    found = recognise(root, keys.get("split", ""), rest)
+    entries: dict[str, tuple[Role, list[dict[str, Any]]]] = {}
+    purposes: tuple[tuple[str, Role, tuple[dict[str, Any], ...]], ...] = (
+        ("train", "train", found.train),
+        ("eval", "eval", found.val),
+        ("test", "eval", found.test),
+    )
+    for key, role, block in purposes:
+        if list(block) not in [before for _, before in entries.values()]:
+            named = {entry["split"] for entry in block}
+            is_part = any("part" in entry for entry in block)
+            name = key if is_part or len(named) > 1 else named.pop() or key
+            entries[name] = (role, list(block))
+    used = {entry["split"] for _, block in entries.values() for entry in block}
+    for split in found.splits:
+        if split.name not in used and not keys.get("split"):
+            entry = {"format": found.format, "root": str(root), "split": split.name, **rest}
+            entries[split.name] = ("other", [entry])
+    print(found.line())
+    return Patient(str(root), entries, model, classes)
+
+
+def keep_out_of(folder: Path, source: Path) -> None:
+    """Refuse to write into the user's data.
+
+    Raises:
+        ConfigError: ``folder`` lies in ``source``.
+    """
+    if folder.resolve().is_relative_to(source.resolve()):
+        raise ConfigError(
+            f"--out {folder}: lies in the data, where nothing is written. Name another folder."
+        )
+
+
+def read_splits(patient: Patient) -> list[Split]:
+    """Read every split, as training would; what is refused is noted, and read without classes."""
+    from detkit.data import join
+    from detkit.doctor.figures import Split
+
+    splits: list[Split] = []
+    for name, (role, entries) in patient.entries.items():
+        expected = patient.classes
+        if not expected and patient.experiment is not None and role == "eval" and splits:
+            expected = splits[0].annotations.class_names  # what training would measure
+        parts = [part for entry in entries if (part := read_part(entry, expected, patient))]
+        if not parts:
+            continue
+        try:
+            names = dict.fromkeys(name for data, _ in parts for name in data.class_names)
+            joined = join([data for data, _ in parts], tuple(names))
+        except DetkitError as problem:  # the same image id twice
+            patient.refused.append(f"{name}: {problem}")
+            continue
+        splits.append(Split(name, role, joined, tuple(entry for _, entry in parts)))
+    check_num_classes(patient, splits)
+    return splits
+
+
+def read_part(
+    entry: Mapping[str, Any], expected: Sequence[str], patient: Patient
+) -> tuple[Annotations, Entry] | None:
+    """Read one entry, however many images cannot be used; None where nothing can be read."""
+    from detkit.data import DatasetConfig, read_dataset
+    from detkit.doctor.figures import Entry
+
+    allowed = entry.get("max_unreadable", DatasetConfig.model_fields["max_unreadable"].default)
+    lenient = {**entry, "max_unreadable": 1.0}
+    try:
+        data = read_dataset(lenient, expected)
+    except DetkitError as problem:
+        patient.refused.append(str(problem))
+        if not expected:
+            return None
+        try:
+            data = read_dataset(lenient)  # all the same: what else is there to say of it?
+        except DetkitError:
+            return None
+    words = [str(entry[key]) for key in ("format", "root", "split", "part") if entry.get(key)]
+    return data, Entry(" ".join(words), len(data), len(data.report.unreadable), float(allowed))
+
+
+def check_num_classes(patient: Patient, splits: Sequence[Split]) -> None:
+    """Note a ``model.num_classes`` that training would refuse."""
+    from detkit.engine.build import settle
+
+    train = [split for split in splits if split.role == "train"]
+    if patient.experiment is None or not train:
+        return
+    try:
+        settle(patient.experiment, train[0].annotations)
+    except ConfigError as problem:
+        patient.refused.append(str(problem))
+
+
+def look_at_gpu() -> list[Finding]:
+    """A GPU that this PyTorch cannot use."""
+    import shutil
+
+    import torch
+
+    from detkit.doctor.verdicts import Finding
+
+    if torch.cuda.is_available() or shutil.which("nvidia-smi") is None:
+        return []
+    built = torch.version.cuda
+    why = f"is built for CUDA {built}, newer than the driver" if built else "is built without CUDA"
+    return [
+        Finding(
+            "look",
+            f"this machine has an NVIDIA driver, but PyTorch {torch.__version__} {why}; "
+            "pytorch.org/get-started names the build that fits.",
+        )
+    ]

@@ -1,0 +1,323 @@
+"""One writer a format: annotations as text that reads back to the same float32 boxes.
+
+Each number is written with the fewest decimals from which the reader makes the same float32
+again, so whole pixels stay whole numbers.
+
+======  =====================================================================================
+voc     corners counted from 1, both inside: ``xmin = x1 + 1, ymin = y1 + 1, xmax = x2, ymax = y2``;
+        a fraction is written with a point, as VOC 2011 itself has some
+coco    ``[x1, y1, x2 - x1, y2 - y1]``, zero-based; difficult objects carry ``"ignore": 1``
+yolo    centre, width and height as shares of the upright image, zero-based
+csv     ``x1, y1, x2, y2`` as they are: zero-based, exclusive right and bottom edges
+======  =====================================================================================
+
+What a format cannot hold is counted in a ``Losses`` by the kinds below, never left out in silence.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeAlias
+from xml.sax.saxutils import escape
+
+import numpy as np
+import yaml
+from numpy.typing import NDArray
+
+from detkit.data.base import Annotations
+from detkit.data.voc import ONE_PIXEL
+
+CROWD_AS_DIFFICULT = "crowd regions written as difficult objects"
+CROWD_LEFT_OUT = "crowd regions left out"
+DIFFICULT_LEFT_OUT = "difficult objects left out, as darknet's own conversion does"
+OUTLINES = "outlines and their areas left out, the boxes stay"
+TOO_THIN = "objects less than a pixel wide or high left out"
+REPEATED = "objects with the class and box of another in the image left out"
+
+MOST_DECIMALS = 9  # tried; then all digits are written
+YOLO_DECIMALS = (6, 7, 8, 9, 10, 11, 12)  # tried, from the customary six
+ROUNDING = 0.01  # pixels; what float32 may take from a side
+
+# ids that all end so would be read as "id" and a class's flag; a flag behind them prevents it
+_FLAGGED = re.compile(r".*\S\s+(?:-1|0|1)")
+
+Table: TypeAlias = list[list[str]]  # [T][4]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Page:
+    """One split on its way to a file."""
+
+    split: str
+    data: Annotations
+    file_names: Sequence[str]  # [I] of the images in the new folder; their stems are unique
+    numbers: Sequence[int]  # [I] COCO's ids of the images
+    lost: dict[str, int] = field(default_factory=dict)  # kind -> what this format cannot hold
+
+    def lose(self, kind: str, rows: NDArray[np.bool_]) -> None:
+        """Count the objects of the ``[T]`` mask ``rows``."""
+        self.lost[kind] = self.lost.get(kind, 0) + int(rows.sum())
+
+    def rows(self, image: int) -> range:
+        """Rows of an image's objects."""
+        return range(int(self.data.offsets[image]), int(self.data.offsets[image + 1]))
+
+
+# -------------------------------------------------------------------------------- formats
+
+
+def write_voc(folder: Path, page: Page) -> None:
+    """Write ``Annotations/*.xml`` and ``ImageSets/Main/<split>.txt``."""
+    data = page.data
+    sides = data.boxes[:, 2:] - data.boxes[:, :2]
+    thin = np.asarray((sides < ONE_PIXEL - ROUNDING).any(axis=1))
+    page.lose(TOO_THIN, thin)
+    page.lose(CROWD_AS_DIFFICULT, data.crowd & ~thin)
+    page.lose(OUTLINES, _with_outline(data) & ~thin)
+    texts = voc_texts(data.boxes)
+    difficult = data.difficult | data.crowd
+    (folder / "Annotations").mkdir(exist_ok=True)
+    for image, name in enumerate(page.file_names):
+        height, width = data.sizes[image].tolist()
+        lines = [
+            "<annotation>",
+            f"\t<filename>{escape(name)}</filename>",
+            f"\t<size><width>{width}</width><height>{height}</height><depth>3</depth></size>",
+        ]
+        for row in page.rows(image):
+            if not thin[row]:
+                label = escape(data.class_names[data.labels[row]])
+                lines += _voc_object(label, texts[row], bool(difficult[row]))
+        path = folder / "Annotations" / f"{_stem(name)}.xml"
+        path.write_text("\n".join([*lines, "</annotation>", ""]), encoding="utf-8")
+    sets = folder / "ImageSets" / "Main"
+    sets.mkdir(parents=True, exist_ok=True)
+    ids = [_stem(name) for name in page.file_names]
+    if all(_FLAGGED.fullmatch(image_id) for image_id in ids):
+        ids = [f"{image_id}  1" for image_id in ids]
+    (sets / f"{page.split}.txt").write_text("".join(f"{i}\n" for i in ids), encoding="utf-8")
+
+
+def _voc_object(name: str, corners: Sequence[str], difficult: bool) -> list[str]:
+    xmin, ymin, xmax, ymax = corners
+    return [
+        f"\t<object>\n\t\t<name>{name}</name>\n\t\t<difficult>{int(difficult)}</difficult>",
+        f"\t\t<bndbox><xmin>{xmin}</xmin><ymin>{ymin}</ymin>"
+        f"<xmax>{xmax}</xmax><ymax>{ymax}</ymax></bndbox>\n\t</object>",
+    ]
+
+
+def write_coco(folder: Path, page: Page) -> None:
+    """Write ``annotations/instances_<split>.json``, an object a line."""
+    data = page.data
+    ids = data.category_ids
+    numbers = range(1, len(data.class_names) + 1) if ids is None else ids.tolist()
+    categories = [
+        {"id": number, "name": name} for number, name in zip(numbers, data.class_names, strict=True)
+    ]
+    images = [
+        {"id": number, "file_name": name, "height": size[0], "width": size[1]}
+        for number, name, size in zip(
+            page.numbers, page.file_names, data.sizes.tolist(), strict=True
+        )
+    ]
+    (folder / "annotations").mkdir(exist_ok=True)
+    path = folder / "annotations" / f"instances_{page.split}.json"
+    with path.open("w", encoding="utf-8") as file:
+        for key, block in (("images", images), ("categories", categories)):
+            entries = ",\n".join(json.dumps(entry, ensure_ascii=False) for entry in block)
+            file.write(f'{"," if key != "images" else "{"}\n"{key}": [\n{entries}\n]')
+        file.write(',\n"annotations": [\n')
+        for row, entry in enumerate(_coco_objects(page, list(numbers))):
+            file.write(f"{',' * bool(row)}\n{entry}")
+        file.write("\n]}\n")
+
+
+def _coco_objects(page: Page, category_ids: Sequence[int]) -> Iterator[str]:
+    data = page.data
+    texts = coco_texts(data.boxes)
+    areas = plain_texts(data.area)
+    for image, number in enumerate(page.numbers):
+        for row in page.rows(image):
+            outline = data.segments[row] if data.segments is not None else ""
+            ignored = ', "ignore": 1' * bool(data.difficult[row])
+            yield (
+                f'{{"id": {row + 1}, "image_id": {number}, '
+                f'"category_id": {category_ids[data.labels[row]]}, '
+                f'"bbox": [{", ".join(texts[row])}], "area": {areas[row]}, '
+                f'"iscrowd": {int(data.crowd[row])}{ignored}, "segmentation": {outline or "[]"}}}'
+            )
+
+
+def write_yolo(folder: Path, page: Page) -> None:
+    """Write ``labels/*.txt`` and the list ``<split>.txt``; :func:`write_yolo_names` adds names."""
+    data = page.data
+    page.lose(CROWD_LEFT_OUT, data.crowd)
+    page.lose(DIFFICULT_LEFT_OUT, data.difficult & ~data.crowd)
+    kept = ~(data.crowd | data.difficult)
+    kept &= _first_of_its_kind(page, kept)
+    page.lose(OUTLINES, _with_outline(data) & kept)
+    texts = yolo_texts(data.boxes, data.sizes[data.image_of_row()])
+    (folder / "labels").mkdir(exist_ok=True)
+    for image, name in enumerate(page.file_names):
+        rows = [row for row in page.rows(image) if kept[row]]
+        lines = [f"{data.labels[row]} {' '.join(texts[row])}\n" for row in rows]
+        (folder / "labels" / f"{_stem(name)}.txt").write_text("".join(lines), encoding="utf-8")
+    listing = "".join(f"./images/{name}\n" for name in page.file_names)
+    (folder / f"{page.split}.txt").write_text(listing, encoding="utf-8")
+
+
+def write_yolo_names(folder: Path, class_names: Sequence[str], splits: Sequence[str]) -> None:
+    """Write ``data.yaml``: class names by number, and lists for train, val and test."""
+    listed: dict[str, str] = {}
+    for key in ("train", "val", "test"):
+        near = [key] if key in splits else [name for name in splits if name.startswith(key)]
+        if near:
+            listed[key] = f"{near[0]}.txt"
+    content = {**listed, "nc": len(class_names), "names": dict(enumerate(class_names))}
+    text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
+    (folder / "data.yaml").write_text(text, encoding="utf-8")
+
+
+def write_csv(folder: Path, page: Page) -> None:
+    """Write ``<split>.csv`` with a header; a column ``difficult`` where an object is."""
+    data = page.data
+    page.lose(CROWD_AS_DIFFICULT, data.crowd)
+    kept = _first_of_its_kind(page, np.ones(len(data.boxes), dtype=np.bool_))
+    page.lose(OUTLINES, _with_outline(data) & kept)
+    texts = csv_texts(data.boxes)
+    difficult = data.difficult | data.crowd
+    header = ["path", "x1", "y1", "x2", "y2", "name"] + ["difficult"] * bool(difficult.any())
+    with (folder / f"{page.split}.csv").open("w", encoding="utf-8", newline="") as file:
+        out = csv.writer(file, lineterminator="\n")
+        out.writerow(header)
+        for image, name in enumerate(page.file_names):
+            path = f"images/{name}"
+            rows = [row for row in page.rows(image) if kept[row]]
+            for row in rows:
+                cells = [path, *texts[row], data.class_names[data.labels[row]]]
+                out.writerow([*cells, int(difficult[row])][: len(header)])
+            if not rows:
+                out.writerow([path, *[""] * (len(header) - 1)])
+
+
+Writer: TypeAlias = Callable[[Path, Page], None]
+WRITERS: Mapping[str, Writer] = {
+    "voc": write_voc,
+    "coco": write_coco,
+    "yolo": write_yolo,
+    "csv": write_csv,
+}
+IMAGE_FOLDERS = {"voc": "JPEGImages", "coco": "images", "yolo": "images", "csv": "images"}
+
+
+def _stem(file_name: str) -> str:
+    return file_name.rpartition(".")[0] or file_name
+
+
+def _with_outline(data: Annotations) -> NDArray[np.bool_]:
+    if data.segments is None:
+        return np.zeros(len(data.boxes), dtype=np.bool_)
+    return np.asarray(np.diff(data.segments.offsets) > 0)
+
+
+def _first_of_its_kind(page: Page, kept: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """``[T]`` False for kept objects of which the image has the same already; they are counted."""
+    data = page.data
+    flags = data.difficult | data.crowd
+    rows = np.column_stack([data.image_of_row(), data.labels, flags, data.boxes.astype(np.float64)])
+    places = np.flatnonzero(kept)
+    _, first = np.unique(rows[places], axis=0, return_index=True)
+    unique = np.zeros(len(rows), dtype=np.bool_)
+    unique[places[first]] = True
+    page.lose(REPEATED, kept & ~unique)
+    return unique | ~kept
+
+
+# -------------------------------------------------------------------------------- numbers
+
+
+def voc_texts(boxes: NDArray[np.float32]) -> Table:
+    """``[T][4]`` one-based inclusive corners."""
+    shift = np.array([1.0, 1.0, 0.0, 0.0])
+    exact = boxes.astype(np.float64) + shift
+    return _written(exact, _decimals(exact, lambda value: value - shift, boxes))
+
+
+def csv_texts(boxes: NDArray[np.float32]) -> Table:
+    """``[T][4]`` the boxes themselves."""
+    exact = boxes.astype(np.float64)
+    return _written(exact, _decimals(exact, lambda value: value, boxes))
+
+
+def plain_texts(values: NDArray[np.float32]) -> list[str]:
+    """``[T]`` numbers such as areas."""
+    exact = values.astype(np.float64)[:, None]
+    decimals = _decimals(exact, lambda value: value, values[:, None])
+    return [row[0] for row in _written(exact, decimals)]
+
+
+def coco_texts(boxes: NDArray[np.float32]) -> Table:
+    """``[T][4]`` left, top, width, height; left + width is the right edge again."""
+    low = boxes[:, :2].astype(np.float64)
+    decimals = _decimals(low, lambda value: value, boxes[:, :2])
+    read = _rounded(low, decimals)
+    sides = boxes[:, 2:].astype(np.float64) - read
+    side_decimals = _decimals(sides, lambda value: read + value, boxes[:, 2:])
+    return [
+        a + b for a, b in zip(_written(low, decimals), _written(sides, side_decimals), strict=True)
+    ]
+
+
+def yolo_texts(boxes: NDArray[np.float32], sizes: NDArray[np.int32]) -> Table:
+    """``[T][4]`` centre x, centre y, width, height over the image's ``sizes`` (height, width)."""
+    scale = sizes[:, ::-1].astype(np.float64)  # [T, 2] width, height
+    low, high = boxes[:, :2].astype(np.float64), boxes[:, 2:].astype(np.float64)
+    centre, side = (low + high) / 2 / scale, (high - low) / scale
+    decimals = np.full(centre.shape, -1)
+    for digits in reversed(YOLO_DECIMALS):
+        c, s = np.round(centre, digits), np.round(side, digits)
+        left, right = np.clip(c - s / 2, 0, 1) * scale, np.clip(c + s / 2, 0, 1) * scale
+        same = (left.astype(np.float32) == boxes[:, :2]) & (
+            right.astype(np.float32) == boxes[:, 2:]
+        )
+        decimals[same & (s > 0)] = digits
+    return [
+        a + b for a, b in zip(_written(centre, decimals), _written(side, decimals), strict=True)
+    ]
+
+
+def _decimals(
+    exact: NDArray[np.float64],
+    read: Callable[[NDArray[np.float64]], NDArray[np.float64]],
+    wanted: NDArray[np.float32],
+) -> NDArray[np.int64]:
+    """The fewest decimals of each number from which ``read`` makes what is wanted; -1: all."""
+    decimals = np.full(exact.shape, -1)
+    for digits in range(MOST_DECIMALS, -1, -1):
+        decimals[read(np.round(exact, digits)).astype(np.float32) == wanted] = digits
+    return decimals
+
+
+def _rounded(exact: NDArray[np.float64], decimals: NDArray[np.int64]) -> NDArray[np.float64]:
+    """What the written numbers are read as."""
+    out = exact.copy()
+    for digits in np.unique(decimals[decimals >= 0]).tolist():
+        out[decimals == digits] = np.round(exact[decimals == digits], digits)
+    return out
+
+
+def _written(exact: NDArray[np.float64], decimals: NDArray[np.int64]) -> Table:
+    values = _rounded(exact, decimals)  # not ``exact``: of a tie, formatting takes the other half
+    return [
+        [f"{value:.{digits}f}" if digits >= 0 else repr(value) for value, digits in pairs]
+        for pairs in (
+            zip(row, places, strict=True)
+            for row, places in zip(values.tolist(), decimals.tolist(), strict=True)
+        )
+    ]

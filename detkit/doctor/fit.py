@@ -1,0 +1,130 @@
+"""A dataset as a detector's canvas has it: sizes there, and what training's rules make of objects.
+
+The detector is asked through two of its own methods: ``preprocess`` says where an image lies on
+which canvas, ``audit`` what its assignment makes of the objects. So this cannot disagree with
+training, and it knows no detector by name.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from detkit.data.base import Annotations, for_training
+from detkit.detectors import Audit, Detector
+from detkit.preprocess import Geometry
+from detkit.types import Boxes
+
+AT_ONCE = 32  # images that a detector audits in one call
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Fit:
+    """One split on a detector's canvas: I images, T objects that training learns from."""
+
+    canvas: NDArray[np.int64]  # [I, 2] height and width
+    places: NDArray[np.float32]  # [I, 4] xyxy, where the image lies, canvas pixels
+    scales: NDArray[np.float64]  # [I] canvas pixels per image pixel
+    offsets: NDArray[np.int64]  # [I + 1] rows of each image's objects
+    boxes: NDArray[np.float32]  # [T, 4] canvas pixels
+    audit: Audit | None  # of the T objects; None: the detector says nothing
+
+    @property
+    def covered(self) -> NDArray[np.float64]:
+        """``[I]`` share of the canvas that the image takes."""
+        taken = (self.places[:, 2:] - self.places[:, :2]).prod(axis=1)
+        return np.asarray(taken / self.canvas.prod(axis=1))
+
+    @property
+    def sides(self) -> NDArray[np.float32]:
+        """``[T, 2]`` width and height of each object, in canvas pixels."""
+        return self.boxes[:, 2:] - self.boxes[:, :2]
+
+    def below_stride(self) -> NDArray[np.bool_]:
+        """``[T]`` whether an object is smaller than a cell, both ways."""
+        if self.audit is None:
+            return np.zeros(len(self.boxes), dtype=np.bool_)
+        return np.asarray((self.sides < self.audit.strides.numpy()[:, None]).all(axis=1))
+
+
+def learned(annotations: Annotations) -> Annotations:
+    """The same images with the objects that training speaks of: not difficult, crowd or tiny."""
+    kept = for_training(annotations)
+    return kept.keep_rows(~(kept.difficult | kept.crowd))
+
+
+def fit_detector(detector: Detector, annotations: Annotations) -> Fit:
+    """Put a split on a detector's canvas, by the detector's own preprocessing, and ask it.
+
+    Args:
+        detector: on the CPU; it needs no weights.
+        annotations: of all objects; those that training leaves out are left out here.
+    """
+    data = learned(annotations)
+    sizes, size_of = np.unique(data.sizes, axis=0, return_inverse=True)  # [S, 2], [I]
+    size_of = size_of.reshape(-1)
+    placed = list(_place_sizes(detector, sizes.tolist()))  # [S]
+    canvas = np.array([canvas for _, canvas in placed], dtype=np.int64).reshape(-1, 2)
+    scales = np.array([geometry.scale for geometry, _ in placed]).reshape(-1, 2)  # [S, 2] x and y
+    whole = [geometry.to_canvas(_edges(geometry.size)) for geometry, _ in placed]
+    places = torch.cat(whole or [torch.zeros(0, 4)]).numpy()  # [S, 4]
+
+    boxes = np.zeros_like(data.boxes)
+    audits: list[tuple[NDArray[np.int64], Audit]] = []
+    for images, size in _batches(canvas[size_of]):
+        rows = np.concatenate([np.arange(*data.offsets[i : i + 2]) for i in images])
+        targets = [placed[size_of[i]][0].place(data.target(i)) for i in images]
+        boxes[rows] = torch.cat([target.boxes for target in targets])
+        audit = detector.audit(targets, size)
+        if audit is not None:
+            audits.append((rows, audit))
+    return Fit(
+        canvas=canvas[size_of],
+        places=places[size_of],
+        scales=np.sqrt(scales.prod(axis=1))[size_of],
+        offsets=data.offsets,
+        boxes=boxes,
+        audit=_joined(audits) if audits else None,
+    )
+
+
+def _place_sizes(
+    detector: Detector, sizes: Sequence[Sequence[int]]
+) -> Iterator[tuple[Geometry, tuple[int, int]]]:
+    """How the detector places an image of each (height, width), and on which canvas."""
+    for height, width in sizes:
+        batch = detector.preprocess([torch.zeros(3, height, width, dtype=torch.uint8)])
+        yield batch.geometry[0], (batch.pixels.shape[2], batch.pixels.shape[3])
+
+
+def _edges(size: tuple[int, int]) -> Boxes:
+    """``[1, 4]`` the box of a whole image of ``size`` (height, width)."""
+    return torch.tensor([[0.0, 0.0, size[1], size[0]]])
+
+
+def _batches(canvas: NDArray[np.int64]) -> Iterator[tuple[list[int], tuple[int, int]]]:
+    """Images in groups that share a canvas (height, width)."""
+    sharing: dict[tuple[int, int], list[int]] = defaultdict(list)
+    for image, (height, width) in enumerate(canvas.tolist()):
+        sharing[height, width].append(image)
+    for size, images in sharing.items():
+        for start in range(0, len(images), AT_ONCE):
+            yield images[start : start + AT_ONCE], size
+
+
+def _joined(audits: Sequence[tuple[NDArray[np.int64], Audit]]) -> Audit:
+    """Audits of batches as one, its rows in the order of the dataset's."""
+    order = torch.from_numpy(np.concatenate([rows for rows, _ in audits])).argsort()
+    parts = [audit for _, audit in audits]
+    return Audit(
+        best_ious=torch.cat([part.best_ious for part in parts])[order],
+        owners=torch.cat([part.owners for part in parts])[order],
+        lost=torch.cat([part.lost for part in parts])[order],
+        strides=torch.cat([part.strides for part in parts])[order],
+        anchors=parts[0].anchors,
+    )

@@ -1,0 +1,240 @@
+"""The doctor as a user calls it: on a config, on a folder, on data that is broken."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from detkit.cli.data_check import main
+from tests.oracles import voc_xml, write_voc
+
+
+@pytest.fixture
+def config(tiny_voc: Path, tmp_path: Path) -> Path:
+    path = tmp_path / "mine.yaml"
+    path.write_text(
+        "model: {name: yolo_v2, backbone: tiny, input_size: 128}\n"
+        "data:\n"
+        f"  train: [{{format: voc, root: {tiny_voc}, split: trainval}}]\n"
+        f"  eval: [{{format: voc, root: {tiny_voc}, split: test}}]\n"
+        "train: {epochs: 1}\n"
+    )
+    return path
+
+
+def check(*words: str | Path) -> int:
+    return main([str(word) for word in words])
+
+
+def findings(path: Path) -> list[tuple[str, str]]:
+    return [(f["gravity"], f["text"]) for f in json.loads(path.read_text())["findings"]]
+
+
+def test_a_config(config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "out"
+    assert check(config, "--out", out, "--json", out / "all.json") == 0
+    said = capsys.readouterr().out
+    assert "for yolo_v2 (tiny)" in said
+    assert said.endswith(
+        f"\nwritten: {out / 'doctor.png'}, {out / 'samples.png'}, {out / 'all.json'}\n"
+    )
+    record = json.loads((out / "all.json").read_text())
+    assert record["class_names"] == ["cat", "dog"]
+    assert {name: split["images"] for name, split in record["splits"].items()} == {
+        "train": 4, "eval": 2
+    }  # fmt: skip
+    assert record["splits"]["train"]["objects_of_class"] == {"cat": 2, "dog": 3}
+    assert record["splits"]["train"]["detector"]["objects"] == 4  # one is difficult
+    for name in ("doctor.png", "samples.png"):
+        with Image.open(out / name) as picture:
+            assert picture.width > 1000
+
+
+def test_a_folder(tiny_voc: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert check(tiny_voc, "--out", tmp_path / "out", "--json", tmp_path / "a.json") == 0
+    said = capsys.readouterr().out
+    assert said.startswith(
+        f"{tiny_voc}: PASCAL VOC, splits test 2, trainval 4; training on trainval, evaluating on "
+        "test\n"
+    )
+    assert "for yolo_v2 (darknet_tiny)" in said
+    record = json.loads((tmp_path / "a.json").read_text())
+    assert {name: split["role"] for name, split in record["splits"].items()} == {
+        "trainval": "train", "test": "eval"
+    }  # fmt: skip
+
+
+def test_a_folder_with_the_model_of_a_config(
+    config: Path, tiny_voc: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert check(tiny_voc, "--model", config, "--out", tmp_path / "out") == 0
+    assert "for yolo_v2 (tiny)" in capsys.readouterr().out
+
+
+def test_a_split_of_its_own_is_parted(tmp_path: Path) -> None:
+    pages = {f"{i}": voc_xml([("cat", (1, 1, 40, 30))]) for i in range(10)}
+    root = write_voc(tmp_path / "data", pages, split="mine")
+    assert check(root, "--out", tmp_path / "out", "--json", tmp_path / "a.json") == 0
+    record = json.loads((tmp_path / "a.json").read_text())
+    assert {name: split["images"] for name, split in record["splits"].items()} == {
+        "train": 8, "eval": 2
+    }  # fmt: skip
+
+
+def test_unusable_images_are_all_listed(
+    tiny_voc: Path, config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Training would stop; the doctor goes on and says what it found."""
+    broken, gone = (tiny_voc / "JPEGImages" / f"00000{i}.jpg" for i in (2, 5))
+    broken.write_text("<html>")
+    gone.unlink()
+    out = tmp_path / "out"
+    assert check(config, "--out", out, "--json", out / "all.json") == 2
+    reasons = {
+        broken: "a web page or XML, not an image. Download the image again.",
+        gone: "no such image file. Check the path.",
+    }
+    assert (out / "bad_files.txt").read_text() == "".join(
+        f"{path}\t{reason}\n" for path, reason in reasons.items()
+    )
+    said = " ".join(capsys.readouterr().out.split())
+    assert f"Files that cannot be used: 2 {broken}: {reasons[broken]} {gone}: " in said
+    stops = [text for gravity, text in findings(out / "all.json") if gravity == "stop"]
+    assert stops == [
+        f"voc {tiny_voc} {split}: 1 of {total} images cannot be used, and more than 1% stop a run; "
+        "repair what bad_files.txt lists, or raise max_unreadable in this entry."
+        for split, total in (("trainval", 4), ("test", 2))
+    ]
+
+
+def test_a_class_that_the_config_lacks(
+    tiny_voc: Path, config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What training would say is said, and the rest of the report is there all the same."""
+    out = tmp_path / "out"
+    assert check(config, "data.classes=[cat, dgo]", "--out", out, "--json", out / "a.json") == 2
+    page = tiny_voc / "Annotations" / "000001.xml"
+    found = findings(out / "a.json")
+    assert found[0] == (
+        "stop", f"{page}: class 'dog' is not in data.classes. Did you mean 'dgo'?"
+    )  # fmt: skip
+    assert ("look", "1 class listed without a single object (dgo); leave them out of the list, or "
+            "look for the annotations.") in found  # fmt: skip
+    assert (out / "doctor.png").is_file()
+
+
+def test_a_number_of_classes_that_is_not_the_datas(
+    config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    assert check(config, "model.num_classes=5", "--out", out, "--json", out / "a.json") == 2
+    assert findings(out / "a.json")[0] == (
+        "stop",
+        "model.num_classes: is 5, but the data has 2 classes (cat, dog). Leave the key out to take "
+        "the data's.",
+    )
+
+
+def test_data_that_is_not_there(
+    config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert check(config, f"data.root={tmp_path / 'gone'}", "--out", tmp_path / "out") == 2
+    said = " ".join(capsys.readouterr().out.split())
+    assert f"stop {tmp_path / 'gone'}: no such folder. Expected a PASCAL VOC tree" in said
+    assert not (tmp_path / "out" / "doctor.png").exists()
+
+
+def told(capsys: pytest.CaptureFixture[str], *words: str | Path) -> str:
+    assert check(*words) == 2
+    return capsys.readouterr().err
+
+
+def test_nothing_is_written_into_the_data(
+    tiny_voc: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = sorted(tiny_voc.rglob("*"))
+    out = tiny_voc / "check"
+    assert told(capsys, tiny_voc, "--out", out) == (
+        f"detkit data check: --out {out}: lies in the data, where nothing is written. "
+        "Name another folder.\n"
+    )
+    assert sorted(tiny_voc.rglob("*")) == before
+
+
+def test_neither_config_nor_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    gone = tmp_path / "gone"
+    assert told(capsys, gone) == (
+        f"detkit data check: {gone}: no such config file, and no such folder. Check the path.\n"
+    )
+
+
+def test_a_config_without_data(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "a.yaml"
+    path.write_text("model: {name: yolo_v2}\ntrain: {epochs: 1}\n")
+    assert told(capsys, path) == (
+        f"detkit data check: {path}: data.train: missing; name data, e.g. "
+        "{format, root, split}.\n"
+    )
+
+
+def test_a_folder_without_data(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "empty").mkdir()
+    said = told(capsys, tmp_path / "empty", "--out", tmp_path / "out")
+    assert said.startswith(f"detkit data check: {tmp_path / 'empty'}: no dataset is recognised; ")
+
+
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [
+        ("train.lr=1", "'train.lr=1': expected data.KEY=VALUE, e.g. data.split=train."),
+        ("data.split=[", "'data.split=[': its value is not readable as YAML. Quote it."),
+        ("data.classes=cat", "data.classes: expected a list, e.g. 'data.classes=[cat, dog]'."),
+        (
+            "data.names=[cat]",
+            "data.names: does not go with a folder that is to be recognised; name the format, too: "
+            "data.format=NAME.",
+        ),
+    ],
+)
+def test_words_that_go_with_no_folder(
+    tiny_voc: Path, tmp_path: Path, word: str, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told_of = told(capsys, tiny_voc, word, "--out", tmp_path / "out")
+    assert told_of == f"detkit data check: {said}\n"
+
+
+def test_help_imports_nothing_heavy() -> None:
+    code = (
+        "import sys\n"
+        "from detkit.cli.data import main\n"
+        "for words in (['check', '--help'], ['convert', '--help']):\n"
+        "    try:\n"
+        "        main(words)\n"
+        "    except SystemExit:\n"
+        "        pass\n"
+        "heavy = {'torch', 'numpy', 'torchvision', 'matplotlib', 'pydantic', 'yaml', 'rich'}\n"
+        "print(sorted(heavy & set(sys.modules)))\n"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ran.stdout.splitlines()[-1] == "[]"
+
+
+@pytest.mark.data
+def test_bccd_is_sound(data_root: Path, tmp_path: Path) -> None:
+    """No finding but of anchors that are not its own; the figures of its README."""
+    out = tmp_path / "out"
+    assert check(data_root / "bccd", "--out", out, "--json", out / "a.json") == 0
+    record = json.loads((out / "a.json").read_text())
+    assert {name: split["images"] for name, split in record["splits"].items()} == {
+        "train": 205, "val": 87, "test": 72, "trainval": 292
+    }  # fmt: skip
+    everything = [record["splits"][name]["objects_of_class"] for name in ("trainval", "test")]
+    assert {name: sum(counts[name] for counts in everything) for name in everything[0]} == {
+        "Platelets": 361, "RBC": 4155, "WBC": 372
+    }  # fmt: skip
+    assert [f["gravity"] for f in record["findings"]] == ["look", "note", "note"]

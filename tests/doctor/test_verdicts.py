@@ -1,0 +1,357 @@
+"""Each finding of the doctor, in full, on data that has exactly that fault."""
+
+from __future__ import annotations
+
+import functools
+import importlib.metadata
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from detkit.data import Annotations, Report
+from detkit.data.settle import CLIPPED, INVERTED, OTHER_SIZE, TURNED
+from detkit.detectors import YoloV2, YoloV2Config
+from detkit.doctor.figures import Entry, Role, Split, examine
+from detkit.doctor.verdicts import GRAVITIES, find
+from tests.evaluation.datasets import Object, annotate
+
+GOOD: list[Object] = [("cat", (0, 0, 45, 55)), ("dog", (60, 20, 100, 60))]  # at the anchors' sizes
+SIZE = (128, 128)
+
+
+@functools.cache
+def make_model() -> YoloV2:
+    anchors = ((1.3, 1.7), (1.25, 1.25))
+    config = YoloV2Config(num_classes=2, backbone="tiny", input_size=128, anchors_cells=anchors)
+    return YoloV2(config)
+
+
+def good(folder: Path, images: int = 20, seed: int = 0) -> Annotations:
+    return annotate(folder, [(SIZE, GOOD)] * images, seed=seed)
+
+
+def split(data: Annotations, role: Role = "train", *entries: Entry) -> Split:
+    return Split(role, role, data, entries)
+
+
+def said(*splits: Split, refused: tuple[str, ...] = ()) -> list[tuple[str, str]]:
+    checkup = examine(splits, make_model(), refused=refused, model="yolo_v2")
+    return [(finding.gravity, finding.text) for finding in find(checkup)]
+
+
+def test_good_data_has_no_findings(tmp_path: Path) -> None:
+    evals = good(tmp_path / "b", seed=100)
+    assert said(split(good(tmp_path / "a")), split(evals, "eval")) == []
+
+
+def test_the_worst_comes_first(tmp_path: Path) -> None:
+    report = Report({"blank lines": 1, INVERTED: 2, OTHER_SIZE: 3})
+    found = said(split(replace(good(tmp_path), report=report)), refused=("a: no such folder.",))
+    assert [gravity for gravity, _ in found] == list(GRAVITIES)
+
+
+# --------------------------------------------------------------------------------- files
+
+
+def test_what_is_refused_is_said_as_it_was(tmp_path: Path) -> None:
+    assert said(split(good(tmp_path)), refused=("a: no such folder. Look.",)) == [
+        ("stop", "a: no such folder. Look.")
+    ]
+
+
+def test_no_images(tmp_path: Path) -> None:
+    assert said(split(annotate(tmp_path, []), "other")) == [
+        ("stop", "other: no image that can be used; check root and split."),
+        (
+            "look",
+            "2 classes listed without a single object (cat, dog); leave them out of the list, or "
+            "look for the annotations.",
+        ),
+    ]
+
+
+def test_no_objects(tmp_path: Path) -> None:
+    assert said(split(annotate(tmp_path, [(SIZE, [])] * 2)))[0] == (
+        "stop",
+        "train: no objects in 2 images, so there is nothing to learn; check that the annotations "
+        "belong to the images.",
+    )
+
+
+def test_unusable_images(tmp_path: Path) -> None:
+    few, many = Entry("voc a", 20, 1, 0.1), Entry("voc b", 1, 1, 0.01)
+    assert said(split(good(tmp_path), "train", few, many)) == [
+        (
+            "stop",
+            "voc b: 1 of 2 images cannot be used, and more than 1% stop a run; repair what "
+            "bad_files.txt lists, or raise max_unreadable in this entry.",
+        ),
+        (
+            "look",
+            "voc a: 1 of 21 images cannot be used and are left out; repair or remove what "
+            "bad_files.txt lists.",
+        ),
+    ]
+
+
+def test_an_image_in_training_and_evaluation(tmp_path: Path) -> None:
+    train, evals = good(tmp_path / "a"), good(tmp_path / "b", seed=100)
+    shutil.copyfile(str(train.paths[3]), str(evals.paths[7]))
+    assert said(split(train), split(evals, "eval")) == [
+        (
+            "harm",
+            "1 image of train stands in eval as well, so a figure measured there would flatter; "
+            f"take them out of one ({train.paths[3]} is {evals.paths[7]}).",
+        )
+    ]
+
+
+def test_copies_within_a_split(tmp_path: Path) -> None:
+    data = good(tmp_path)
+    for copy in (5, 6):
+        shutil.copyfile(str(data.paths[3]), str(data.paths[copy]))
+    assert said(split(data)) == [
+        (
+            "look",
+            "train: 2 images stand in it more than once, under other names; remove the copies, or "
+            f"what they show counts double ({data.paths[3]} is {data.paths[5]}).",
+        )
+    ]
+
+
+def test_a_split_that_holds_another_is_noted(tmp_path: Path) -> None:
+    data = good(tmp_path)
+    assert said(split(data), split(data, "other")) == [
+        (
+            "note",
+            "other shares 20 images with train; do not train on one and evaluate on the other.",
+        )
+    ]
+
+
+def test_images_rotated_by_exif(tmp_path: Path) -> None:
+    data = good(tmp_path)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", SIZE).save(str(data.paths[0]), exif=exif)
+    assert said(split(data)) == [
+        (
+            "note",
+            "train: 1 image is rotated by EXIF; they are read upright, and boxes are taken as the "
+            "viewer shows them. Look at a few in samples.png.",
+        )
+    ]
+
+
+def test_large_images(tmp_path: Path) -> None:
+    data = good(tmp_path)
+    sizes = data.sizes.copy()
+    sizes[0] = 4001, 4001
+    found = said(split(replace(data, sizes=sizes)))
+    assert (
+        "note",
+        "train: 1 image is more than 4000 pixels wide or high; decoding them will take most of the "
+        "time. Smaller copies train faster.",
+    ) in found
+
+
+# ------------------------------------------------------------------------------- objects
+
+
+@pytest.mark.parametrize(
+    ("kind", "count", "gravity", "advice"),
+    [
+        (
+            OTHER_SIZE,
+            3,
+            "harm",
+            "; if the images were resized after they were annotated, every box in them is wrong. "
+            "Look at samples.png, and convert the boxes or restore the images.",
+        ),
+        (TURNED, 3, "look", "; see in samples.png whether the boxes fit the upright pictures."),
+        (INVERTED, 3, "look", "; correct them where they were drawn."),
+        (
+            CLIPPED,
+            3,
+            "look",
+            "; so many hint at another origin, or at images that were cropped.",
+        ),
+        (CLIPPED, 0, "", ""),
+        ("repeated ids read once", 3, "note", "."),
+    ],
+)
+def test_counted_kinds(tmp_path: Path, kind: str, count: int, gravity: str, advice: str) -> None:
+    data = replace(good(tmp_path), report=Report({kind: count}))
+    expected = [(gravity, f"train: {count} {kind}{advice}")] if count else []
+    assert said(split(data)) == expected
+
+
+def test_few_clipped_boxes_are_a_note(tmp_path: Path) -> None:
+    data = replace(good(tmp_path, 60), report=Report({CLIPPED: 1}))  # of 120
+    assert said(split(data)) == [("note", f"train: 1 {CLIPPED}.")]
+
+
+def test_objects_that_stand_twice(tmp_path: Path) -> None:
+    data = annotate(tmp_path, [(SIZE, GOOD)] * 30 + [(SIZE, [GOOD[0], GOOD[0]])])
+    assert said(split(data)) == [
+        (
+            "look",
+            "train: 1 object has the class and box of another in the same image; a copy counts as "
+            "missed. Remove it.",
+        )
+    ]
+
+
+def test_many_empty_images(tmp_path: Path) -> None:
+    data = annotate(tmp_path, [(SIZE, GOOD)] * 20 + [(SIZE, [])] * 21)
+    assert said(split(data)) == [
+        (
+            "look",
+            "train: 21 of 41 images have no objects. Negatives are fine, but so many hint at "
+            "annotations that are missing.",
+        )
+    ]
+
+
+def test_rare_classes(tmp_path: Path) -> None:
+    cats = [(SIZE, GOOD[:1])] * 51
+    assert said(split(annotate(tmp_path, [*cats, (SIZE, GOOD[1:])]))) == [
+        (
+            "look",
+            "train: 1 class stands in fewer than 20 images (dog 1); more pictures of them will "
+            "help more than any setting.",
+        ),
+        (
+            "look",
+            "train: cat has 51 objects, dog 1; compare a training that shows rare classes more "
+            "often, or counts them more.",
+        ),
+    ]
+
+
+# ------------------------------------------------------------------------------- classes
+
+
+def test_classes_of_one_side_only(tmp_path: Path) -> None:
+    train = annotate(tmp_path / "a", [(SIZE, GOOD[:1])] * 20)
+    evals = annotate(tmp_path / "b", [(SIZE, GOOD[1:])] * 20, seed=100)
+    assert said(split(train), split(evals, "eval")) == [
+        (
+            "harm",
+            "eval has objects of 1 class that train lacks (dog); nobody can find them. "
+            "Add training images of them.",
+        ),
+        (
+            "look",
+            "train has objects of 1 class that eval lacks (cat); how well they are found is not "
+            "measured.",
+        ),
+    ]
+
+
+def test_classes_without_objects_and_near_names(tmp_path: Path) -> None:
+    names = ("cat", "dog", "Cat", "a", "b", "c")
+    data = annotate(tmp_path, [(SIZE, GOOD)] * 20, names=names)
+    assert said(split(data)) == [
+        (
+            "look",
+            "4 classes listed without a single object (Cat, a, b and 1 more); leave them out of "
+            "the list, or look for the annotations.",
+        ),
+        (
+            "look",
+            "1 pair of class names may mean the same ('cat' and 'Cat'); if so, rename one in the "
+            "annotations.",
+        ),
+    ]
+
+
+def test_category_ids_with_gaps(tmp_path: Path) -> None:
+    data = replace(good(tmp_path), category_ids=np.array([3, 7]))
+    assert said(split(data)) == [
+        (
+            "note",
+            "train: category ids 3 to 7 have 3 gaps; labels are 0 to 1, and results are written "
+            "with the ids.",
+        )
+    ]
+
+
+# ------------------------------------------------------------------------------ detector
+
+
+def test_objects_that_no_anchor_fits(tmp_path: Path) -> None:
+    """IoU of 100 x 34 with 40 x 40 is 1360 / 3640, of 34 x 100 with 41.6 x 54.4 0.485."""
+    thin: list[Object] = [("cat", (0, 0, 100, 34)), ("dog", (0, 0, 34, 100))]
+    assert said(split(annotate(tmp_path, [(SIZE, thin)] * 20))) == [
+        (
+            "look",
+            "train: 100% of the objects overlap their anchor by less than 0.5 (mean IoU 0.43); "
+            "tools/anchors.py CONFIG --write CONFIG fits the anchors to the data.",
+        )
+    ]
+
+
+def test_objects_of_one_cell(tmp_path: Path) -> None:
+    close: list[Object] = [("cat", (0, 0, 45, 55)), ("dog", (1, 1, 46, 56))]
+    assert said(split(annotate(tmp_path, [(SIZE, close)] * 20))) == [
+        (
+            "look",
+            "train: 20 objects (50.0%) are not learned in their image, because another has the "
+            "same cell and anchor; a larger model.input_size, or more anchors, parts them.",
+        )
+    ]
+
+
+def test_objects_smaller_than_a_cell(tmp_path: Path) -> None:
+    small: list[Object] = [("cat", (0, 0, 31, 31)), ("dog", (60, 20, 91, 51))]
+    assert said(split(annotate(tmp_path, [(SIZE, small)] * 20))) == [
+        (
+            "look",
+            "train: 100% of the objects are smaller than a cell (32 pixels) on the canvas of "
+            "128 x 128; a larger model.input_size, or a finer detector, will see more of them.",
+        )
+    ]
+
+
+def test_a_canvas_of_another_shape(tmp_path: Path) -> None:
+    wide = annotate(
+        tmp_path, [((40, 128), [("cat", (0, 0, 45, 40)), ("dog", (60, 0, 100, 40))])] * 20
+    )
+    assert said(split(wide)) == [
+        (
+            "look",
+            "train: on the canvas of 128 x 128 (height x width) 69% is grey around the median "
+            "image; a model.input_size of the images' shape uses it.",
+        )
+    ]
+
+
+# -------------------------------------------------------------------------- installation
+
+
+def test_opencv_installed_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two packages on the path whose records both hold cv2, as pip leaves them."""
+    site = tmp_path / "site"
+    for name in ("opencv_python", "opencv_python_headless"):
+        folder = site / f"{name}-5.0.0.dist-info"
+        folder.mkdir(parents=True)
+        (folder / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name.replace('_', '-')}\n")
+        (folder / "RECORD").write_text("cv2/__init__.py,,\n")
+    monkeypatch.setattr("sys.path", [str(site)])
+    assert sorted(importlib.metadata.packages_distributions()["cv2"]) == [
+        "opencv-python", "opencv-python-headless"
+    ]  # fmt: skip
+    assert said(split(good(tmp_path / "a"))) == [
+        (
+            "harm",
+            "OpenCV is installed 2 times (opencv-python, opencv-python-headless), and the last one "
+            "installed has overwritten the others. Keep one:\n"
+            "    pip uninstall -y opencv-python opencv-python-headless\n"
+            "    pip install opencv-python-headless",
+        )
+    ]
