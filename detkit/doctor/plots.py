@@ -188,6 +188,7 @@ def _draw_sides(panel: Axes, checkup: Checkup) -> None:
             panel.hist(side, edges, weights=weights, **style)
     audit = _fit_of(checkup).audit
     if audit is not None and len(audit.strides):
+        panel.set_ylim(top=ROOM * panel.get_ylim()[1])  # for the words above the bars
         for stride in audit.strides.unique().tolist():
             panel.axvline(stride, color=ANCHOR_COLOUR, linestyle="--", linewidth=1)
             panel.annotate(

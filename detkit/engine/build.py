@@ -12,9 +12,14 @@ from torch.optim.swa_utils import AveragedModel
 
 from detkit.backbones.weights import load_backbone_weights
 from detkit.data import Annotations, for_training, join, read_dataset
-from detkit.detectors import Detector, build_detector
-from detkit.engine.experiment import ExperimentConfig, TrainConfig, horizon
+from detkit.data.sampling import class_weights
+from detkit.detectors import DETECTORS, Detector, build_detector
+from detkit.engine.clock import Clock
+from detkit.engine.decisions import Decisions
+from detkit.engine.experiment import ExperimentConfig, Horizon, TrainConfig, horizon
 from detkit.engine.loop import TrainState
+from detkit.engine.precision import build_scaler
+from detkit.engine.stopping import frozen_parts, part_of
 from detkit.errors import ConfigError
 
 
@@ -45,7 +50,7 @@ def check_model(experiment: ExperimentConfig) -> None:
 
 
 def settle(experiment: ExperimentConfig, train_data: Annotations) -> ExperimentConfig:
-    """Fill in what the data decides: the class names, and ``model.num_classes``."""
+    """Fill in what the data decides: class names, ``model.num_classes``, class weights if asked."""
     names = train_data.class_names
     stated = experiment.model.get("num_classes", len(names))
     if stated != len(names):
@@ -54,6 +59,10 @@ def settle(experiment: ExperimentConfig, train_data: Annotations) -> ExperimentC
             f"({', '.join(names)}). Leave the key out to take the data's."
         )
     model = {**experiment.model, "num_classes": len(names)}
+    if experiment.train.class_weights == "auto":
+        if "class_weights" not in DETECTORS[model["name"]].config_type.model_fields:
+            raise ConfigError(f"train.class_weights: {model['name']} has no weights of classes.")
+        model["class_weights"] = class_weights(train_data)
     data = experiment.data.model_copy(update={"classes": names})
     return experiment.model_copy(update={"model": model, "data": data})
 
@@ -63,8 +72,16 @@ def build_run(
 ) -> TrainState:
     """Build model, optimiser and average; the weights are drawn from ``train.seed``."""
     config = experiment.train
-    if config.precision == "fp16" and device.type != "cuda":
+    decided = Decisions.at_start(config, device)
+    if decided.precision == "fp16" and device.type != "cuda":
         raise ConfigError("train.precision: fp16 needs a GPU; use bf16 or fp32 on a CPU.")
+    plan = horizon(config, len(train_data))
+    check_unfreezing(config, plan)
+    if config.sync_batch_norm and device.type != "cuda":
+        raise ConfigError(
+            "train.sync_batch_norm: needs GPUs; on CPUs every rank normalises its own part of "
+            "the batch. Set it to false."
+        )
     torch.manual_seed(config.seed)
     model = build_detector(experiment.model)
     model.class_names = train_data.class_names
@@ -75,19 +92,21 @@ def build_run(
     return TrainState(
         model=model,
         optimizer=build_optimizer(model, config),
-        scaler=torch.amp.GradScaler(device.type, enabled=config.precision == "fp16"),
+        scaler=build_scaler(decided.precision, device),
         average=build_average(model, config.average_decay),
         config=config,
-        horizon=horizon(config, len(train_data)),
+        horizon=plan,
         device=device,
         folder=folder,
+        decided=decided,
+        clock=Clock(device),
     )
 
 
 def freeze(model: Detector, parts: Sequence[str]) -> None:
     """Stop the parameters whose names begin with one of ``parts`` from learning."""
     for part in parts:
-        named = [p for n, p in model.named_parameters() if n == part or n.startswith(f"{part}.")]
+        named = [p for n, p in model.named_parameters() if part_of(n, [part])]
         if not named:
             children = ", ".join(name for name, _ in model.named_children())
             raise ConfigError(f"train.freeze: the model has no part {part!r}; it has {children}.")
@@ -95,11 +114,28 @@ def freeze(model: Detector, parts: Sequence[str]) -> None:
             parameter.requires_grad_(False)
 
 
+def check_unfreezing(config: TrainConfig, plan: Horizon) -> None:
+    """Refuse parts that would begin to learn when training is over."""
+    epochs = plan.steps / plan.steps_per_epoch
+    for part, epoch in config.unfreeze.items():
+        if epoch >= epochs:
+            raise ConfigError(
+                f"train.unfreeze: {part} would learn after epoch {epoch}, but training ends after "
+                f"{epochs:g}; name an earlier one, or leave it in train.freeze alone."
+            )
+
+
 def build_optimizer(model: Detector, config: TrainConfig) -> torch.optim.Optimizer:
-    """Decay on convolution and linear weights only, as darknet; a rate for the backbone."""
+    """Decay on convolution and linear weights only, as darknet; a rate for the backbone.
+
+    Parameters that learn later are in it from the start: without a gradient nothing moves them,
+    and a resumed run finds the same groups.
+    """
     groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+    forever = frozen_parts(config.freeze, config.unfreeze, max(config.unfreeze.values(), default=0))
     for name, parameter in model.named_parameters():
-        if parameter.requires_grad:
+        later = part_of(name, config.freeze) and not part_of(name, forever)
+        if parameter.requires_grad or later:
             key = (parameter.ndim > 1, name.startswith("backbone."))
             groups.setdefault(key, []).append(parameter)
     settings: list[dict[str, Any]] = [

@@ -16,14 +16,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from detkit.config import parse
 from detkit.detectors import Detector, build_detector
 from detkit.engine.experiment import ExperimentConfig
 from detkit.engine.loop import TrainState
+from detkit.engine.precision import build_scaler
+from detkit.engine.records import flat
 from detkit.errors import ConfigError, DetkitError, did_you_mean
 
 WEIGHTS, MODEL, STATE = "weights.safetensors", "model.json", "state.pt"
@@ -53,14 +57,19 @@ def save_checkpoint(
 ) -> None:
     """Write ``folder`` anew: to a temporary folder beside it first, then renamed.
 
+    Called on every rank, whose random states it collects; rank 0 writes.
+
     Raises:
         DetkitError: the disk is full or not writable; what stood in ``folder`` still stands.
     """
+    random = random_states(run) if resumable else {}
+    if not run.ranks.is_main:
+        return
     temporary = folder.with_name(f".{folder.name}.part")
     shutil.rmtree(temporary, ignore_errors=True)
     try:
         temporary.mkdir(parents=True)
-        _write(temporary, run, experiment, metrics, resumable)
+        _write(temporary, run, experiment, metrics, random)
         replace_folder(temporary, folder)
     except (OSError, SafetensorError, RuntimeError) as problem:  # torch.save: RuntimeError
         shutil.rmtree(temporary, ignore_errors=True)
@@ -75,7 +84,7 @@ def _write(
     run: TrainState,
     experiment: ExperimentConfig,
     metrics: Mapping[str, float],
-    resumable: bool,
+    random: Mapping[str, Tensor],
 ) -> None:
     shown = run.model if run.average is None else run.average.module
     weights = {name: tensor.contiguous() for name, tensor in shown.state_dict().items()}
@@ -90,18 +99,42 @@ def _write(
         "versions": versions(),
     }
     (folder / MODEL).write_text(json.dumps(described, indent=2) + "\n", encoding="utf-8")
-    if not resumable:
+    if not random:
         return
     state: dict[str, Any] = {
         "step": run.step,
         "best": run.best,
         "optimizer": run.optimizer.state_dict(),
         "scaler": run.scaler.state_dict(),
-        "random": torch.get_rng_state(),
+        "decided": run.decided.to_state(run.config),
+        **random,
     }
     if run.average is not None:
         state |= {"model": run.model.state_dict(), "averaged": run.average.n_averaged}
     torch.save(state, folder / STATE)
+
+
+def random_states(run: TrainState) -> dict[str, Tensor]:
+    """``[W, bytes]`` torch's random state on every one of W ranks; and of their GPUs."""
+    states = {"random": torch.get_rng_state()}
+    if run.device.type == "cuda":
+        states["random_gpu"] = torch.cuda.get_rng_state(run.device)
+    return {
+        name: torch.from_numpy(np.stack(run.ranks.gather(state.numpy())))
+        for name, state in states.items()
+    }
+
+
+def set_random_states(run: TrainState, state: Mapping[str, Any]) -> int:
+    """Take up this rank's random state, if it has one; return how many ranks had."""
+    here = torch.get_rng_state()
+    saved = state["random"].reshape(-1, len(here))  # of older checkpoints: one state, not a list
+    if run.ranks.rank < len(saved):
+        torch.set_rng_state(saved[run.ranks.rank].clone())  # it reads from a storage's start
+    gpus = state.get("random_gpu", ())
+    if run.device.type == "cuda" and run.ranks.rank < len(gpus):
+        torch.cuda.set_rng_state(gpus[run.ranks.rank].clone(), run.device)
+    return len(saved)
 
 
 def replace_folder(new: Path, folder: Path) -> None:
@@ -124,16 +157,15 @@ def existing_checkpoint(folder: Path) -> Path | None:
     return next(found, None)
 
 
-def restore(run: TrainState, folder: Path) -> None:
-    """Bring ``run`` to exactly where ``folder`` was saved.
+def restore(run: TrainState, folder: Path) -> int:
+    """Bring ``run`` to exactly where ``folder`` was saved; return how many ranks saved it.
+
+    Rank 0 reads it for all, so no other machine needs the folder.
 
     Raises:
         ConfigError: the checkpoint is of another model or cannot be continued.
     """
-    if not (folder / STATE).is_file():
-        raise ConfigError(f"{folder}: has no {STATE}, so training cannot go on from it.")
-    state = torch.load(folder / STATE, map_location="cpu", weights_only=True)
-    weights = load_file(folder / WEIGHTS)
+    state, weights = run.ranks.from_main(lambda: _read_state(folder))
     try:
         run.model.load_state_dict(state.get("model", weights))
         if run.average is not None:
@@ -145,28 +177,30 @@ def restore(run: TrainState, folder: Path) -> None:
             f"{folder}: was saved by another model or optimiser than the config's; "
             "resume with the config in its run folder, or train into another --out."
         ) from problem
-    run.scaler.load_state_dict(state["scaler"])
-    torch.set_rng_state(state["random"])
+    run.decided.take_up(state.get("decided", {}), run.config)
+    run.scaler = build_scaler(run.decided.precision, run.device)
+    if state["scaler"]:  # empty where the run that was saved had no use for it
+        run.scaler.load_state_dict(state["scaler"])
     run.step, run.best = int(state["step"]), state["best"]
+    return set_random_states(run, state)
+
+
+def _read_state(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    if not (folder / STATE).is_file():
+        raise ConfigError(f"{folder}: has no {STATE}, so training cannot go on from it.")
+    state = torch.load(folder / STATE, map_location="cpu", weights_only=True)
+    return state, load_file(folder / WEIGHTS)
 
 
 def changes_since(folder: Path, experiment: ExperimentConfig) -> list[str]:
     """``train.lr: 0.001, now 0.01`` for every value that is not what ``folder`` was saved with."""
     saved = json.loads((folder / MODEL).read_text(encoding="utf-8"))["experiment"]
-    before, now = _flat(saved), _flat(experiment.model_dump(mode="json"))
+    before, now = flat(saved), flat(experiment.model_dump(mode="json"))
     return [
         f"{key}: {before.get(key)}, now {now.get(key)}"
         for key in dict.fromkeys([*before, *now])
         if before.get(key) != now.get(key)
     ]
-
-
-def _flat(node: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in node.items():
-        name = f"{prefix}{key}"
-        flat |= _flat(value, f"{name}.") if isinstance(value, dict) else {name: value}
-    return flat
 
 
 def find_checkpoint(path: Path) -> Path:

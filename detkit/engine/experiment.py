@@ -14,13 +14,18 @@ from pydantic import (
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
+    ValidationInfo,
     field_validator,
     model_validator,
 )
 
 from detkit.config import Config, Fraction, Origins, parse, read_config
 from detkit.data.augment import AugmentConfig
+from detkit.data.auto import is_auto, resolve
+from detkit.engine.records import RecordName
 from detkit.errors import ConfigError
+
+RECOGNISED = "recognised "  # how the origin of entries begins that were format: auto
 
 Metric = Literal["voc07_map", "voc10_map", "coco_ap", "coco_ap50"]
 
@@ -32,6 +37,7 @@ class DataConfig(Config):
     eval: tuple[dict[str, Any], ...] = ()
     classes: tuple[str, ...] = ()  # order of the labels; empty: the data's names, sorted
     workers: NonNegativeInt | None = None  # loader processes; none: chosen by the device
+    cache: Literal["none", "ram"] = "none"  # ram: training images stay decoded in memory
 
     @field_validator("train", "eval", mode="before")
     @classmethod
@@ -45,7 +51,9 @@ class TrainConfig(Config):
     iterations: PositiveInt | None = None  # optimiser steps; or
     epochs: PositiveInt | None = None
     batch_size: PositiveInt = 64  # images a step, whatever the memory
-    micro_batches: PositiveInt = 1  # parts a step is computed in; darknet's "subdivisions"
+    # parts a step is computed in, darknet's "subdivisions"; auto: as few as the GPU's memory lets
+    # the largest batch be computed in (1 on a CPU). A step that runs out of GPU memory doubles it
+    micro_batches: int | Literal["auto"] = 1
     optimizer: Literal["sgd", "adamw"] = "sgd"
     lr: PositiveFloat = 1e-3
     backbone_lr_factor: float = Field(1.0, ge=0)  # less than 1 for transfer learning
@@ -60,14 +68,57 @@ class TrainConfig(Config):
     poly_power: PositiveFloat = 4.0
     lr_final: Fraction = 0.0  # cosine: share of lr left at the end
     clip_norm: PositiveFloat | None = None  # none in the papers' recipes
-    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    # what the network computes in; auto: on a GPU bf16 where it has it, else fp16; elsewhere fp32
+    precision: Literal["fp32", "bf16", "fp16", "auto"] = "fp32"
+    # steps, from the first, at which the loss is also computed in fp32; 0: never
+    precision_check_steps: NonNegativeInt = 5
+    precision_tolerance: PositiveFloat = 0.1  # share of the loss; further off, fp32 is used
+    fp16_skips: NonNegativeInt = 2  # batches in a row that may overflow; one more ends the run
+    deterministic: bool = False  # the same bits in every run on the same device; slower on a GPU
+    sync_batch_norm: bool = False  # statistics over the batches of all ranks; GPUs only
+    rank_timeout_minutes: PositiveFloat = 30.0  # how long ranks wait for one another
     channels_last: bool = True  # memory layout; the numbers are the same
     average_decay: Fraction | None = None  # exponential average of the weights; none: off
+    sampler: Literal["shuffle", "repeat_factor"] = "shuffle"  # the latter shows rare classes more
+    repeat_threshold: Fraction = 0.1  # classes in a smaller share of the images are rare
+    class_weights: Literal["none", "auto"] = "none"  # auto: rare classes count more in the loss
     freeze: tuple[str, ...] = ()  # parts that stay as they are, e.g. [backbone]
+    # of the frozen parts, the epochs after which one learns after all, e.g. {backbone: 5}
+    unfreeze: dict[str, PositiveInt] = Field(default_factory=dict)
+    # evaluations in a row without a gain in eval.best's metric that end the training; none: off
+    stop_patience: PositiveInt | None = None
+    stop_min_gain: float = Field(0.0, ge=0)  # a rise of this or less is no gain
     seed: NonNegativeInt = 0
     log_every: PositiveInt = 10  # steps
     save_every: PositiveInt = 500  # steps
+    # besides log.jsonl; wandb and mlflow are packages of their own and stay off unless named here
+    records: tuple[RecordName, ...] = ("tensorboard",)
     augment: AugmentConfig = AugmentConfig()
+
+    @field_validator("micro_batches", mode="before")
+    @classmethod
+    def _parts_or_auto(cls, value: Any) -> Any:
+        is_count = isinstance(value, int) and not isinstance(value, bool) and value > 0
+        if not is_count and value != "auto":
+            raise ValueError(f"expected a whole number above 0, or auto; got {value!r}.")
+        return value
+
+    @field_validator("records", mode="before")
+    @classmethod
+    def _one_record_is_a_list(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, str) else value
+
+    @field_validator("unfreeze")
+    @classmethod
+    def _is_frozen_at_first(cls, value: dict[str, int], info: ValidationInfo) -> dict[str, int]:
+        frozen = info.data.get("freeze", ())
+        for part in value:
+            if part not in frozen:
+                raise ValueError(
+                    f"{part!r} does not stand in train.freeze ({', '.join(frozen) or 'empty'}), "
+                    "so it learns from the start; add it there, or take it out here."
+                )
+        return value
 
     @model_validator(mode="after")
     def _agrees_with_itself(self) -> TrainConfig:
@@ -102,6 +153,20 @@ class ExperimentConfig(Config):
     train: TrainConfig
     eval: EvalConfig = EvalConfig()
 
+    @model_validator(mode="after")
+    def _stopping_needs_evaluations(self) -> ExperimentConfig:
+        if self.train.stop_patience is None:
+            return self
+        if not self.data.eval:
+            raise ValueError("train.stop_patience: needs data.eval to evaluate on.")
+        lacking = [key for key in ("every", "best") if getattr(self.eval, key) is None]
+        if lacking:
+            raise ValueError(
+                f"train.stop_patience: needs evaluations to count, but eval.{lacking[0]} is not "
+                f"set; e.g. {'eval.every=1' if lacking[0] == 'every' else 'eval.best=voc07_map'}."
+            )
+        return self
+
 
 def read_experiment(
     path: Path, overrides: Sequence[str] = (), use: Literal["train", "eval"] = "train"
@@ -122,10 +187,46 @@ def read_experiment(
         data = settings.setdefault("data", {})
         data.update(replace_entries(data, entry_overrides, use))
         origins |= {f"data.{name}": "command line" for name in ("train", "eval")}
+    if use == "train" and entry_overrides.get("format") == "auto":
+        _forget_classes(settings, origins)
+    _resolve_auto(settings, origins, use)
     try:
         return parse(ExperimentConfig, settings), origins
     except ConfigError as problem:
         raise ConfigError(f"{path}: {problem}") from None
+
+
+def _forget_classes(settings: dict[str, Any], origins: Origins) -> None:
+    """Let a folder that is to be recognised say what its classes are, not the config file."""
+    for block, key in (("data", "classes"), ("model", "num_classes")):
+        if origins.get(f"{block}.{key}", "command line") != "command line":
+            del settings[block][key], origins[f"{block}.{key}"]
+
+
+def _resolve_auto(
+    settings: dict[str, Any], origins: Origins, use: Literal["train", "eval"]
+) -> None:
+    """Put explicit entries in the place of those of format auto; origins tell what was found."""
+    data = settings.get("data")
+    if not isinstance(data, dict):
+        return
+    for name in ("train", "eval"):
+        if isinstance(data.get(name), dict):
+            data[name] = [data[name]]
+    entries = [*(data.get("train") or []), *(data.get("eval") or [])]
+    if not all(isinstance(e, dict) for e in entries) or not any(is_auto(e) for e in entries):
+        return
+    resolved, lines = resolve(data, use)
+    data.update(resolved)
+    if lines:
+        for name in ("train", "eval"):
+            origins[f"data.{name}"] = f"{RECOGNISED}{'; '.join(lines)}"
+
+
+def recognised(origins: Origins) -> list[str]:
+    """What ``format: auto`` found, a line each folder."""
+    said = dict.fromkeys(origins.get(f"data.{name}", "") for name in ("train", "eval"))
+    return [origin for origin in said if origin.startswith(RECOGNISED)]
 
 
 def split_overrides(overrides: Sequence[str]) -> tuple[dict[str, str], list[str]]:
@@ -156,6 +257,8 @@ def replace_entries(
 
 
 def _replaced(entry: dict[str, Any], here: dict[str, str]) -> dict[str, Any]:
+    if here.get("format") == "auto":  # another folder has other splits
+        entry = {key: value for key, value in entry.items() if key == "root"}
     if here.get("format", entry.get("format")) != entry.get("format"):  # its own keys go with it
         entry = {key: value for key, value in entry.items() if key in ("root", "split")}
     return {**entry, **here}

@@ -1,26 +1,48 @@
-"""What a run says: lines and progress on the console, ``log.jsonl``, TensorBoard."""
+"""What a run says: lines and progress on the console, ``log.jsonl``, and the records asked for."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from detkit.engine.records import Record, RecordName, RunFacts, open_records
+
 
 class RunLog:
-    """Console, JSONL and TensorBoard records of one run; use it in a ``with`` block."""
+    """Console, JSONL and other records of one run; use it in a ``with`` block."""
 
-    def __init__(self, folder: Path, *, step: int, steps: int) -> None:
-        """Open the records of ``folder``; lines of steps after ``step`` are dropped first."""
-        self.console = Console(highlight=False, soft_wrap=True)
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        step: int,
+        steps: int,
+        records: Sequence[RecordName] = ("tensorboard",),
+        settings: Mapping[str, Any] | None = None,
+        silent: bool = False,
+    ) -> None:
+        """Open the records of ``folder``; lines of steps after ``step`` are dropped first.
+
+        Args:
+            folder: of the run.
+            step: steps taken already.
+            steps: of the whole training.
+            records: what is kept besides ``log.jsonl``.
+            settings: the resolved config, for records that keep it.
+            silent: print and write nothing; for ranks other than the main one.
+        """
+        self.console = Console(highlight=False, soft_wrap=True, quiet=silent)
+        self.silent = silent
         self.folder = folder
         self._step, self._steps = step, steps
         self._jsonl: TextIO | None = None
-        self._tensorboard: Any = None
+        self._record_names, self._settings = records, settings or {}
+        self._records: list[Record] = []
         self._progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -30,18 +52,17 @@ class RunLog:
             TextColumn("{task.fields[said]}"),
             console=self.console,
             transient=True,
-            disable=not self.console.is_terminal,
+            disable=silent or not self.console.is_terminal,
         )
 
     def __enter__(self) -> RunLog:
-        from torch.utils.tensorboard import SummaryWriter  # imported here: it takes a second
-
+        if self.silent:
+            return self
         path = self.folder / "log.jsonl"
         drop_after(path, self._step)
         self._jsonl = path.open("a", encoding="utf-8")
-        self._tensorboard = SummaryWriter(
-            str(self.folder / "tensorboard"), purge_step=self._step + 1 if self._step else None
-        )
+        facts = RunFacts(self.folder, self._step, self._settings, self.say)
+        self._records = open_records(self._record_names, facts)
         self._task = self._progress.add_task(
             "training", total=self._steps, completed=self._step, said=""
         )
@@ -52,8 +73,8 @@ class RunLog:
         self._progress.stop()
         if self._jsonl is not None:
             self._jsonl.close()
-        if self._tensorboard is not None:
-            self._tensorboard.close()
+        for record in self._records:
+            record.close()
 
     def say(self, text: str) -> None:
         """Print a line."""
@@ -61,11 +82,13 @@ class RunLog:
 
     def record(self, step: int, values: Mapping[str, float]) -> None:
         """File the figures of ``step`` and show them beside the progress bar."""
+        if self.silent:
+            return
         assert self._jsonl is not None  # only inside the with block
         self._jsonl.write(json.dumps({"step": step, **values}) + "\n")
         self._jsonl.flush()
-        for name, value in values.items():
-            self._tensorboard.add_scalar(name, value, step)
+        for record in self._records:
+            record.scalars(step, values)
         self._progress.update(self._task, completed=step, said=loss_total(values))
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import time
+import datetime
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
@@ -16,7 +17,9 @@ from detkit.data.loader import TrainBatch
 from detkit.drawing import draw_target
 from detkit.engine.build import settled
 from detkit.engine.checkpoint import versions
-from detkit.engine.experiment import ExperimentConfig
+from detkit.engine.clock import BACKWARD, DATA, FORWARD, OPTIMIZER, Reading
+from detkit.engine.distributed import Ranks
+from detkit.engine.experiment import ExperimentConfig, TrainConfig
 from detkit.engine.log import RunLog, losses_line
 from detkit.engine.loop import TrainState
 from detkit.evaluation import EvalResult
@@ -25,6 +28,9 @@ from detkit.preprocess import denormalise
 from detkit.types import Target
 
 PICTURE_IMAGES = 8  # of the first batch
+CLASSES_AN_END = 10  # classes named from either end of the counts
+PHASES = (DATA, FORWARD, BACKWARD, OPTIMIZER)  # that an epoch's line tells
+DATA_BINDS = 0.2  # share of the time above which the line says that data is waited for
 
 
 def introduce(
@@ -39,17 +45,19 @@ def introduce(
     found = versions()
     log.say(
         f"detkit {found['detkit']}, torch {found['torch']}, python {found['python']}; "
-        f"device {run.device}, {torch.get_num_threads()} threads, {config.precision}"
+        f"device {run.device}, {torch.get_num_threads()} threads, {run.decided.precision}"
     )
     log.say(f"train: {summary(train_data)}")
+    log.say(f"       {class_counts(train_data)}")
     if eval_data is not None:
         log.say(f"eval:  {summary(eval_data)}")
     parameters = sum(p.numel() for p in run.model.parameters()) / 1e6
     log.say(f"model: {experiment.model['name']}, {parameters:.2f} M parameters")
+    parts = run.decided.micro_batches
     log.say(
         f"{plan.steps} steps of {config.batch_size} images "
-        f"({config.micro_batches} micro-batches), {plan.steps_per_epoch} steps an epoch; "
-        f"results in {run.folder}"
+        f"({parts} micro-batch{'' if parts == 1 else 'es'}), {plan.steps_per_epoch} steps an "
+        f"epoch; results in {run.folder}"
     )
     if run.step >= plan.steps:
         log.say("all steps are taken already; nothing is left to train")
@@ -57,10 +65,43 @@ def introduce(
         log.say(f"resuming after step {run.step}")
 
 
+def ranks_lines(ranks: Ranks, config: TrainConfig, saved_by: int) -> list[str]:
+    """What several ranks do, and that a checkpoint of another number of ranks is resumed."""
+    lines = []
+    if ranks.world > 1:
+        share = config.batch_size // ranks.world
+        norm = "over all ranks" if config.sync_batch_norm else "on each rank; rank 0's are saved"
+        lines.append(
+            f"{ranks.world} ranks with {share} image{'' if share == 1 else 's'} of each step; "
+            f"batch-norm statistics {norm}"
+        )
+    if saved_by != ranks.world:
+        lines.append(
+            f"warning: this run was saved by {saved_by} rank{'' if saved_by == 1 else 's'} and "
+            f"goes on with {ranks.world}: images and their draws stay the same, batch norm sees "
+            "other parts of them"
+        )
+    return lines
+
+
+def class_counts(annotations: Annotations) -> str:
+    """How many objects of each class there are, most first; of many classes both ends."""
+    counts = np.bincount(annotations.labels, minlength=len(annotations.class_names))
+    order = np.argsort(-counts, kind="stable")
+    named = [f"{annotations.class_names[label]} {counts[label]:,}" for label in order]
+    if len(named) > 2 * CLASSES_AN_END:
+        between = len(named) - 2 * CLASSES_AN_END
+        named[CLASSES_AN_END:-CLASSES_AN_END] = [f"... {between} classes between ..."]
+    return ", ".join(named)
+
+
 def explain_run(experiment: ExperimentConfig, origins: Origins, run: TrainState) -> str:
     """The resolved config, with the origin of each value."""
     said = "".join(f"# {name} {version}\n" for name, version in versions().items())
-    from_data = dict.fromkeys(("model.num_classes", "data.classes"), "the data")
+    filled = ["model.num_classes", "data.classes"]
+    if experiment.train.class_weights == "auto":
+        filled.append("model.class_weights")
+    from_data = dict.fromkeys(filled, "the data")
     return said + explain(settled(experiment, run), from_data | origins)
 
 
@@ -91,16 +132,28 @@ def contact_sheet(images: Sequence[Tensor], columns: int = 4) -> Tensor:
     return torch.cat([torch.cat(row + [blank] * (width - len(row)), dim=2) for row in rows], dim=1)
 
 
-def epoch_line(epoch: int, run: TrainState, latest: dict[str, float]) -> str:
-    """One line an epoch: losses, rate, speed, share of time spent waiting for data."""
-    steps = run.config.log_every
-    speed = steps * run.config.batch_size / max(latest.get("seconds", 0.0), 1e-9)
+def epoch_line(epoch: int, run: TrainState, latest: dict[str, float], passed: Reading) -> str:
+    """One line an epoch: losses, rate, speed, where the time went, and what binds.
+
+    Args:
+        epoch: which one, from 0.
+        run: as it is after it.
+        latest: the figures recorded last.
+        passed: the clock's reading of this epoch, or of its part since the run was resumed.
+    """
+    speed = passed.steps * run.config.batch_size / max(passed.seconds, 1e-9)
     left = (run.horizon.steps - run.step) * run.config.batch_size / max(speed, 1e-9)
-    return (
+    shares = ", ".join(f"{phase} {passed.share(phase):.0%}" for phase in PHASES)
+    line = (
         f"epoch {epoch + 1}, step {run.step}/{run.horizon.steps}: {losses_line(latest)}, "
-        f"lr {latest.get('lr', 0.0):.3g}, {speed:.3g} images/s, "
-        f"{latest.get('data_share', 0.0):.0%} data wait, "
-        f"{time.strftime('%H:%M:%S', time.gmtime(left))} left"
+        f"lr {latest.get('lr', 0.0):.3g}, {speed:.3g} images/s ({shares}), "
+        f"{datetime.timedelta(seconds=round(left))} left"
+    )
+    if passed.share(DATA) < DATA_BINDS:
+        return line
+    return (
+        f"{line}\n  waiting for data {passed.share(DATA):.0%}: raise data.workers, "
+        "or set data.cache=ram if the images fit in memory"
     )
 
 

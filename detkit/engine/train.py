@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
-import signal
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
+import numpy as np
 import torch
 
 from detkit.data import Annotations, DetectionDataset
-from detkit.data.augment import Augmentation
-from detkit.data.loader import BatchOrder, TrainSet, train_batches
 from detkit.detectors import Detector
+from detkit.engine.batches import training_batches
 from detkit.engine.build import build_run, check_model, read_data, settle, settled, start_weights
 from detkit.engine.checkpoint import (
     changes_since,
@@ -23,22 +22,30 @@ from detkit.engine.checkpoint import (
     restore,
     save_checkpoint,
 )
-from detkit.engine.experiment import ExperimentConfig, read_experiment
+from detkit.engine.determinism import determinism_line, deterministic
+from detkit.engine.distributed import Ranks, check_shares
+from detkit.engine.dry_run import choose_micro_batches
+from detkit.engine.experiment import ExperimentConfig, read_experiment, recognised
+from detkit.engine.joining import join_ranks
 from detkit.engine.log import RunLog
 from detkit.engine.loop import TrainState, train_epoch
+from detkit.engine.records import check_records, flat
 from detkit.engine.report import (
     epoch_line,
     explain_run,
     farewell,
     introduce,
     metrics_line,
+    ranks_lines,
     with_picture,
 )
+from detkit.engine.signals import ctrl_c
+from detkit.engine.stopping import thaw
 from detkit.errors import ConfigError
-from detkit.evaluation import evaluate
+from detkit.evaluation import detect_all, evaluate_results
 from detkit.files import make_folder, write_atomically
 
-CPU_WORKERS, GPU_WORKERS = 1, 8  # loader processes: a CPU's cores are busy with the network
+SHOWN_DIGITS = 12  # of a digest
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,47 +64,71 @@ def train(
     *,
     resume: bool = False,
     device: str = "cpu",
+    ranks: Ranks | None = None,
 ) -> Outcome:
     """Train what a config file describes, from its data to its checkpoints.
+
+    Every rank of a distributed training calls this and takes the same steps; rank 0 alone writes
+    and prints.
 
     Args:
         config: a file from ``configs/``.
         out: the run folder; without it ``runs/<name of the config>``.
         overrides: ``key=value`` texts.
         resume: go on from the run folder's last checkpoint, if it has one.
+        device: among several ranks ``cuda`` means each rank's own GPU.
+        ranks: joined already; without it, those that torchrun started, or one process alone.
 
     Raises:
         DetkitError: anything wrong with config, data or disk, and a loss that is not finite.
+        SystemExit: the same, after it was printed once, where there are several ranks.
     """
+    if ranks is None:
+        with join_ranks() as ranks:
+            return train(config, out, overrides, resume=resume, device=device, ranks=ranks)
     experiment, origins = read_experiment(config, overrides)
-    folder = out or default_folder(config)
-    last = existing_checkpoint(folder / "last")
+    check_shares(experiment.train.batch_size, ranks.world)
+    own = ranks.connect(device, experiment.train.rank_timeout_minutes)
+    folder, last = ranks.from_main(lambda: find_run(config, out))
     if last is not None and not resume:
         raise ConfigError(
             f"{folder}: holds a run already. Add --resume to go on with it, "
             "or --out FOLDER to start another."
         )
     check_model(experiment)
-    train_data, eval_data = read_data(experiment)
+    if ranks.is_main:
+        check_records(experiment.train.records)
+    ranks.turn("reading data")
+    train_data, eval_data = ranks.main_first(lambda: read_data(experiment))
     experiment = settle(experiment, train_data)
-    make_folder(folder)
-    run = build_run(experiment, train_data, folder, torch.device(device))
-    if resume and last is not None:
-        restore(run, last)
-    with RunLog(folder, step=run.step, steps=run.horizon.steps) as log, ctrl_c() as stop_asked:
-        run.stop_asked = stop_asked
-        introduce(log, experiment, run, train_data, eval_data)
-        if last is None:
-            log.say(start_weights(run, experiment))
-        else:
-            for change in changes_since(last, settled(experiment, run)):
-                log.say(f"differs from the run so far: {change}")
-        if run.step < run.horizon.steps:
-            write_atomically(folder / "config.yaml", explain_run(experiment, origins, run))
-        metrics = train_all(log, run, experiment, train_data, eval_data)
-        finished = run.step >= run.horizon.steps
-        log.say(farewell(folder, finished, run.step))
+    run = build_run(experiment, train_data, folder, own)
+    run.ranks = ranks
+    saved_by = start_ranks(run, last)
+    ranks.agree(fingerprint(experiment, train_data, eval_data))
+    with deterministic(run.config.deterministic) as run.unfixed:
+        started = start(run, experiment, train_data, last)
+        ranks.from_main(lambda: make_folder(folder))  # here, so that a start that fails leaves none
+        with open_log(run, experiment) as log, ctrl_c() as stop_asked:
+            run.stop_asked, run.say = stop_asked, log.say
+            for line in recognised(origins):
+                log.say(line)
+            introduce(log, experiment, run, train_data, eval_data)
+            for line in ranks_lines(ranks, experiment.train, saved_by) + started:
+                log.say(line)
+            if ranks.world > 1:
+                run.spread = ranks.spread(run.model, sync_batch_norm=run.config.sync_batch_norm)
+            if ranks.is_main and run.step < run.horizon.steps:
+                write_atomically(folder / "config.yaml", explain_run(experiment, origins, run))
+            metrics = train_all(log, run, experiment, train_data, eval_data)
+            finished = run.step >= run.horizon.steps or enough(run, experiment) is not None
+            log.say(farewell(folder, finished, run.step))
     return Outcome(folder, finished, metrics)
+
+
+def find_run(config: Path, out: Path | None) -> tuple[Path, Path | None]:
+    """The run folder, and the checkpoint in it to go on from; asked of rank 0 alone."""
+    folder = out or default_folder(config)
+    return folder, existing_checkpoint(folder / "last")
 
 
 def default_folder(config: Path) -> Path:
@@ -105,6 +136,65 @@ def default_folder(config: Path) -> Path:
     if config.name == "config.yaml" and existing_checkpoint(config.parent / "last") is not None:
         return config.parent
     return Path("runs") / config.stem
+
+
+def start_ranks(run: TrainState, last: Path | None) -> int:
+    """Bring every rank to where ``last`` was saved; return how many ranks saved it.
+
+    A rank that is new draws from the seed and its number, so that no two draw the same.
+    """
+    ranks = run.ranks
+    if not ranks.is_main:
+        torch.manual_seed(int(np.random.default_rng([run.config.seed, ranks.rank]).integers(2**63)))
+    return ranks.world if last is None else restore(run, last)
+
+
+def start(
+    run: TrainState, experiment: ExperimentConfig, train_data: Annotations, last: Path | None
+) -> list[str]:
+    """What is left to do before the first step, in lines of what was done.
+
+    A new run gets its backbone's weights; one that is resumed says what its config has changed.
+    Micro-batches are chosen where the device is to choose them.
+    """
+    lines = []
+    if last is None:
+        lines.append(run.ranks.main_first(lambda: start_weights(run, experiment)))
+    elif run.ranks.is_main:
+        changes = changes_since(last, settled(experiment, run))
+        lines += [f"differs from the run so far: {change}" for change in changes]
+    if not run.decided.micro_batches:
+        lines.append(choose_micro_batches(run, train_data))
+    return lines
+
+
+def open_log(run: TrainState, experiment: ExperimentConfig) -> RunLog:
+    """The records of a run; only rank 0's are kept."""
+    return RunLog(
+        run.folder,
+        step=run.step,
+        steps=run.horizon.steps,
+        records=run.config.records,
+        settings=settled(experiment, run).model_dump(mode="json"),
+        silent=not run.ranks.is_main,
+    )
+
+
+def fingerprint(
+    experiment: ExperimentConfig, train_data: Annotations, eval_data: Annotations | None
+) -> dict[str, object]:
+    """What must be the same on every rank: the config, and the data, wherever it lies."""
+    said = {
+        key: value
+        for key, value in flat(experiment.model_dump(mode="json")).items()
+        if key not in ("data.train", "data.eval")
+    }
+    for name, data in (("data.train", train_data), ("data.eval", eval_data)):
+        if data is not None:
+            content = [data.image_ids.tobytes(), data.labels.tobytes(), data.boxes.tobytes()]
+            digest = hashlib.sha256(b"".join(content)).hexdigest()[:SHOWN_DIGITS]
+            said[name] = f"{len(data)} images with content {digest}"
+    return said
 
 
 # ------------------------------------------------------------------------------- the run
@@ -119,20 +209,8 @@ def train_all(
 ) -> dict[str, float]:
     """Epoch by epoch to the end, or until Ctrl-C: train, save, evaluate, keep the best."""
     config, plan = run.config, run.horizon
-    order = BatchOrder(
-        len(train_data),
-        config.batch_size,
-        range(run.step, plan.steps),
-        config.seed,
-        lambda step: run.model.train_size(step, plan.steps, config.seed),
-    )
-    batches = train_batches(
-        TrainSet(train_data, Augmentation(config.augment), config.seed),
-        order,
-        workers_for(experiment, run.device),
-        pin_memory=run.device.type == "cuda",
-    )
-    if run.step == 0:
+    batches = training_batches(run, experiment, train_data)
+    if run.step == 0 and run.ranks.is_main:
         batches = with_picture(batches, run)
     metrics: dict[str, float] = {}
     latest: dict[str, float] = {}
@@ -141,26 +219,54 @@ def train_all(
         latest.update(values)
         log.record(run.step, values)
 
-    while run.step < plan.steps and not run.stop_asked():
+    stop, tell = run.stopping(), config.deterministic
+    while run.step < plan.steps and not stop and enough(run, experiment) is None:
         epoch = run.step // plan.steps_per_epoch
+        thaw_parts(run, epoch)
         end = min((epoch + 1) * plan.steps_per_epoch, plan.steps)
         metrics = {}  # of an earlier step
         train_epoch(run, itertools.islice(batches, end - run.step), record)
+        if tell:
+            log.say(determinism_line(run.unfixed))
+            tell = False
         ended = run.step == end
         if ended:
-            log.say(epoch_line(epoch, run, latest))
+            log.say(epoch_line(epoch, run, latest, run.clock.read_epoch()))
         due = experiment.eval.every is not None and (epoch + 1) % experiment.eval.every == 0
         if ended and eval_data is not None and (due or run.step == plan.steps):
             metrics = measure(log, run, experiment, eval_data)
+            seen = metrics.get(str(experiment.eval.best))
+            run.decided.plateau.saw(seen, run.step, config.stop_min_gain)
         if run.step % config.save_every == 0 or (ended and due) or run.step == plan.steps:
             save_last(run, experiment, metrics)
-    if run.stop_asked():
+        stop = run.stopping()
+    if stop:
         save_last(run, experiment, metrics)
+    why = enough(run, experiment)
+    if why is not None:
+        log.say(why)
     return metrics
+
+
+def enough(run: TrainState, experiment: ExperimentConfig) -> str | None:
+    """Why training ends before its last step, where it does: the metric rises no more."""
+    return run.decided.plateau.reason(run.config.stop_patience, experiment.eval.best)
+
+
+def thaw_parts(run: TrainState, epoch: int) -> None:
+    """Let the parts learn whose epoch has come."""
+    config = run.config
+    begun = thaw(run.model, config.freeze, config.unfreeze, epoch)
+    for part in begun:
+        run.say(f"epoch {epoch + 1}: {part} learns from here on, as train.unfreeze says")
+    if begun and run.spread is not None:  # it knows only the parameters that learned before
+        run.spread = None
+        run.spread = run.ranks.spread(run.model, sync_batch_norm=config.sync_batch_norm)
 
 
 def save_last(run: TrainState, experiment: ExperimentConfig, metrics: dict[str, float]) -> None:
     """Save what training can go on from."""
+    run.ranks.turn(f"step {run.step}, saving")
     folder = run.folder / "last"
     save_checkpoint(folder, run, settled(experiment, run), metrics, resumable=True)
 
@@ -168,54 +274,35 @@ def save_last(run: TrainState, experiment: ExperimentConfig, metrics: dict[str, 
 def measure(
     log: RunLog, run: TrainState, experiment: ExperimentConfig, eval_data: Annotations
 ) -> dict[str, float]:
-    """Evaluate what would be saved now; save it as the best when it is."""
+    """Evaluate what would be saved now; save it as the best when it is.
+
+    Every rank detects in its share of the images; rank 0 measures and tells the others.
+    """
+    run.ranks.turn(f"step {run.step}, evaluating")
     detector = run.model if run.average is None else cast(Detector, run.average.module)
     was_training = detector.training
     detector.eval()
+    run.ranks.share_buffers(detector)
     with run.autocast():
-        result = evaluate(
+        found = detect_all(
             detector,
             DetectionDataset(eval_data),
             batch_size=experiment.eval.batch_size,
-            coco=run.step == run.horizon.steps or str(experiment.eval.best).startswith("coco"),
+            shard=run.ranks.shard(),
         )
     detector.train(was_training)
-    run.clock.read()  # the next reading starts here
-    metrics = {name: value for name, value in result.metrics().items() if value == value}
+
+    def figures() -> dict[str, float]:
+        coco = run.step == run.horizon.steps or str(experiment.eval.best).startswith("coco")
+        result = evaluate_results(found, eval_data, coco=coco)
+        log.say(metrics_line(result))
+        return {name: value for name, value in result.metrics().items() if value == value}
+
+    metrics = run.ranks.from_main(figures)
     log.record(run.step, metrics)
-    log.say(metrics_line(result))
     chosen = experiment.eval.best
     if chosen is not None and metrics.get(chosen, 0.0) > (-1.0 if run.best is None else run.best):
         run.best = metrics.get(chosen, 0.0)
         best = run.folder / "best"
         save_checkpoint(best, run, settled(experiment, run), metrics, resumable=False)
     return metrics
-
-
-def workers_for(experiment: ExperimentConfig, device: torch.device) -> int:
-    """Loader processes: the config's, or what suits the device."""
-    if experiment.data.workers is not None:
-        return experiment.data.workers
-    return GPU_WORKERS if device.type == "cuda" else CPU_WORKERS
-
-
-@contextmanager
-def ctrl_c() -> Iterator[Callable[[], bool]]:
-    """Let Ctrl-C (or SIGTERM) ask for a stop after the step at hand; a second stops at once."""
-    asked: list[int] = []
-
-    def ask(number: int, frame: object) -> None:
-        if asked:
-            raise KeyboardInterrupt
-        asked.append(number)
-
-    try:
-        before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
-    except ValueError:  # not the main thread, so no signals come here
-        yield lambda: False
-        return
-    try:
-        yield lambda: bool(asked)
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

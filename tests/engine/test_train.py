@@ -120,7 +120,7 @@ def test_ctrl_c_saves_and_says_how_to_go_on(
     words = ["train.iterations=100000", "train.save_every=100000", "data.workers=1"]
     process = start(small_config, out, *words)
     wait_for_step(out, 3)
-    os.kill(process.pid, asked)
+    os.killpg(process.pid, asked)  # loader workers too, as a terminal, torchrun and SLURM do
     said = process.communicate(timeout=60)[0]
     assert process.returncode == 130, said
     step = load_checkpoint(out).step
