@@ -22,6 +22,14 @@ INTERRUPTED = 130  # the shell's code for Ctrl-C
 SAVE_FORMATS = ("json", "coco", "voc", "yolo", "csv")
 
 
+def _share(text: str) -> float:
+    """A number from 0 to 1."""
+    value = float(text)
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"{text} is not between 0 and 1")
+    return value
+
+
 def main(argv: list[str] | None = None) -> int:
     """Parse, delegate, and turn a detkit error into one readable line."""
     parser = _parser()
@@ -55,7 +63,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("--weights", required=True, type=Path, help="run or checkpoint folder")
     add("--out", required=True, type=Path, help="folder for pictures and detections")
-    add("--score-threshold", type=float, help="least score to report (default: the model's)")
+    add("--score-threshold", type=_share, help="least score to report (default: the model's)")
     add("--max-images", type=int, help="stop after so many images and frames")
     add(
         "--save-format",

@@ -201,6 +201,7 @@ def _timed(
     about, name = kept.about, device_name(device)
     if about.speed is not None and about.speed.protocol == protocol and about.device == name:
         return kept
+    print(f"timing {protocol.warmup + protocol.images} images, one by one", file=sys.stderr)
     speed = measure_speed(
         detector, dataset, device, precision=settings.precision, protocol=protocol
     )

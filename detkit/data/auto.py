@@ -52,29 +52,46 @@ def resolve(
     lines: list[str] = []
     train = [dict(entry) for entry in data.get("train") or ()]
     measured = [dict(entry) for entry in data.get("eval") or ()]
-    seen: dict[str, Recognised] = {}
+    seen: dict[tuple[str, str], Recognised] = {}
     if use == "train":
-        learned = []
+        learned: list[dict[str, Any]] = []
         for entry in train:
-            found = _resolve(entry)
-            if found is None:
+            if not is_auto(entry):
                 learned.append(entry)
-            elif str(found.root) not in seen:
-                seen[str(found.root)] = found
+            elif _place(entry) not in seen:
+                found = seen[_place(entry)] = _resolve(entry, train)
                 lines.append(found.line())
-                learned += found.train
+                learned += [chosen for chosen in found.train if chosen not in learned]
         if seen and not measured:
             measured = [entry for found in seen.values() for entry in found.val]
         train = learned
     explicit: list[dict[str, Any]] = []
     for entry in measured:
-        before = seen.get(str(Path(entry["root"]))) if "root" in entry else None
-        found = None if not is_auto(entry) else before or _resolve(entry)
-        if found is not None and found is not before:
-            lines.append(found.line("eval"))
-        chosen = () if found is None else (found.val if found is before else found.test)
-        explicit += [c for c in chosen or (entry,) if c not in explicit]
+        chosen, line = _to_measure_on(entry, seen) if is_auto(entry) else ((entry,), "")
+        lines += [line] if line else []
+        for c in chosen:
+            if c not in explicit:
+                explicit.append(c)
     return {"train": train, "eval": explicit}, list(dict.fromkeys(lines))
+
+
+def _to_measure_on(
+    entry: Mapping[str, Any], seen: Mapping[tuple[str, str], Recognised]
+) -> tuple[tuple[dict[str, Any], ...], str]:
+    """What an auto entry of ``eval`` becomes, and its line where training did not say it."""
+    root, split = _place(entry)
+    before = [found for place, found in seen.items() if place == (root, split)]
+    if not split:  # what goes with all that is trained on
+        before = [found for place, found in seen.items() if place[0] == root]
+    if before:
+        return tuple(chosen for found in before for chosen in found.val), ""
+    found = _resolve(entry)
+    return found.test, found.line("eval")
+
+
+def _place(entry: Mapping[str, Any]) -> tuple[str, str]:
+    """Root and split of an entry, each empty where it is not named."""
+    return str(Path(str(entry.get("root") or ""))), str(entry.get("split") or "")
 
 
 def is_auto(entry: Mapping[str, Any]) -> bool:
@@ -82,9 +99,8 @@ def is_auto(entry: Mapping[str, Any]) -> bool:
     return entry.get("format") == AUTO
 
 
-def _resolve(entry: Mapping[str, Any]) -> Recognised | None:
-    if not is_auto(entry):
-        return None
+def _resolve(entry: Mapping[str, Any], train: Sequence[Mapping[str, Any]] = ()) -> Recognised:
+    """Recognise the folder of an auto entry; ``train`` are all entries that are trained on."""
     settings = {key: value for key, value in entry.items() if key != "format"}
     config = parse(AutoConfig, settings, path="data.")
     if config.part != "all":
@@ -93,15 +109,17 @@ def _resolve(entry: Mapping[str, Any]) -> Recognised | None:
             "Name the format."
         )
     keys = {key: settings[key] for key in OWN_KEYS if key in settings}
-    return recognise(config.root, config.split, keys)
+    places = [_place(other) for other in train]
+    root, split = _place(entry)
+    beside = [other for where, other in places if where == root and other not in ("", split)]
+    return recognise(config.root, config.split, keys, beside)
 
 
 def read_auto(config: AutoConfig, classes: Sequence[str] = ()) -> Annotations:
     """Read the split that is named, or what would be trained on."""
-    found = recognise(config.root, config.split)
-    chosen = found.test if config.split else found.train
-    entries = [{**entry, "max_unreadable": config.max_unreadable} for entry in chosen]
-    parts = [read_dataset(entry, classes) for entry in entries]
+    keys = {key: getattr(config, key) for key in OWN_KEYS}
+    found = recognise(config.root, config.split, keys)
+    parts = [read_dataset(e, classes) for e in (found.test if config.split else found.train)]
     return parts[0] if len(parts) == 1 else join(parts, classes)
 
 

@@ -52,11 +52,13 @@ class Report:
 
     counts: Mapping[str, int] = field(default_factory=dict)
     unreadable: tuple[tuple[str, str], ...] = ()  # (path, reason) of images left out
+    examples: Mapping[str, str] = field(default_factory=dict)  # kind -> an image of that kind
 
     def __add__(self, other: Report) -> Report:
         kinds = dict.fromkeys([*self.counts, *other.counts])
         counts = {kind: self.counts.get(kind, 0) + other.counts.get(kind, 0) for kind in kinds}
-        return Report(counts, self.unreadable + other.unreadable)
+        examples = {**other.examples, **self.examples}
+        return Report(counts, self.unreadable + other.unreadable, examples)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -42,9 +42,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detkit.data.base import DATASETS, Annotations, DatasetConfig, DatasetFormat
+from detkit.data.coco_values import (
+    read_box,
+    read_number,
+    read_outline,
+    read_polygons,
+    read_whole,
+    wrong_value,
+)
 from detkit.data.listing import contents, inner_path, is_class_name, read_text
 from detkit.data.settle import Draft, label_of, settle
-from detkit.errors import SHOWN, ConfigError, DataError, shown
+from detkit.errors import ConfigError, DataError, shown
 from detkit.files import leaves_folder
 from detkit.image import MAX_PIXELS
 
@@ -61,7 +69,6 @@ LAYOUTS = (  # where the JSON of a split lies below the root
 )
 IMAGE_FOLDERS = ("{split}", "images/{split}", "images", "data", ".")  # or beside the JSON
 PROBED_IMAGES = 5  # that are looked for in each of these folders
-LARGEST_ID = 2**63 - 1
 
 
 class CocoConfig(DatasetConfig):
@@ -210,7 +217,7 @@ def _load(path: Path) -> dict[str, list[Any]]:
             raise DataError(f"{path}: has no list {name!r}. Is this a COCO file of instances?")
         for index, entry in enumerate(block):
             if not isinstance(entry, dict):
-                raise _wrong(path, f"{name}[{index}]", "a block of keys", entry)
+                raise wrong_value(path, f"{name}[{index}]", "a block of keys", entry)
         blocks[name] = block
     return blocks
 
@@ -219,11 +226,11 @@ def _categories(path: Path, block: Sequence[Mapping[str, Any]]) -> dict[str, int
     """The id of each category by its name, in the order of the ids."""
     name_of: dict[int, str] = {}
     for index, entry in enumerate(block):
-        number, name = _whole(entry.get("id")), entry.get("name")
+        number, name = read_whole(entry.get("id")), entry.get("name")
         if number is None:
-            raise _wrong(path, f"categories[{index}].id", "a whole number", entry.get("id"))
+            raise wrong_value(path, f"categories[{index}].id", "a whole number", entry.get("id"))
         if not is_class_name(name):
-            raise _wrong(path, f"categories[{index}].name", "a name", name)
+            raise wrong_value(path, f"categories[{index}].name", "a name", name)
         if number in name_of:
             raise DataError(f"{path}: category id {number} stands twice. Number them apart.")
         if name in name_of.values():
@@ -237,16 +244,16 @@ def _categories(path: Path, block: Sequence[Mapping[str, Any]]) -> dict[str, int
 def _images(path: Path, block: Sequence[Mapping[str, Any]]) -> dict[int, _Image]:
     images: dict[int, _Image] = {}
     for index, entry in enumerate(block):
-        number = _whole(entry.get("id"))
+        number = read_whole(entry.get("id"))
         if number is None:
-            raise _wrong(path, f"images[{index}].id", "a whole number", entry.get("id"))
+            raise wrong_value(path, f"images[{index}].id", "a whole number", entry.get("id"))
         if number in images:
             raise DataError(f"{path}: image id {number} stands twice. Number the images apart.")
         file_name = inner_path(entry.get("file_name"))
         if file_name is None:
             where = f"images[{index}].file_name"
-            raise _wrong(path, where, "a file name inside the folder", entry.get("file_name"))
-        height, width = _whole(entry.get("height")), _whole(entry.get("width"))
+            raise wrong_value(path, where, "a file name inside the folder", entry.get("file_name"))
+        height, width = read_whole(entry.get("height")), read_whole(entry.get("width"))
         size = (height, width) if height and width and min(height, width) > 0 else None
         images[number] = _Image(index, file_name, size)
     if not images:
@@ -264,11 +271,11 @@ def _rows(
     ids: set[int] = set()
     without_image = from_polygons = repeated = 0
     for index, entry in enumerate(block):
-        image, category = _whole(entry.get("image_id")), _whole(entry.get("category_id"))
+        image, category = read_whole(entry.get("image_id")), read_whole(entry.get("category_id"))
         if image is None or category is None:
             key = "image_id" if image is None else "category_id"
             where = f"annotations[{index}].{key}"
-            raise _wrong(path, where, "a whole number", entry.get(key))
+            raise wrong_value(path, where, "a whole number", entry.get(key))
         if category not in categories:
             raise DataError(
                 f"{path}: annotations[{index}] is of category {category}, which is not listed "
@@ -277,82 +284,27 @@ def _rows(
         if image not in images:
             without_image += 1
             continue
-        number = _whole(entry.get("id"))
+        number = read_whole(entry.get("id"))
         repeated += number in ids
         if number is not None:
             ids.add(number)
-        box = _box(entry.get("bbox"))
+        box = read_box(entry.get("bbox"))
         if not entry.get("bbox") and isinstance(entry.get("segmentation"), list):
-            box = _around(entry["segmentation"])
+            box = read_polygons(entry["segmentation"])
             from_polygons += not math.isnan(box[0])
-        area = _number(entry.get("area"))
+        area = read_number(entry.get("area"))
         rows.images.append(images[image].index)
         rows.categories.append(category)
         rows.boxes.append(box)
         rows.difficult.append(entry.get("ignore") == 1)
         rows.crowds.append(entry.get("iscrowd") == 1)
         rows.areas.append(area if 0 < area <= MAX_PIXELS else math.nan)
-        rows.segments.append(_segment(entry.get("segmentation")))
+        rows.segments.append(read_outline(entry.get("segmentation")))
     rows.noted.update({NO_IMAGE: without_image, FROM_POLYGONS: from_polygons, REPEATED: repeated})
     return rows
-
-
-def _box(bbox: Any) -> tuple[float, ...]:
-    if not isinstance(bbox, list) or len(bbox) != 4:
-        return (math.nan,) * 4
-    x, y, width, height = map(_number, bbox)
-    return x, y, x + width, y + height
-
-
-def _around(polygons: Sequence[Any]) -> tuple[float, ...]:
-    """The box around ``[x, y, x, y, ...]`` polygons; NaN where they are none."""
-    sound = [polygon for polygon in polygons if isinstance(polygon, list) and len(polygon) >= 6]
-    xs = [_number(value) for polygon in sound for value in polygon[0::2]]
-    ys = [_number(value) for polygon in sound for value in polygon[1::2]]
-    if not xs or not all(map(math.isfinite, xs + ys)):
-        return (math.nan,) * 4
-    return min(xs), min(ys), max(xs), max(ys)
-
-
-def _segment(segmentation: Any) -> str:
-    """Polygons or RLE as JSON text; empty where there is none that could be written again."""
-    if not isinstance(segmentation, list | dict) or not segmentation:
-        return ""
-    try:
-        return json.dumps(segmentation, separators=(",", ":"), allow_nan=False)
-    except (ValueError, RecursionError):
-        return ""
-
-
-def _whole(value: Any) -> int | None:
-    """A whole number as an int; 7.0 is one, True is none."""
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    if isinstance(value, bool) or not isinstance(value, int):
-        return None
-    return value if abs(value) <= LARGEST_ID else None
-
-
-def _number(value: Any) -> float:
-    """A number as a float; NaN for what is none."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return math.nan
-    try:
-        return float(value)
-    except OverflowError:
-        return math.inf
 
 
 def _category_ids(names: Sequence[str], number_of: Mapping[str, int]) -> NDArray[np.int64] | None:
     if not all(name in number_of for name in names):
         return None
     return np.array([number_of[name] for name in names], dtype=np.int64)
-
-
-def _wrong(path: Path, where: str, expected: str, value: Any) -> DataError:
-    got = "nothing" if value is None else type(value).__name__
-    if isinstance(value, str):
-        got = shown(value)
-    elif isinstance(value, int | float):
-        got = repr(value) if len(repr(value)) <= SHOWN else f"{repr(value)[:SHOWN]}..."
-    return DataError(f"{path}: {where}: expected {expected}; got {got}.")

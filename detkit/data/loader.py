@@ -19,12 +19,12 @@ from detkit.data.augment import Augmentation
 from detkit.data.base import Annotations, DetectionDataset, Sample
 from detkit.data.cache import ImageCache
 from detkit.data.mosaic import mixed
-from detkit.data.sampling import sampled_order
+from detkit.data.sampling import earlier_showings, sampled_order
 from detkit.errors import DataError
 
 logger = logging.getLogger(__name__)
 
-MIXING = 1  # what tells the draws of mosaic and mixup from those of augmentation
+MIXING = 1 << 16  # what tells the draws of mosaic and mixup from those of augmentation
 SUBSTITUTES = 10  # unreadable images in a row after which the data, not a file, is at fault
 
 CanvasSize = tuple[int, int] | None  # (height, width); None: as the image
@@ -66,6 +66,7 @@ class SampleKey(NamedTuple):
     image: int  # index in the dataset
     size: CanvasSize
     may_mix: bool = True  # whether mosaic and mixup have not ended yet
+    turn: int = 0  # how often this epoch has shown the image before
 
 
 class TrainSet(Dataset[Sample]):
@@ -84,7 +85,7 @@ class TrainSet(Dataset[Sample]):
 
     def __getitem__(self, key: SampleKey) -> Sample:
         index, sample = self._read(key.image)
-        draws = (self.seed, key.epoch, index)
+        draws = (self.seed, key.epoch, index, *([key.turn] if key.turn else []))
         shown = self.augmentation(sample, key.size, draws)
         config = self.augmentation.config
         if not key.may_mix or not (config.mosaic or config.mixup):
@@ -146,16 +147,18 @@ class BatchOrder(Sampler[list[SampleKey]]):
         return len(self.steps)
 
     def __iter__(self) -> Iterator[list[SampleKey]]:
-        epoch, order = -1, np.empty(0, dtype=np.int64)
+        epoch, order, turns = -1, np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64)
         for step in self.steps:
             keys = []
             for position in range(step * self.batch_size, (step + 1) * self.batch_size):
                 if position // self.images != epoch:
                     epoch = position // self.images
                     order = self.epoch_order(epoch)
-                image = int(order[position % self.images])
+                    turns = earlier_showings(order)
+                place = position % self.images
                 may_mix = self.mix_end is None or step < self.mix_end
-                keys.append(SampleKey(epoch, image, self.size_of(step), may_mix))
+                image, turn = int(order[place]), int(turns[place])
+                keys.append(SampleKey(epoch, image, self.size_of(step), may_mix, turn))
             yield keys[self.part]
 
     def epoch_order(self, epoch: int) -> NDArray[np.int64]:

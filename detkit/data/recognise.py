@@ -5,13 +5,17 @@ training, ``valid`` is ``val``):
 
 * training learns from ``train`` and measures on ``val``, where there is none on ``test``;
 * ``trainval`` is taken in place of ``train`` where there is no ``val`` of its own to measure on;
+  whoever trains on it never measures on the ``val`` or ``train`` beside it, which it holds;
 * evaluation measures on ``test``, where there is none on ``val``: what was measured during
   training may have been chosen by, so it flatters;
-* data with one split alone is parted: the entries say ``part: train`` and ``part: eval``, the
-  same draw for both commands.
+* data with nothing to measure on is parted, every split that is trained on: the entries say
+  ``part: train`` and ``part: eval``, the same draw for both commands.
 
-The years of a VOCdevkit are joined. Otherwise two splits for one purpose are refused, and
-``data.split`` decides.
+The years of a VOCdevkit are joined, and each goes by these rules. Where some have a ``test``, what
+is measured is theirs, and the ``val`` of other years is learned from, if they have a ``trainval``:
+2007 of ``trainval`` and ``test`` with 2012 of all three is the papers' 07+12. Otherwise two splits
+for one purpose are refused, and ``data.split`` decides; it is measured on its own year where that
+has something.
 """
 
 from __future__ import annotations
@@ -87,16 +91,22 @@ def _said(entries: Sequence[Mapping[str, Any]]) -> str:
         return " and ".join(names)
     share = entries[0].get("hold_out", DatasetConfig.model_fields["hold_out"].default)
     share = share if entries[0]["part"] == "eval" else 1 - share
-    return f"{share:.0%} of {names[0]}"
+    return f"{share:.0%} of {' and '.join(names)}"
 
 
-def recognise(root: Path, split: str = "", keys: Mapping[str, Any] | None = None) -> Recognised:
+def recognise(
+    root: Path,
+    split: str = "",
+    keys: Mapping[str, Any] | None = None,
+    learned: Sequence[str] = (),
+) -> Recognised:
     """Find out which format a folder has, and choose splits as this module says.
 
     Args:
         root: the folder, or a CSV table or ``data.yaml`` itself.
         split: what to train on, or to evaluate on; empty: chosen by name.
         keys: more keys for every entry (``hold_out``, ``split_seed``, ``max_unreadable``).
+        learned: splits of the folder that other entries train on, so never to measure on.
 
     Raises:
         DataError: no format is recognised, or several; no split can be chosen.
@@ -116,7 +126,21 @@ def recognise(root: Path, split: str = "", keys: Mapping[str, Any] | None = None
         choices = " or ".join(f"data.format={name}" for name in found)
         raise DataError(f"{root}: holds {shown}. Say which with {choices}, and name data.split.")
     data_format, splits = next(iter(found.items()))
-    return _choose(root, data_format, splits, split, dict(keys or {}))
+    train, val, test = _choose(root, data_format, splits, split, learned)
+
+    def entries(names: Sequence[str], **more: str) -> tuple[dict[str, Any], ...]:
+        place = {"format": data_format, "root": str(root)}
+        return tuple({**place, "split": name, **more, **(keys or {})} for name in names)
+
+    measured = entries(val or test) or entries(train, part="eval")
+    return Recognised(
+        root=root,
+        format=data_format,
+        splits=tuple(splits),
+        train=entries(train) if val or test else entries(train, part="train"),
+        val=measured,
+        test=entries([split]) if split else entries(test) or measured,
+    )
 
 
 # --------------------------------------------------------------------------- what lies there
@@ -228,49 +252,71 @@ def _nothing_found(root: Path) -> str:
 
 
 def _choose(
-    root: Path, data_format: str, splits: Sequence[Split], split: str, keys: dict[str, Any]
-) -> Recognised:
-    known = {entry.name: entry for entry in splits}
+    root: Path, data_format: str, splits: Sequence[Split], split: str, learned: Sequence[str]
+) -> tuple[list[str], list[str], list[str]]:
+    """Names of the splits to learn from, and of each ``val`` and ``test`` that shares no image."""
+    known = [entry.name for entry in splits]
     if split and split not in known:
         raise DataError(f"{root}: no split {split!r}.{did_you_mean(split, known)}")
-
-    def entries(names: Sequence[str], **more: str) -> tuple[dict[str, Any], ...]:
-        place = {"format": data_format, "root": str(root)}
-        return tuple({**place, "split": name, **more, **keys} for name in names)
 
     def named(purpose: str) -> list[str]:
         names = [entry.name for entry in splits if entry.purpose == purpose]
         return _one_of(root, names, split, years=data_format == "voc")
 
-    val, test = named("val"), named("test")
-    if split:
-        train = [split]
-    elif len(splits) == 1:
-        train = [splits[0].name]
+    if split or len(splits) == 1:
+        train = [split or known[0]]
     else:
-        trainval = named("trainval")
-        train = named("train") if val or not trainval else trainval
+        train = _to_learn_from({purpose: named(purpose) for purpose, _ in PURPOSES})
         if not train:
             raise DataError(
                 f"{root}: which of its splits {', '.join(known)} is for training? "
                 "Say data.split=NAME."
             )
-    val, test = [n for n in val if n not in train], [n for n in test if n not in train]
-    measured = entries(val or test) or entries(train[:1], part="eval")
-    learned = entries(train) if val or test else entries(train[:1], part="train")
-    return Recognised(
-        root=root,
-        format=data_format,
-        splits=tuple(splits),
-        train=learned,
-        val=measured,
-        test=entries([split]) if split else entries(test) or measured,
+    seen = [*train, *learned]
+    val, test = (
+        [name for name in named(purpose) if not any(_holds(other, name) for other in seen)]
+        for purpose in ("val", "test")
+    )
+    if split and any(_year(name) == _year(split) for name in val + test):
+        val, test = ([n for n in names if _year(n) == _year(split)] for names in (val, test))
+    return train, val, test
+
+
+def _to_learn_from(named: Mapping[str, Sequence[str]]) -> list[str]:
+    """``train`` or ``trainval`` of each year; ``named`` has the splits of each purpose."""
+    years: dict[str, dict[str, str]] = {}
+    for purpose, names in named.items():
+        for name in names:
+            years.setdefault(_year(name), {})[purpose] = name
+    tested = [y for y in years.values() if "test" in y and ("train" in y or "trainval" in y)]
+    chosen = []
+    for _, year in sorted(years.items()):
+        is_measured = "train" in year and "val" in year and (year in tested or not tested)
+        first, second = ("train", "trainval") if is_measured else ("trainval", "train")
+        chosen += [year[purpose] for purpose in (first, second) if purpose in year][:1]
+    return chosen
+
+
+def _year(name: str) -> str:
+    """The folder of a split of a VOCdevkit; empty for all others."""
+    return name.rpartition("/")[0]
+
+
+def _holds(trained: str, name: str) -> bool:
+    """Whether a split that is trained on has the images of another, as far as names tell."""
+    if trained == name:
+        return True
+    purposes = [_purpose(split.rpartition("/")[2]) for split in (trained, name)]
+    return _year(trained) == _year(name) and purposes in (
+        ["trainval", "train"],
+        ["trainval", "val"],
     )
 
 
 def _one_of(root: Path, names: Sequence[str], split: str, *, years: bool) -> list[str]:
     """Of splits for one purpose, the one that goes with ``split``: val2014 with train2014."""
-    if len(names) < 2 or (years and all("/" in name for name in names)):
+    folders = {_year(name) for name in names}
+    if len(names) < 2 or (years and "" not in folders and len(folders) == len(names)):
         return [*names]
     if not split:
         raise DataError(

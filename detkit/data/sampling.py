@@ -46,6 +46,16 @@ def sampled_order(factors: NDArray[np.float64], rng: np.random.Generator) -> NDA
     return rng.permutation(places)[: len(factors)]
 
 
+def earlier_showings(order: NDArray[np.int64]) -> NDArray[np.int64]:
+    """``[I]`` how often the image at each place of ``order`` stands before it."""
+    by_image = np.argsort(order, kind="stable")
+    new = np.concatenate([[True], np.diff(order[by_image]) > 0])  # where another image begins
+    places = np.arange(len(order))
+    turns = np.empty(len(order), dtype=np.int64)
+    turns[by_image] = places - np.maximum.accumulate(np.where(new, places, 0))
+    return turns
+
+
 def class_weights(annotations: Annotations) -> tuple[float, ...]:
     """``K`` weights of the class loss, proportional to 1 / sqrt(objects), 1 on average.
 

@@ -200,12 +200,17 @@ def _sound(every: Annotations, least_side: float, report: Report) -> Annotations
     inside &= (clipped_sides > 0).all(axis=1)  # a sliver may have no width left in float32
     keep = np.asarray(numbers & ordered & inside)
     changed = keep & (clipped != every.boxes).any(axis=1)
-    counts = {
-        NOT_NUMBERS: int((~numbers).sum()),
-        INVERTED: int((numbers & ~ordered).sum()),
-        OUTSIDE: int((numbers & ordered & ~inside).sum()),
-        CLIPPED: int(changed.sum()),
+    kinds = {
+        NOT_NUMBERS: ~numbers,
+        INVERTED: numbers & ~ordered,
+        OUTSIDE: numbers & ordered & ~inside,
+        CLIPPED: changed,
+    }
+    counts = {kind: int(rows.sum()) for kind, rows in kinds.items()}
+    image = every.image_of_row()
+    examples = {
+        kind: str(every.paths[image[rows.argmax()]]) for kind, rows in kinds.items() if rows.any()
     }
     area = np.where(np.isnan(every.area), clipped_sides.prod(axis=1), every.area)
     settled = replace(every, boxes=clipped, area=area.astype(np.float32))
-    return replace(settled.keep_rows(keep), report=report + Report(counts))
+    return replace(settled.keep_rows(keep), report=report + Report(counts, examples=examples))

@@ -117,7 +117,10 @@ class Detector(nn.Module, ABC):
 
     @abstractmethod
     def preprocess(self, images: list[Tensor], size: tuple[int, int] | None = None) -> Batch:
-        """Place images on a canvas of ``size`` (height, width), or of the config's size."""
+        """Place images on a canvas of ``size`` (height, width), or of the config's size.
+
+        Where an image lies follows from its shape alone, never from its pixels.
+        """
 
     @abstractmethod
     def network(self, pixels: Tensor) -> Any:

@@ -2,11 +2,13 @@
 
 The detector is asked through two of its own methods: ``preprocess`` says where an image lies on
 which canvas, ``audit`` what its assignment makes of the objects. So this cannot disagree with
-training, and it knows no detector by name.
+training, and it knows no detector by name. ``preprocess`` is asked with tensors that have a shape
+and no pixels (PyTorch's device ``meta``): where an image lies follows from its size.
 """
 
 from __future__ import annotations
 
+import copy
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -97,8 +99,10 @@ def _place_sizes(
     detector: Detector, sizes: Sequence[Sequence[int]]
 ) -> Iterator[tuple[Geometry, tuple[int, int]]]:
     """How the detector places an image of each (height, width), and on which canvas."""
+    shapes_only = copy.deepcopy(detector).to("meta")  # no pixels are resampled
     for height, width in sizes:
-        batch = detector.preprocess([torch.zeros(3, height, width, dtype=torch.uint8)])
+        image = torch.zeros(3, height, width, dtype=torch.uint8, device="meta")
+        batch = shapes_only.preprocess([image])
         yield batch.geometry[0], (batch.pixels.shape[2], batch.pixels.shape[3])
 
 

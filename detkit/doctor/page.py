@@ -15,8 +15,9 @@ from rich.table import Table
 from rich.text import Text
 
 from detkit.doctor.figures import QUANTILES, Checkup, Figures, Split, repeated_images
+from detkit.doctor.finding import GRAVITIES, Finding, Gravity
 from detkit.doctor.fit import Fit
-from detkit.doctor.verdicts import GOOD_IOU, GRAVITIES, Finding, Gravity
+from detkit.doctor.verdicts import GOOD_IOU
 
 STYLES: dict[Gravity, str] = {"stop": "bold red", "harm": "red", "look": "yellow", "note": "dim"}
 WORD = 7  # columns of a finding's gravity

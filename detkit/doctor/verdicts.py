@@ -1,15 +1,12 @@
 """What follows from the doctor's figures: each finding in one sentence, with what to do.
 
-A finding is a ``Finding``: how grave it is, and what it says. Functions below look at one matter
-each and give findings in no order; ``find`` puts the worst first.
+Functions below look at one matter each and give findings in no order; ``find`` puts the worst
+first.
 """
 
 from __future__ import annotations
 
-import importlib.metadata
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,14 +20,9 @@ from detkit.doctor.figures import (
     repeated_images,
     shared_images,
 )
-
-Gravity: TypeAlias = Literal["stop", "harm", "look", "note"]
-GRAVITIES: dict[Gravity, str] = {
-    "stop": "training or evaluation will refuse this",
-    "harm": "what is learned or measured would be wrong",
-    "look": "worth a look",
-    "note": "good to know",
-}
+from detkit.doctor.finding import GRAVITIES, Gravity
+from detkit.doctor.finding import Finding as Finding
+from detkit.doctor.installation import look_at_installation
 
 NAMED = 3  # classes or files named in a sentence
 FEW_IMAGES = 20  # of a class in training; with fewer, what is learned is the pictures
@@ -43,15 +35,6 @@ MANY_LOST = 0.02  # of the objects
 MANY_BELOW_STRIDE = 0.1  # of the objects
 MUCH_GREY = 0.25  # of the canvas
 LARGE_IMAGE = 4000  # pixels a side; decoding it takes longer than detecting in it
-ONE_OPENCV = "opencv-python-headless"  # the one that detkit asks for
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One sentence on one matter."""
-
-    gravity: Gravity
-    text: str
 
 
 def find(checkup: Checkup) -> list[Finding]:
@@ -159,9 +142,12 @@ def look_at_images(checkup: Checkup) -> Iterator[Finding]:
 def look_at_boxes(checkup: Checkup) -> Iterator[Finding]:
     """What became of bad boxes, and boxes that stand twice."""
     for split, figures in zip(checkup.splits, checkup.figures, strict=True):
-        for kind, count in split.annotations.report.counts.items():
+        report = split.annotations.report
+        for kind, count in report.counts.items():
             if count:
-                yield Finding(*_judge_kind(kind, count, split.name, figures.objects))
+                first = report.examples.get(kind, "")
+                said = f"{split.name}: {count} {kind}" + (f" (first: {first})" if first else "")
+                yield Finding(*_judge_kind(kind, count, said, figures.objects))
         if figures.repeated_objects:
             yield Finding(
                 "look",
@@ -170,8 +156,7 @@ def look_at_boxes(checkup: Checkup) -> Iterator[Finding]:
             )
 
 
-def _judge_kind(kind: str, count: int, name: str, objects: int) -> tuple[Gravity, str]:
-    said = f"{name}: {count} {kind}"
+def _judge_kind(kind: str, count: int, said: str, objects: int) -> tuple[Gravity, str]:
     if kind == OTHER_SIZE:
         return "harm", (
             f"{said}; if the images were resized after they were annotated, every box in them is "
@@ -322,22 +307,6 @@ def look_at_fit(checkup: Checkup) -> Iterator[Finding]:
                 f"({float(fit.audit.strides.median()):.0f} pixels) on the canvas of {canvas}; a "
                 "larger model.input_size, or a finer detector, will see more of them.",
             )
-
-
-# -------------------------------------------------------------------------- installation
-
-
-def look_at_installation(checkup: Checkup) -> Iterator[Finding]:
-    """Two packages that both bring ``cv2``, whose files overwrite each other."""
-    owners = sorted(set(importlib.metadata.packages_distributions().get("cv2", ())))
-    if len(owners) > 1:
-        yield Finding(
-            "harm",
-            f"OpenCV is installed {len(owners)} times ({', '.join(owners)}), and the last one "
-            f"installed has overwritten the others. Keep one:\n"
-            f"    pip uninstall -y {' '.join(owners)}\n"
-            f"    pip install {ONE_OPENCV}",
-        )
 
 
 LOOKS: tuple[Callable[[Checkup], Iterator[Finding]], ...] = (

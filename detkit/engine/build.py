@@ -116,12 +116,11 @@ def freeze(model: Detector, parts: Sequence[str]) -> None:
 
 def check_unfreezing(config: TrainConfig, plan: Horizon) -> None:
     """Refuse parts that would begin to learn when training is over."""
-    epochs = plan.steps / plan.steps_per_epoch
     for part, epoch in config.unfreeze.items():
-        if epoch >= epochs:
+        if plan.after(epoch) >= plan.steps:
             raise ConfigError(
                 f"train.unfreeze: {part} would learn after epoch {epoch}, but training ends after "
-                f"{epochs:g}; name an earlier one, or leave it in train.freeze alone."
+                f"{plan.epochs:.4g}; name an earlier one, or leave it in train.freeze alone."
             )
 
 

@@ -28,6 +28,7 @@ from detkit.engine.experiment import ExperimentConfig
 from detkit.engine.loop import TrainState
 from detkit.engine.precision import build_scaler
 from detkit.engine.records import flat
+from detkit.engine.stopping import Plateau
 from detkit.errors import ConfigError, DetkitError, did_you_mean
 
 WEIGHTS, MODEL, STATE = "weights.safetensors", "model.json", "state.pt"
@@ -65,6 +66,7 @@ def save_checkpoint(
     random = random_states(run) if resumable else {}
     if not run.ranks.is_main:
         return
+    check_weights(run)
     temporary = folder.with_name(f".{folder.name}.part")
     shutil.rmtree(temporary, ignore_errors=True)
     try:
@@ -77,6 +79,21 @@ def save_checkpoint(
             f"{folder}: the checkpoint of step {run.step} could not be written ({problem}); "
             "the one before it is whole. Free some space and go on with --resume."
         ) from problem
+
+
+def check_weights(run: TrainState) -> None:
+    """Refuse to save weights that training cannot go on from.
+
+    Raises:
+        DetkitError: a weight or a statistic is not finite.
+    """
+    for name, tensor in run.model.state_dict().items():
+        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+            raise DetkitError(
+                f"step {run.step}: {name} is not finite, so nothing was saved; the checkpoint "
+                "before is whole. Go on from it with --resume and a lower train.lr, or with "
+                "train.clip_norm=10."
+            )
 
 
 def _write(
@@ -99,14 +116,16 @@ def _write(
         "versions": versions(),
     }
     (folder / MODEL).write_text(json.dumps(described, indent=2) + "\n", encoding="utf-8")
+    shutil.copymode(folder / MODEL, folder / WEIGHTS)  # safetensors keeps others from reading
     if not random:
         return
     state: dict[str, Any] = {
         "step": run.step,
         "best": run.best,
+        "metric": experiment.eval.best,
         "optimizer": run.optimizer.state_dict(),
         "scaler": run.scaler.state_dict(),
-        "decided": run.decided.to_state(run.config),
+        "decided": run.decided.to_state(run.config, run.device, run.ranks.world),
         **random,
     }
     if run.average is not None:
@@ -157,10 +176,11 @@ def existing_checkpoint(folder: Path) -> Path | None:
     return next(found, None)
 
 
-def restore(run: TrainState, folder: Path) -> int:
+def restore(run: TrainState, folder: Path, metric: str | None) -> int:
     """Bring ``run`` to exactly where ``folder`` was saved; return how many ranks saved it.
 
-    Rank 0 reads it for all, so no other machine needs the folder.
+    Rank 0 reads it for all, so no other machine needs the folder. Settings of the optimiser are
+    those of the run's config; ``metric`` is what its best checkpoint is chosen by.
 
     Raises:
         ConfigError: the checkpoint is of another model or cannot be continued.
@@ -171,17 +191,23 @@ def restore(run: TrainState, folder: Path) -> int:
         if run.average is not None:
             run.average.module.load_state_dict(weights)
             run.average.n_averaged.copy_(state["averaged"])
+        asked = [{k: v for k, v in g.items() if k != "params"} for g in run.optimizer.param_groups]
         run.optimizer.load_state_dict(state["optimizer"])
+        for group, settings in zip(run.optimizer.param_groups, asked, strict=True):
+            group.update(settings)  # the config's, which may have changed since
     except (RuntimeError, KeyError, ValueError) as problem:
         raise ConfigError(
             f"{folder}: was saved by another model or optimiser than the config's; "
             "resume with the config in its run folder, or train into another --out."
         ) from problem
-    run.decided.take_up(state.get("decided", {}), run.config)
+    decided = state.get("decided", {})
+    run.decided.take_up(decided, run.config, run.device, run.ranks.world)
     run.scaler = build_scaler(run.decided.precision, run.device)
     if state["scaler"]:  # empty where the run that was saved had no use for it
         run.scaler.load_state_dict(state["scaler"])
     run.step, run.best = int(state["step"]), state["best"]
+    if state.get("metric", metric) != metric:  # what was best by another says nothing by this one
+        run.best, run.decided.plateau = None, Plateau()
     return set_random_states(run, state)
 
 
@@ -203,18 +229,23 @@ def changes_since(folder: Path, experiment: ExperimentConfig) -> list[str]:
     ]
 
 
+def _places(path: Path) -> tuple[Path, ...]:
+    return path, path / "best", path / "last"
+
+
 def find_checkpoint(path: Path) -> Path:
     """The checkpoint folder that ``path`` means: itself, or a run folder's best, else its last.
 
     Raises:
         ConfigError: saying what was expected and what lies near.
     """
-    for candidate in (path, path / "best", path / "last"):
+    for candidate in _places(path):
         found = existing_checkpoint(candidate)
         if found is not None:
             return found
     parent = path.parent
-    near = [entry.name for entry in parent.iterdir() if entry.is_dir()] if parent.is_dir() else []
+    beside = sorted(parent.iterdir()) if parent.is_dir() else []
+    near = [entry.name for entry in beside if any(map(existing_checkpoint, _places(entry)))]
     hint = did_you_mean(path.name, near) if near and not path.exists() else ""
     raise ConfigError(
         f"{path}: no checkpoint here; expected a run folder, or a folder with {MODEL} and "

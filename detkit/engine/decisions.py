@@ -35,25 +35,36 @@ class Decisions:
         """Compute in fp32 from here on."""
         self.precision, self.fell_back = "fp32", True
 
-    def to_state(self, config: TrainConfig) -> dict[str, Any]:
-        """Plain numbers and texts for ``state.pt``, with what the config asked for."""
+    def to_state(self, config: TrainConfig, device: torch.device, world: int) -> dict[str, Any]:
+        """Plain numbers and texts for ``state.pt``: also what the config asked for, and where."""
         return {
             "micro_batches": self.micro_batches,
             "micro_batches_asked": config.micro_batches,
+            "micro_batches_on": place(device, world),
             "fell_back": self.fell_back,
             "precision_asked": config.precision,
             "skipped": self.skipped,
             "plateau": [self.plateau.best, self.plateau.step, self.plateau.waited],
         }
 
-    def take_up(self, state: Mapping[str, Any], config: TrainConfig) -> None:
+    def take_up(
+        self, state: Mapping[str, Any], config: TrainConfig, device: torch.device, world: int
+    ) -> None:
         """Go on from ``state``, which is empty in checkpoints older than these decisions.
 
-        What the config has asked for anew since then counts more than what was decided.
+        What the config has asked for anew since then counts more than what was decided; and what
+        fitted into the memory of one kind of device, or into one rank's share, says nothing about
+        another.
         """
-        if state.get("micro_batches_asked") == config.micro_batches:
+        same_place = state.get("micro_batches_on") == place(device, world)
+        if same_place and state.get("micro_batches_asked") == config.micro_batches:
             self.micro_batches = int(state["micro_batches"])
         if state.get("precision_asked") == config.precision and state["fell_back"]:
             self.fall_back()
         self.skipped = int(state.get("skipped", 0))
         self.plateau = Plateau(*state.get("plateau", (None, 0, 0)))
+
+
+def place(device: torch.device, world: int) -> list[str | int]:
+    """What decides how much of a batch a device has to hold, as far as all ranks know it."""
+    return [device.type, world]

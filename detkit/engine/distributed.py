@@ -32,6 +32,7 @@ from detkit.evaluation.run import Shard
 
 T = TypeVar("T")
 
+SAME_START = "start every machine with the same config and data"
 NO_BUFFERS = ("forward_sync_buffers", "broadcast_buffers")  # of newer and of older torch
 
 
@@ -72,9 +73,12 @@ class Ranks:
         assert self.watch is not None
         timeout = datetime.timedelta(minutes=timeout_minutes)
         self.watch.timeout, self.watch.may_hang = timeout.total_seconds(), mine.type == "cuda"
-        dist.init_process_group(
-            backend, store=self.store, rank=self.rank, world_size=self.world, timeout=timeout
-        )
+        self.turn("connecting")
+        self.watch.meet()
+        with self.waiting():
+            dist.init_process_group(
+                backend, store=self.store, rank=self.rank, world_size=self.world, timeout=timeout
+            )
         return mine
 
     @property
@@ -101,6 +105,10 @@ class Ranks:
         with self.waiting():
             dist.all_reduce(found, dist.ReduceOp.MAX)
         return bool(found)
+
+    def wait(self) -> None:
+        """Go on once every rank has come here."""
+        self.any(False)
 
     def gather(self, array: NDArray[Any]) -> list[NDArray[Any]]:
         """The arrays of all ranks in the order of ranks, on every rank; lengths may differ."""
@@ -139,11 +147,15 @@ class Ranks:
             if turn == mine:
                 with nullcontext() if self.is_main else quiet():
                     result = work()
-            self.any(False)  # the turns wait for one another
+            self.wait()
         return result
 
-    def agree(self, what: Mapping[str, Any]) -> None:
+    def agree(self, what: Mapping[str, Any], todo: str = SAME_START) -> None:
         """Check that every rank is about to do the same.
+
+        Args:
+            what: names and values.
+            todo: the end of the sentence about a value that differs.
 
         Raises:
             ConfigError: the first value that is not as on rank 0.
@@ -153,7 +165,7 @@ class Ranks:
             if theirs.get(key) != what.get(key):
                 raise ConfigError(
                     f"{key}: is {what.get(key)} on rank {self.rank}, but {theirs.get(key)} on "
-                    "rank 0; start every machine with the same config and data."
+                    f"rank 0; {todo}."
                 )
 
     # ------------------------------------------------------------------------ the model

@@ -32,7 +32,7 @@ def choose_micro_batches(run: TrainState, data: Annotations) -> str:
     share = run.config.batch_size // run.ranks.world
     batch = worst_batch(run.model, data, share, run.horizon.steps, run.config.seed)
     before = Snapshot.of(run.model, run.device)
-    ballast = optimizer_ballast(run.optimizer)
+    ballast = future_tensors(run.optimizer, run.ranks.world)
 
     def compute(parts: int) -> None:
         for part in batch.split(parts):
@@ -92,10 +92,14 @@ def largest_canvas(model: Detector, steps: int, seed: int) -> tuple[int, int] | 
     return max((size for size in sizes if size is not None), key=math.prod, default=None)
 
 
-def optimizer_ballast(optimizer: torch.optim.Optimizer) -> list[torch.Tensor]:
-    """Tensors as large as what the optimiser will hold once it has taken its first step."""
-    if optimizer.state:  # a resumed run: it holds them already
-        return []
-    held = 2 if isinstance(optimizer, torch.optim.AdamW) else 1  # two moments, or one momentum
+def future_tensors(optimizer: torch.optim.Optimizer, world: int) -> list[torch.Tensor]:
+    """Ballast: tensors as large as what training will hold besides what the dry run does.
+
+    That is what the optimiser keeps from its first step on, two moments or one momentum (a resumed
+    run holds them already); and with several ranks the gradients on their way to one another,
+    which ``DistributedDataParallel`` keeps apart from each rank's own.
+    """
+    held = 2 if isinstance(optimizer, torch.optim.AdamW) else 1
+    copies = (0 if optimizer.state else held) + (world > 1)
     learning = [p for group in optimizer.param_groups for p in group["params"]]
-    return [torch.empty_like(p) for p in learning for _ in range(held)]
+    return [torch.empty_like(p) for p in learning for _ in range(copies)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -230,10 +230,12 @@ def recognised(origins: Origins) -> list[str]:
 
 
 def split_overrides(overrides: Sequence[str]) -> tuple[dict[str, str], list[str]]:
-    """Part ``data.format=``, ``data.root=`` and ``data.split=`` from all other overrides."""
+    """Part what belongs to every entry, ``data.format=`` and its like, from other overrides."""
     entry_overrides, rest = {}, []
     for text in overrides:
-        match = re.fullmatch(r"data\.(format|root|split)=(.+)", text)
+        match = re.fullmatch(
+            r"data\.(format|root|split|max_unreadable|hold_out|split_seed)=(.+)", text
+        )
         if match:
             entry_overrides[match[1]] = match[2]
         else:
@@ -266,15 +268,34 @@ def _replaced(entry: dict[str, Any], here: dict[str, str]) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class Horizon:
-    """How long training lasts, in steps."""
+    """How long training lasts, in steps and in epochs: once through ``images`` images.
+
+    Batches run on across the ends of epochs, so an epoch seldom is a whole number of steps.
+    """
 
     steps: int
-    steps_per_epoch: int
+    images: int
+    batch_size: int
+
+    def after(self, epochs: float) -> int:
+        """Steps that have shown ``epochs`` epochs' worth of images."""
+        return math.ceil(epochs * self.images / self.batch_size)
+
+    def epoch(self, step: int) -> int:
+        """Epochs that are over when ``step`` steps are taken."""
+        return step * self.batch_size // self.images
+
+    def ends_epoch(self, step: int) -> bool:
+        """Whether the last image of an epoch was shown in the last of ``step`` steps."""
+        return self.epoch(step) > self.epoch(step - 1)
+
+    @property
+    def epochs(self) -> float:
+        """How many epochs training lasts."""
+        return self.steps * self.batch_size / self.images
 
 
 def horizon(config: TrainConfig, images: int) -> Horizon:
     """Count the steps of a training on ``images`` images."""
-    per_epoch = max(1, math.ceil(images / config.batch_size))
-    if config.iterations is not None:
-        return Horizon(config.iterations, per_epoch)
-    return Horizon(math.ceil((config.epochs or 1) * images / config.batch_size), per_epoch)
+    one_step = Horizon(1, images, config.batch_size)
+    return replace(one_step, steps=config.iterations or one_step.after(config.epochs or 1))

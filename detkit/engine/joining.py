@@ -39,8 +39,8 @@ def join_ranks() -> Iterator[Ranks]:
         return
     rank, local_rank = int(os.environ["RANK"]), int(os.environ.get("LOCAL_RANK", "0"))
     with stop_as_interrupt():
-        store = meet(rank, world)
-        watch = Watch(store, rank, world)
+        store, own = meet(rank, world)
+        watch = Watch(own, rank, world)
         try:
             here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
             yield Ranks(rank, world, local_rank, store, watch, here)
@@ -52,11 +52,12 @@ def join_ranks() -> Iterator[Ranks]:
             dist.destroy_process_group()
 
 
-def meet(rank: int, world: int) -> Store:
-    """A store that the ranks of this start share, and no rank of an earlier one.
+def meet(rank: int, world: int) -> tuple[Store, Store]:
+    """A store that the ranks of this start share, and no rank of an earlier one: two clients of it.
 
     torchrun keeps one store for all its restarts, so rank 0 draws a name for this start and tells
-    it to every process that asks; who died before asking is not waited for.
+    it to every process that asks; who died before asking is not waited for. A client answers one
+    thread at a time, and torch waits in the first for minutes, so the second is for the watch.
 
     Raises:
         DetkitError: some ranks did not come.
@@ -65,17 +66,22 @@ def meet(rank: int, world: int) -> Store:
     host, port = os.environ.get("MASTER_ADDR"), os.environ.get("MASTER_PORT")
     if host is None or port is None:
         raise ConfigError("WORLD_SIZE: is set, but not MASTER_ADDR and MASTER_PORT; use torchrun.")
-    store = TCPStore(
+    store = _client(host, int(port), holds=rank == 0 and not agent_holds)
+    until = time.monotonic() + JOIN_SECONDS
+    name = _invite(store, world, until) if rank == 0 else _ask(store, rank, until)
+    own = _client(host, int(port), holds=False)
+    return PrefixStore(name, store), PrefixStore(name, own)
+
+
+def _client(host: str, port: int, *, holds: bool) -> Store:
+    return TCPStore(
         host,
-        int(port),
-        is_master=rank == 0 and not agent_holds,
+        port,
+        is_master=holds,
         timeout=datetime.timedelta(seconds=JOIN_SECONDS),
         wait_for_workers=False,
         multi_tenant=True,
     )
-    until = time.monotonic() + JOIN_SECONDS
-    name = _invite(store, world, until) if rank == 0 else _ask(store, rank, until)
-    return PrefixStore(name, store)
 
 
 def _invite(store: Store, world: int, until: float) -> str:

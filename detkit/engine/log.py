@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from detkit.engine.records import Record, RecordName, RunFacts, open_records
+from detkit.files import write_atomically
 
 
 class RunLog:
@@ -111,4 +112,4 @@ def drop_after(path: Path, step: int) -> None:
         return
     lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
     kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= step]
-    path.write_text("".join(kept), encoding="utf-8")
+    write_atomically(path, "".join(kept))

@@ -103,7 +103,8 @@ def train_epoch(run: TrainState, batches: Iterable[TrainBatch], log: Callable[..
                 run.average.update_parameters(run.model)
         run.step += 1
         run.turn(OPTIMIZER, "waiting for data")
-        if run.step % config.log_every == 0 or run.step == run.horizon.steps:
+        ended = run.horizon.ends_epoch(run.step) or run.step == run.horizon.steps
+        if ended or run.step % config.log_every == 0:
             passed = run.clock.read()  # it waits for the device, so only here
             shown = run.ranks.mean({name: loss.item() for name, loss in mean.items()})
             log(lr=rate, seconds=passed.seconds, data_share=passed.share(DATA), **shown)

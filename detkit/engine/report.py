@@ -56,8 +56,8 @@ def introduce(
     parts = run.decided.micro_batches
     log.say(
         f"{plan.steps} steps of {config.batch_size} images "
-        f"({parts} micro-batch{'' if parts == 1 else 'es'}), {plan.steps_per_epoch} steps an "
-        f"epoch; results in {run.folder}"
+        f"({parts} micro-batch{'' if parts == 1 else 'es'}), "
+        f"{plan.images / plan.batch_size:.4g} steps an epoch; results in {run.folder}"
     )
     if run.step >= plan.steps:
         log.say("all steps are taken already; nothing is left to train")

@@ -23,9 +23,7 @@ def learning_rate(step: int, config: TrainConfig, horizon: Horizon) -> float:
     if config.schedule == "cosine":
         wave = 0.5 * (1 + math.cos(math.pi * done))
         return config.lr * (config.lr_final + (1 - config.lr_final) * wave)
-    drops = config.lr_step_iterations or tuple(
-        round(epoch * horizon.steps_per_epoch) for epoch in config.lr_step_epochs
-    )
+    drops = config.lr_step_iterations or tuple(map(horizon.after, config.lr_step_epochs))
     factors = config.lr_step_factors or (DROP,) * len(drops)
     passed = (factor for drop, factor in zip(drops, factors, strict=True) if batch >= drop)
     return config.lr * math.prod(passed)

@@ -14,7 +14,7 @@ import torch
 
 from detkit.data import Annotations, DetectionDataset
 from detkit.detectors import Detector
-from detkit.engine.batches import training_batches
+from detkit.engine.batches import training_batches, workers_for
 from detkit.engine.build import build_run, check_model, read_data, settle, settled, start_weights
 from detkit.engine.checkpoint import (
     changes_since,
@@ -46,6 +46,7 @@ from detkit.evaluation import detect_all, evaluate_results
 from detkit.files import make_folder, write_atomically
 
 SHOWN_DIGITS = 12  # of a digest
+ONE_PRECISION = "the GPUs differ, so set it to one that all of them have: fp16, or fp32"
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,8 +104,9 @@ def train(
     experiment = settle(experiment, train_data)
     run = build_run(experiment, train_data, folder, own)
     run.ranks = ranks
-    saved_by = start_ranks(run, last)
+    saved_by = start_ranks(run, last, experiment.eval.best)
     ranks.agree(fingerprint(experiment, train_data, eval_data))
+    ranks.agree({"train.precision": run.decided.precision}, ONE_PRECISION)
     with deterministic(run.config.deterministic) as run.unfixed:
         started = start(run, experiment, train_data, last)
         ranks.from_main(lambda: make_folder(folder))  # here, so that a start that fails leaves none
@@ -138,7 +140,7 @@ def default_folder(config: Path) -> Path:
     return Path("runs") / config.stem
 
 
-def start_ranks(run: TrainState, last: Path | None) -> int:
+def start_ranks(run: TrainState, last: Path | None, metric: str | None) -> int:
     """Bring every rank to where ``last`` was saved; return how many ranks saved it.
 
     A rank that is new draws from the seed and its number, so that no two draw the same.
@@ -146,7 +148,7 @@ def start_ranks(run: TrainState, last: Path | None) -> int:
     ranks = run.ranks
     if not ranks.is_main:
         torch.manual_seed(int(np.random.default_rng([run.config.seed, ranks.rank]).integers(2**63)))
-    return ranks.world if last is None else restore(run, last)
+    return ranks.world if last is None else restore(run, last, metric)
 
 
 def start(
@@ -221,9 +223,9 @@ def train_all(
 
     stop, tell = run.stopping(), config.deterministic
     while run.step < plan.steps and not stop and enough(run, experiment) is None:
-        epoch = run.step // plan.steps_per_epoch
+        epoch = plan.epoch(run.step)
         thaw_parts(run, epoch)
-        end = min((epoch + 1) * plan.steps_per_epoch, plan.steps)
+        end = min(plan.after(epoch + 1), plan.steps)
         metrics = {}  # of an earlier step
         train_epoch(run, itertools.islice(batches, end - run.step), record)
         if tell:
@@ -232,7 +234,8 @@ def train_all(
         ended = run.step == end
         if ended:
             log.say(epoch_line(epoch, run, latest, run.clock.read_epoch()))
-        due = experiment.eval.every is not None and (epoch + 1) % experiment.eval.every == 0
+        every = experiment.eval.every
+        due = every is not None and plan.epoch(end) // every > epoch // every
         if ended and eval_data is not None and (due or run.step == plan.steps):
             metrics = measure(log, run, experiment, eval_data)
             seen = metrics.get(str(experiment.eval.best))
@@ -288,6 +291,8 @@ def measure(
             detector,
             DetectionDataset(eval_data),
             batch_size=experiment.eval.batch_size,
+            # a GPU would wait for images; a CPU's cores are busy with the network
+            workers=workers_for(experiment, run.device) if run.device.type == "cuda" else 0,
             shard=run.ranks.shard(),
         )
     detector.train(was_training)

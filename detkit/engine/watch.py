@@ -24,6 +24,7 @@ from torch.distributed import Store  # type: ignore[attr-defined]
 T = TypeVar("T")
 
 BEAT_SECONDS = 1.0  # between two lines of a rank
+POLL_SECONDS = 0.1  # between two looks at what another rank is to write
 LOST_SECONDS = 6.0  # of silence after which a rank is called lost, once a collective has failed
 SILENT_SECONDS = 60.0  # likewise while nothing has failed: it may only be busy
 EXIT_SECONDS = 15.0  # to end by itself after another rank's error; a wait for a GPU may never end
@@ -55,7 +56,7 @@ class Watch:
     """Tells the other ranks what this one does, and knows what they do."""
 
     def __init__(self, store: Store, rank: int, world: int) -> None:
-        """Begin to tell."""
+        """Begin to tell, through a client of the store that nobody else waits in."""
         self.timeout = math.inf  # seconds that ranks wait for one another
         self.gone = False  # the store, and with it torchrun or the rank that held it
         self.may_hang = False  # a GPU's collective that fails leaves the main thread waiting
@@ -88,6 +89,21 @@ class Watch:
         self._thread.join()
         self._post(ended=True)
 
+    def meet(self) -> None:
+        """Come here together with every rank, before what would wait in vain for one that ended.
+
+        Raises:
+            RuntimeError: one will not come, or the time is up; :meth:`verdict` says why.
+        """
+        keys = [f"connecting/{rank}" for rank in range(self._world)]
+        self._reach(lambda: self._store.set(keys[self._rank], ""))
+        with self.waiting():
+            while not self._reach(lambda: self._store.check(keys)):
+                ended = self.gone or self.said() is not None
+                if ended or self._waited_too_long() or self.look(SILENT_SECONDS):
+                    raise RuntimeError("the ranks did not come together")
+                time.sleep(POLL_SECONDS)
+
     # ------------------------------------------------------------------------ who speaks
 
     def claim(self) -> bool:
@@ -107,7 +123,7 @@ class Watch:
                 self._said = None if text is None else text.decode()
             if self._said is not None or self.gone or time.monotonic() >= until:
                 return self._said
-            time.sleep(BEAT_SECONDS / 10)
+            time.sleep(POLL_SECONDS)
 
     # ------------------------------------------------------------------------ who is where
 
@@ -116,7 +132,9 @@ class Watch:
         keys = {rank: f"beat/{rank}" for rank in range(self._world)}
 
         def read() -> dict[int, bytes]:
-            there = {rank: key for rank, key in keys.items() if self._store.check([key])}
+            there = keys
+            if not self._store.check(list(keys.values())):  # which is seldom: one request for all
+                there = {rank: key for rank, key in keys.items() if self._store.check([key])}
             return dict(zip(there, self._store.multi_get(list(there.values())), strict=True))
 
         lines = self._reach(read) or {}

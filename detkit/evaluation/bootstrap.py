@@ -90,6 +90,11 @@ class Comparison:
     behind: float  # share in which the second is; equal in the rest
 
     @property
+    def is_same(self) -> bool:
+        """Whether the two never differ, as a checkpoint and its copy."""
+        return self.difference == 0 and self.ahead == 0 and self.behind == 0
+
+    @property
     def is_clear(self) -> bool:
         """Whether the interval leaves out zero."""
         return self.interval.low > 0 or self.interval.high < 0
@@ -131,7 +136,9 @@ def bootstrap_map(
         values={name: metrics[name] for name in parts[0]},
         images=count,
         seed=seed,
-        data=hashlib.sha256("\n".join(annotations.image_ids.tolist()).encode()).hexdigest(),
+        data=hashlib.sha256(
+            "\n".join(annotations.image_ids.tolist()).encode(errors="surrogatepass")
+        ).hexdigest(),
     )
 
 

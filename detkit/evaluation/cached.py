@@ -17,6 +17,7 @@ import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ from detkit.files import cache_folder, whole_file
 KEEP = 100  # files; the longest unused one goes when another comes
 PACKAGE = Path(__file__).parents[1]
 CHECKPOINT_FILES = ("weights.safetensors", "model.json")
+DECIDING = ("torch", "torchvision", "numpy", "pillow")  # decode, resize, compute, suppress
 BLOCK = 1 << 20  # bytes that are hashed at once
 ARRAYS = {"images": np.int64, "boxes": np.float32, "scores": np.float64, "labels": np.int64}
 BROKEN = (  # what numpy raises over a file that it did not write so
@@ -90,7 +92,7 @@ def cache_key(
         "images": _images_hash(annotations),
         "device": torch.cuda.get_device_name(device) if is_gpu else device.type,
         "settings": dict(settings),
-        "torch": torch.__version__,
+        "libraries": [f"{name} {version(name)}" for name in DECIDING],
         "code": _code_hash(),
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
@@ -113,7 +115,7 @@ def _images_hash(annotations: Annotations) -> str:
             state = f"{stat.st_size} {stat.st_mtime_ns}"
         except OSError:
             state = "missing"  # reading it will say more
-        digest.update(f"{image_id}\n{place}\n{state}\n".encode())
+        digest.update(f"{image_id}\n{place}\n{state}\n".encode(errors="surrogatepass"))
     return digest.hexdigest()
 
 

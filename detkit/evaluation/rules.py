@@ -117,7 +117,10 @@ def comparison_lines(rows: Sequence[Row]) -> list[str]:
             lines.append(
                 f"{row.name} and {drawn[0].name} were measured on different images: not compared."
             )
-        lines += [_in_words(row, drawn[0], compared[name]) for name in COMPARED if name in compared]
+        elif all(each.is_same for each in compared.values()):
+            lines.append(f"{row.name} and {drawn[0].name} have the same figures in every draw.")
+        else:
+            lines += [_in_words(row, drawn[0], compared[n]) for n in COMPARED if n in compared]
     texts = dict.fromkeys(row.bootstrap.text() for row in drawn if row.bootstrap)
     return [*lines, *texts]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from detkit.cli.eval import main as evaluate
 from detkit.config import read_config
 from detkit.data import Annotations, join, read_dataset
 from detkit.data.auto import resolve
-from detkit.data.recognise import LOOKED_FOR, recognise
+from detkit.data.recognise import LOOKED_FOR, Recognised, recognise
 from detkit.engine.experiment import read_experiment
 from detkit.engine.train import train
 from detkit.errors import ConfigError, DataError, DetkitError
@@ -123,15 +123,136 @@ def test_which_split_is_for_what(source: Path, tmp_path: Path) -> None:
         "test",
         "test",
     ]
-    chosen = recognise(source, "train")
-    assert [e["split"] for e in chosen.train + chosen.val + chosen.test] == [
-        "train",
-        "test",
-        "train",
-    ]
+    assert chosen(recognise(source, "train")) == ("train", "test", "train")
     with pytest.raises(DataError) as caught:
         recognise(source, "tran")
     assert str(caught.value) == f"{source}: no split 'tran'. Did you mean 'train'?"
+
+
+def write_years(root: Path, **years: str) -> Path:
+    """A VOCdevkit whose years have these splits; trainval is train and val."""
+    for year, splits in years.items():
+        ids = {"train": [f"{year}a", f"{year}b"], "val": [f"{year}c"], "test": [f"{year}d"]}
+        ids["trainval"] = ids["train"] + ids["val"]
+        for split in splits.split():
+            pages = {image: voc_xml([("dog", (1, 1, 40, 30))]) for image in ids[split]}
+            write_voc(root / year, pages, split=split)
+    return root
+
+
+def chosen(found: Recognised) -> tuple[str, str, str]:
+    """The splits to train on, to measure on meanwhile and afterwards."""
+    train, val, test = (
+        " ".join(str(entry["split"]) for entry in block)
+        for block in (found.train, found.val, found.test)
+    )
+    return train, val, test
+
+
+def images(entries: Iterable[Mapping[str, Any]]) -> list[str]:
+    return sorted(name for entry in entries for name in read_dataset(entry).image_ids.tolist())
+
+
+def test_who_trains_on_trainval_does_not_measure_on_val(tmp_path: Path) -> None:
+    root = write_years(tmp_path, voc="train val trainval test") / "voc"
+    assert chosen(recognise(root)) == ("train", "val", "test")
+    found = recognise(root, "trainval")
+    assert chosen(found) == ("trainval", "test", "trainval")
+    assert found.line().endswith("; training on trainval, evaluating on test")
+    (root / "ImageSets" / "Main" / "test.txt").unlink()
+    found = recognise(root, "trainval", {"hold_out": 0.34})
+    assert found.line() == (
+        f"{root}: PASCAL VOC, splits train 2, val 1, trainval 3; "
+        "training on 66% of trainval, evaluating on 34% of trainval"
+    )
+    assert len(images(found.val)) == 1
+    assert images(found.train + found.val) == ["voca", "vocb", "vocc"]
+    (root / "ImageSets" / "Main" / "train.txt").unlink()
+    assert chosen(recognise(root)) == ("trainval", "trainval", "trainval")
+
+
+@pytest.mark.parametrize("name", ["coco", "yolo", "csv"])
+def test_trainval_of_other_formats(source: Path, name: str) -> None:
+    lists = source / "ImageSets" / "Main"
+    (lists / "trainval.txt").write_text(
+        (lists / "train.txt").read_text() + (lists / "val.txt").read_text()
+    )
+    if name == "csv":  # tables of one folder share their images
+        root = in_format(source, name)
+        rows = [(root / f"{split}.csv").read_text() for split in ("train", "val")]
+        (root / "trainval.csv").write_text("".join(rows))
+    else:
+        root = in_format(source, name, ("train", "val", "test", "trainval"))
+    assert chosen(recognise(root, "trainval")) == ("trainval", "test", "trainval")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        # the papers' 07+12: 2012's val is not measured on, so it is learned from
+        ("trainval test", "train val trainval", ("7trainval 12trainval", "7test", "7test")),
+        ("trainval test", "trainval", ("7trainval 12trainval", "7test", "7test")),
+        ("trainval test", "train val", ("7trainval 12train", "12val", "7test")),
+        # the year that is tested has a val of its own
+        ("train val trainval test", "train val trainval", ("7train 12trainval", "7val", "7test")),
+        ("train val test", "train", ("7train 12train", "7val", "7test")),
+        ("train val test", "train val", ("7train 12train", "7val 12val", "7test")),
+        # no year has a test and something to learn from
+        ("test", "train val trainval", ("12train", "12val", "7test")),
+        ("trainval", "train val trainval", ("7trainval 12train", "12val", "12val")),
+        ("train val trainval", "train val trainval", ("7train 12train", "7val 12val",
+                                                      "7val 12val")),
+        # nothing to measure on: a part of every year
+        ("train", "train", ("7train 12train", "7train 12train", "7train 12train")),
+        ("trainval", "train trainval", ("7trainval 12trainval",) * 3),
+    ],
+)  # fmt: skip
+def test_years_go_by_the_rules_one_by_one(
+    tmp_path: Path, old: str, new: str, expected: tuple[str, str, str]
+) -> None:
+    found = recognise(write_years(tmp_path, VOC2007=old, VOC2012=new))
+    short = [
+        names.replace("VOC2007/", "7").replace("VOC2012/", "12") for names in chosen(found)
+    ]  # fmt: skip
+    assert tuple(short) == expected
+    learned, measured = images(found.train), images(found.val)
+    if "part" in found.train[0]:
+        assert {entry["part"] for entry in found.train} == {"train"}
+        assert {entry["part"] for entry in found.val + found.test} == {"eval"}
+    assert len(set(learned)) == len(learned)  # join refuses an image that stands twice
+    assert not set(learned) & {*measured, *images(found.test)}
+
+
+def test_years_without_a_second_split_are_all_parted(tmp_path: Path) -> None:
+    root = write_years(tmp_path, VOC2007="train", VOC2012="train")
+    assert recognise(root, keys={"hold_out": 0.5}).line() == (
+        f"{root}: PASCAL VOC, splits VOC2007/train 2, VOC2012/train 2; "
+        "training on 50% of VOC2007/train and VOC2012/train, "
+        "evaluating on 50% of VOC2007/train and VOC2012/train"
+    )
+    found = recognise(root, keys={"hold_out": 0.5})
+    assert len(images(found.train)) == len(images(found.val)) == 2
+    assert len(images(found.train + found.val)) == 4
+
+
+def test_a_split_that_is_named_is_measured_on_its_own_year(tmp_path: Path) -> None:
+    full = "train val trainval"
+    root = write_years(tmp_path, VOC2007=f"{full} test", VOC2012=full)
+    assert chosen(recognise(root, "VOC2012/train"))[1] == "VOC2012/val"
+    assert chosen(recognise(root, "VOC2007/trainval"))[1] == "VOC2007/test"
+    assert chosen(recognise(root, "VOC2012/trainval"))[1] == "VOC2007/val"  # 2012 has nothing else
+
+
+def test_two_splits_for_one_purpose_in_one_year(tmp_path: Path) -> None:
+    root = write_years(tmp_path, VOC2007="train test", VOC2012="train")
+    shutil.copy(root / "VOC2007/ImageSets/Main/train.txt",
+                root / "VOC2007/ImageSets/Main/train_small.txt")  # fmt: skip
+    with pytest.raises(DataError) as caught:
+        recognise(root)
+    assert str(caught.value) == (
+        f"{root}: VOC2007/train and VOC2007/train_small and VOC2012/train are for the same "
+        "purpose. Say data.split=NAME."
+    )
 
 
 def test_voc_without_lists_of_ids(source: Path) -> None:
@@ -212,7 +333,7 @@ def test_two_splits_for_one_purpose(source: Path) -> None:
     with pytest.raises(DataError) as caught:
         recognise(root)
     assert str(caught.value) == (
-        f"{root}: val2014 and val2017 are for the same purpose. Say data.split=NAME."
+        f"{root}: train2014 and train2017 are for the same purpose. Say data.split=NAME."
     )
     found = recognise(root, "train2017")
     assert [entry["split"] for entry in found.train + found.val] == ["train2017", "val2017"]
@@ -270,6 +391,35 @@ def test_entries_become_explicit(source: Path) -> None:
     assert lines == [recognise(source).line("eval")]
 
 
+def test_two_entries_of_one_folder(tmp_path: Path) -> None:
+    root = write_years(tmp_path, VOC2007="train val trainval test", VOC2012="train val trainval")
+    auto = {"format": "auto", "root": str(root)}
+    entry = {"format": "voc", "root": str(root)}
+    both = [{**auto, "split": f"VOC{year}/trainval"} for year in (2007, 2012)]
+    explicit = [{**e, "format": "voc"} for e in both]
+    test = [{**entry, "split": "VOC2007/test"}]
+    for measured in ([], [auto]):
+        data, lines = resolve({"train": both, "eval": measured})
+        assert data == {"train": explicit, "eval": test}
+        assert [line.partition("; ")[2] for line in lines] == [
+            f"training on VOC{year}/trainval, evaluating on VOC2007/test" for year in (2007, 2012)
+        ]
+    data, _ = resolve({"train": [both[1], explicit[0]], "eval": []})  # one of them explicit
+    assert data == {"train": [explicit[1], explicit[0]], "eval": test}
+    val = {"split": "VOC2012/val"}
+    data, lines = resolve({"train": both[:1], "eval": [{**auto, **val}]})  # as the entry says
+    assert data == {"train": explicit[:1], "eval": [{**entry, **val}]}
+    assert [line.partition("; ")[2] for line in lines] == [
+        "training on VOC2007/trainval, evaluating on VOC2007/test", "evaluating on VOC2012/val"
+    ]  # fmt: skip
+    (root / "VOC2007" / "ImageSets" / "Main" / "test.txt").unlink()
+    data, _ = resolve({"train": both, "eval": []})
+    assert data == {
+        "train": [{**e, "part": "train"} for e in explicit],
+        "eval": [{**e, "part": "eval"} for e in explicit],
+    }
+
+
 @pytest.mark.parametrize(
     ("keys", "sentence"),
     [
@@ -287,6 +437,9 @@ def test_keys_of_an_auto_entry(source: Path, keys: dict[str, Any], sentence: str
 def test_a_script_may_read_auto(source: Path) -> None:
     assert len(read_dataset({"format": "auto", "root": source})) == 6
     assert len(read_dataset({"format": "auto", "root": source, "split": "test"})) == 2
+    for split in ("val", "test"):
+        (source / "ImageSets" / "Main" / f"{split}.txt").unlink()
+    assert len(read_dataset({"format": "auto", "root": source, "hold_out": 0.5})) == 3
 
 
 def test_several_formats_join(source: Path) -> None:

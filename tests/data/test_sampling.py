@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
+from detkit.data import for_training, read_dataset
+from detkit.data.augment import Augmentation, AugmentConfig
 from detkit.data.base import Annotations
-from detkit.data.loader import BatchOrder
+from detkit.data.loader import BatchOrder, SampleKey, TrainSet
 from detkit.data.sampling import class_weights, repeat_factors, sampled_order
 
 
@@ -66,6 +70,23 @@ def test_a_sampled_order_starts_at_any_step() -> None:
     whole = list(order(range(12)))
     assert list(order(range(5, 12))) == whole[5:]
     assert whole != list(BatchOrder(4, 3, range(12), 7, lambda step: None))
+
+
+def test_an_image_shown_again_is_augmented_anew(tiny_voc: Path) -> None:
+    factors = np.array([1.0, 4.0, 1.0, 1.0])
+    order = BatchOrder(4, 4, range(5), 1, lambda step: (64, 64), factors)
+    keys = [key for batch in order for key in batch]
+    for epoch in range(5):
+        seen: Counter[int] = Counter()
+        for key in keys:
+            if key.epoch == epoch:
+                assert key.turn == seen[key.image]
+                seen[key.image] += 1
+    assert max(key.turn for key in keys) > 0
+    entry = {"format": "voc", "root": str(tiny_voc), "split": "trainval"}
+    images = TrainSet(for_training(read_dataset(entry)), Augmentation(AugmentConfig()), 0)
+    first, second = (images[SampleKey(0, 1, (64, 64), turn=turn)].image for turn in (0, 1))
+    assert not torch.equal(first, second)
 
 
 def test_class_weights_by_hand() -> None:

@@ -65,6 +65,17 @@ def test_boxes_and_places_are_those_of_the_real_road(tmp_path: Path, model: Yolo
     assert fit.scales[0] == pytest.approx(2)
 
 
+def test_no_pixels_are_made_to_place_an_image(tmp_path: Path, model: YoloV2) -> None:
+    """Images of 1.2 gigapixels, which nobody could letterbox here."""
+    data = annotate(tmp_path, [((60, 80), [("cat", (0, 0, 80, 60))])] * 2)
+    sizes = np.array([[40_000, 30_000], [30_000, 40_000]], dtype=np.int32)
+    fit = fit_detector(model, replace(data, sizes=sizes))
+    assert fit.canvas.tolist() == [[128, 160], [128, 160]]
+    expected = [[32, 0, 128, 128], [0, 4, 160, 124]]  # 128 x 96 and 120 x 160
+    np.testing.assert_allclose(fit.places, expected, rtol=1e-6)
+    assert {tensor.device.type for tensor in model.state_dict().values()} == {"cpu"}
+
+
 def test_rows_keep_their_order_over_several_canvases(tmp_path: Path) -> None:
     model = BySize(YoloV2Config(num_classes=2, backbone="tiny"))
     fit = fit_detector(model, annotate(tmp_path, IMAGES))

@@ -194,12 +194,24 @@ BROKEN = """\
 import os, sys, time
 import torch
 from detkit.cli.train import main
+from detkit.engine import decisions
 from detkit.data.loader import TrainSet
 from detkit.detectors.yolo_v2 import YoloV2
 from detkit.errors import DataError
 
 rank, what = int(os.environ["RANK"]), sys.argv.pop(1)
 honest, steps = YoloV2.losses, []
+
+def late(*args, **kwargs):
+    time.sleep(3)
+    raise DataError("somewhere: this file is broken.")
+
+if rank == 1 and what == "before connecting":
+    sys.modules["detkit.engine.train"].read_experiment = late
+if rank == 1 and what == "connecting":
+    torch.distributed.init_process_group = late
+if rank == 1 and what == "precision":
+    decisions.choose_precision = lambda asked, device: "bf16"
 
 def losses(self, batch, targets, step):
     steps.append(step)
@@ -226,7 +238,7 @@ sys.exit(main())
 
 
 def broken(what: str, config: Path, out: Path, *words: str) -> list[subprocess.Popen[str]]:
-    """A training in which ``what`` happens to rank 1 in its third step."""
+    """A training in which ``what`` happens to rank 1, in its third step where not before."""
     script = config.parent / "broken.py"
     script.write_text(BROKEN)
     fixed = ["--out", str(out), "--device", "cpu", *BATCH_OF_FOUR]
@@ -239,6 +251,25 @@ def test_an_error_on_one_rank_ends_both_and_is_said_once(
     codes, _, complaints = ended(broken("data", small_config, tmp_path / "run"))
     assert codes == [2, 2]
     assert complaints == ["", "detkit: rank 1: somewhere: this image is broken.\n"]
+
+
+@pytest.mark.parametrize("when", ["before connecting", "connecting"])
+def test_an_error_on_one_rank_ends_another_that_waits_for_it_to_connect(
+    small_config: Path, tmp_path: Path, when: str
+) -> None:
+    codes, _, complaints = ended(broken(when, small_config, tmp_path / "run"))
+    assert codes == [2, 2]
+    assert complaints == ["", "detkit: rank 1: somewhere: this file is broken.\n"]
+
+
+def test_ranks_that_chose_unlike_precisions_are_refused(small_config: Path, tmp_path: Path) -> None:
+    codes, _, complaints = ended(broken("precision", small_config, tmp_path / "run"))
+    assert codes == [2, 2]
+    assert complaints == [
+        "",
+        "detkit: rank 1: train.precision: is bf16 on rank 1, but fp32 on rank 0; the GPUs differ, "
+        "so set it to one that all of them have: fp16, or fp32.\n",
+    ]
 
 
 @pytest.mark.slow

@@ -13,7 +13,12 @@ from torch import Tensor
 
 from detkit.detectors.yolo_v2 import YoloV2
 from detkit.engine.build import read_data
-from detkit.engine.dry_run import choose_micro_batches, largest_canvas, worst_batch
+from detkit.engine.dry_run import (
+    choose_micro_batches,
+    future_tensors,
+    largest_canvas,
+    worst_batch,
+)
 from detkit.engine.experiment import read_experiment
 from detkit.engine.loop import TrainState
 from detkit.engine.memory import in_parts_that_fit
@@ -176,6 +181,22 @@ def test_a_dry_run_chooses_and_changes_nothing(
     assert not differences(before, state_of(run))
     assert not run.model.training
     assert all(parameter.grad is None for parameter in run.model.parameters())
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+def test_a_dry_run_makes_room_for_what_training_will_hold(
+    small_config: Path, optimizer: str
+) -> None:
+    run, _ = small_run(small_config, [f"train.optimizer={optimizer}", "train.micro_batches=1"])
+    alone, among_two = (future_tensors(run.optimizer, world) for world in (1, 2))
+    weights = sum(parameter.numel() for parameter in run.model.parameters())
+    train_on(run, batches_of(1, IMAGES))
+    moments = [m for state in run.optimizer.state.values() for m in state.values()]
+    held = sum(m.numel() for m in moments if m.ndim)  # not the counters of steps
+    assert sum(tensor.numel() for tensor in alone) == held
+    assert sum(tensor.numel() for tensor in among_two) == held + weights  # and the gradients
+    assert not future_tensors(run.optimizer, 1)  # now it holds them itself
+    assert sum(tensor.numel() for tensor in future_tensors(run.optimizer, 2)) == weights
 
 
 def test_the_worst_batch_is_the_largest(small_config: Path) -> None:

@@ -138,10 +138,10 @@ def test_a_resumed_run_stays_in_fp32_unless_told_otherwise(
     save_checkpoint(folder, run, experiment, {}, resumable=True)
     again, _ = small_run(small_config, words)
     assert again.decided.precision == "bf16"
-    restore(again, folder)
+    restore(again, folder, "voc07_map")
     assert again.decided.precision == "fp32"
     asked_anew, _ = small_run(small_config, [*WORDS, "train.precision=auto"])
-    restore(asked_anew, folder)
+    restore(asked_anew, folder, "voc07_map")
     assert not asked_anew.decided.fell_back
 
 
@@ -207,14 +207,33 @@ def test_decisions_go_on_unless_the_config_asks_anew() -> None:
     decided = Decisions.at_start(asked, CPU)
     decided.micro_batches, decided.skipped = 8, 1
     decided.plateau.saw(0.5, 10, 0.0)
-    state = decided.to_state(asked)
+    state = decided.to_state(asked, CPU, 1)
     same = Decisions.at_start(asked, CPU)
-    same.take_up(state, asked)
+    same.take_up(state, asked, CPU, 1)
     assert same == decided
     two = TrainConfig(iterations=1, micro_batches=2)
     told = Decisions.at_start(two, CPU)
-    told.take_up(state, two)
+    told.take_up(state, two, CPU, 1)
     assert (told.micro_batches, told.plateau) == (2, decided.plateau)
     old = Decisions.at_start(two, CPU)
-    old.take_up({}, two)  # a checkpoint from before there were decisions
+    old.take_up({}, two, CPU, 1)  # a checkpoint from before there were decisions
     assert old == Decisions.at_start(two, CPU)
+
+
+@pytest.mark.parametrize(
+    ("saved_on", "saved_by", "device", "world", "parts"),
+    [
+        ("cuda", 4, "cuda", 4, 8),  # as it was
+        ("cuda", 4, "cuda", 2, 0),  # each rank's share is larger: to be chosen by a dry run
+        ("cpu", 1, "cuda", 1, 0),
+        ("cuda", 1, "cpu", 1, 1),
+    ],
+)
+def test_micro_batches_are_chosen_again_on_another_kind_or_number_of_devices(
+    saved_on: str, saved_by: int, device: str, world: int, parts: int
+) -> None:
+    config = TrainConfig(iterations=1, micro_batches="auto", precision="fp32")
+    saved = Decisions(micro_batches=8).to_state(config, torch.device(saved_on), saved_by)
+    decided = Decisions.at_start(config, torch.device(device))
+    decided.take_up(saved, config, torch.device(device), world)
+    assert decided.micro_batches == parts

@@ -15,7 +15,7 @@ VOC = {"iterations": 80200, "lr": 1e-3, "burn_in": 1000, "lr_step_iterations": [
 def rate(batch: int, settings: dict[str, Any], steps_per_epoch: int = 100) -> float:
     """Rate of darknet's batch number ``batch`` (from 1)."""
     config = TrainConfig(**settings)
-    return learning_rate(batch - 1, config, Horizon(config.iterations or 1000, steps_per_epoch))
+    return learning_rate(batch - 1, config, Horizon(config.iterations or 1000, steps_per_epoch, 1))
 
 
 @pytest.mark.parametrize(
@@ -55,5 +55,25 @@ def test_steps_may_be_given_in_epochs() -> None:
 
 
 def test_horizon_counts_full_batches() -> None:
-    assert horizon(TrainConfig(epochs=3, batch_size=16), images=292) == Horizon(55, 19)
-    assert horizon(TrainConfig(iterations=7, batch_size=16), images=5) == Horizon(7, 1)
+    assert horizon(TrainConfig(epochs=3, batch_size=16), images=292) == Horizon(55, 292, 16)
+    assert horizon(TrainConfig(iterations=7, batch_size=16), images=5) == Horizon(7, 5, 16)
+
+
+@pytest.mark.parametrize(("images", "batch_size"), [(292, 8), (205, 64), (9, 8), (5, 16), (7, 7)])
+def test_epochs_end_where_their_last_image_is_shown(images: int, batch_size: int) -> None:
+    plan = horizon(TrainConfig(epochs=12, batch_size=batch_size), images)
+    assert plan.after(12) == plan.steps
+    shown = 0
+    for step in range(plan.steps):
+        assert plan.epoch(step) == shown // images  # of the next image to be shown
+        shown += batch_size
+        assert plan.after(plan.epoch(step) + 1) > step  # an epoch that began has not ended yet
+    for epoch in range(1, 13):
+        steps = plan.after(epoch)
+        assert (steps - 1) * batch_size < epoch * images <= steps * batch_size
+
+
+def test_drops_given_in_epochs_all_come() -> None:
+    config = TrainConfig(epochs=100, batch_size=64, lr=1.0, lr_step_epochs=(60, 90))
+    plan = horizon(config, images=205)
+    assert learning_rate(plan.steps - 1, config, plan) == pytest.approx(0.01)

@@ -90,18 +90,20 @@ def test_training_stops_when_the_metric_rises_no_more(
     assert outcome.finished
     said = capsys.readouterr().out.splitlines()
     assert said[-2:] == [
-        "stopping early: voc07_map has not risen above 0.3000 (step 4) for 2 evaluations",
+        "stopping early: voc07_map has not risen above 0.3000 (step 3) for 2 evaluations",
         f"done. Next: python tools/eval.py {out}   "
         f"or: python tools/detect.py IMAGE --weights {out} --out found",
     ]
-    assert json.loads((out / "last" / "model.json").read_text())["step"] == 8  # 4 epochs of 2
+    assert (
+        json.loads((out / "last" / "model.json").read_text())["step"] == 6
+    )  # 4 epochs of 4 images, 3 a step
     again = train(small_config, out, EVERY_EPOCH, resume=True)  # it stays stopped
     assert again.finished
-    assert json.loads((out / "last" / "model.json").read_text())["step"] == 8
+    assert json.loads((out / "last" / "model.json").read_text())["step"] == 6
     risen[:] = [0.2]
     longer = [*EVERY_EPOCH[:2], "train.stop_patience=3"]
     train(small_config, out, longer, resume=True)  # more patience: one more evaluation
-    assert json.loads((out / "last" / "model.json").read_text())["step"] == 10
+    assert json.loads((out / "last" / "model.json").read_text())["step"] == 7
 
 
 def test_a_metric_that_never_rises_above_its_first_value_stops_too(
@@ -235,17 +237,17 @@ def test_resuming_a_staged_run_is_exact(small_config: Path, cut: int, optimizer:
     folder = small_config.parent / "last"
     save_checkpoint(folder, cut_run, read_experiment(small_config, words)[0], {}, resumable=True)
     resumed, _ = small_run(small_config, words)
-    restore(resumed, folder)
+    restore(resumed, folder, "voc07_map")
     go_on(resumed)
     theirs = {**state_of(whole), "random": torch.get_rng_state()}
     assert not differences(state_of(resumed), theirs)
 
 
 def test_a_part_that_would_learn_after_the_end_is_refused(small_config: Path) -> None:
-    words = ["train.freeze=[backbone]", "train.unfreeze={backbone: 6}"]
+    words = ["train.freeze=[backbone]", "train.unfreeze={backbone: 9}"]
     with pytest.raises(ConfigError) as caught:
-        small_run(small_config, words)  # 12 steps of 2 an epoch
+        small_run(small_config, words)  # 12 steps of 3 images, 4 images an epoch
     assert str(caught.value) == (
-        "train.unfreeze: backbone would learn after epoch 6, but training ends after 6; name an "
+        "train.unfreeze: backbone would learn after epoch 9, but training ends after 9; name an "
         "earlier one, or leave it in train.freeze alone."
     )

@@ -62,7 +62,7 @@ def start(config: Path, out: Path, *words: str) -> subprocess.Popen[str]:
 
 def wait_for_step(out: Path, step: int) -> None:
     log = out / "log.jsonl"
-    for _ in range(1200):
+    for _ in range(9000):  # minutes, on a machine that is busy
         if log.exists() and log.read_text().count('"lr"') >= step:
             return
         time.sleep(0.02)

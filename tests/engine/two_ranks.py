@@ -86,7 +86,7 @@ def trained(ranks: Ranks, folder: Path, micro_batches: int = 1) -> dict[str, Ten
         scaler=torch.amp.GradScaler("cpu", enabled=False),
         average=build_average(model, config.average_decay),
         config=config,
-        horizon=Horizon(STEPS, STEPS),
+        horizon=Horizon(STEPS, STEPS, 1),
         device=torch.device("cpu"),
         folder=folder,
         ranks=ranks,
@@ -142,6 +142,7 @@ def check_collectives(ranks: Ranks) -> None:
     """Each helper, on ranks that have something and ranks that have nothing."""
     assert ranks.any(ranks.rank == 1)
     assert not ranks.any(False)
+    ranks.wait()
     arrays = ranks.gather(np.arange(ranks.rank * 3, dtype=np.float32).reshape(-1, 3))
     assert [array.shape for array in arrays] == [(0, 3), (1, 3)]
     assert ranks.mean({"a": float(ranks.rank), "b": 4.0}) == {"a": 0.5, "b": 4.0}
