@@ -106,12 +106,14 @@ def run(args: argparse.Namespace) -> list[Finding]:
     findings = [*find(checkup), *look_at_gpu()]
     print_checkup(checkup, findings, console())
 
-    make_folder(folder)
-    written = [folder / "doctor.png", folder / "samples.png"] if splits else []
+    bad = bad_files(checkup)
+    written: list[Path] = []
+    if splits or bad:
+        make_folder(folder)
     if splits:
+        written += [folder / "doctor.png", folder / "samples.png"]
         write_page(written[0], checkup, patient.name)
         write_samples(written[1], checkup)
-    bad = bad_files(checkup)
     if bad:
         written.append(folder / "bad_files.txt")
         write_atomically(written[-1], "".join(f"{path}\t{reason}\n" for path, reason in bad))
@@ -119,7 +121,8 @@ def run(args: argparse.Namespace) -> list[Finding]:
         written.append(args.json)
         text = json.dumps(as_record(checkup, findings), indent=2, allow_nan=False)
         write_atomically(args.json, text + "\n")
-    print(f"\nwritten: {', '.join(map(str, written))}")
+    if written:
+        print(f"\nwritten: {', '.join(map(str, written))}")
     return findings
 
 
@@ -222,6 +225,7 @@ def read_splits(patient: Patient) -> list[Split]:
             continue
         splits.append(Split(name, role, joined, tuple(entry for _, entry in parts)))
     check_num_classes(patient, splits)
+    patient.refused[:] = dict.fromkeys(patient.refused)  # two entries may trip over one file
     return splits
 
 

@@ -56,6 +56,7 @@ FROM_POLYGONS = "boxes made from polygons"
 REPEATED_LINES = "repeated lines read once"
 REPEATED_IMAGES = "repeated images read once"
 BLANK = "blank lines"
+UNLABELLED = "images without a label file, taken as empty"
 BY_ORDER = "classes named by number, in the order of data.classes"
 NAMELESS = "classes without names, called class_00, class_01, ... (name them in a data.yaml)"
 
@@ -261,6 +262,7 @@ def _read_labels(
             f"{root / images[0]}: has no labels, nor has any of the {len(files)} images; looked "
             f"for {files[0]} and beside the image. An image without objects has an empty file."
         )
+    rows.note(UNLABELLED, missing)
     return rows
 
 

@@ -38,8 +38,9 @@ class _Column:
 
 def print_checkup(checkup: Checkup, findings: Sequence[Finding], out: Console) -> None:
     """Print the figures, the classes, the unusable files, and last what to do."""
-    out.print(split_table(checkup))
-    out.print(class_table(checkup))
+    if checkup.splits:
+        out.print(split_table(checkup))
+        out.print(class_table(checkup))
     bad = bad_files(checkup)
     if bad:
         out.print(Text(f"Files that cannot be used: {len(bad)}"))

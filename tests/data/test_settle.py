@@ -109,3 +109,16 @@ def test_orientation_comes_with_the_size(tmp_path: Path) -> None:
     header = check_image(tmp_path / "a.png")
     assert header == ImageHeader(60, 40, 6)
     assert header.turned
+
+
+def test_each_kind_of_bad_box_names_an_image(tmp_path: Path) -> None:
+    paths = [tmp_path / f"{name}.png" for name in "abc"]
+    for path in paths:
+        write_image(path, (40, 60))
+    boxes = [[[1, 1, 5, 5]], [[9, 9, 3, 3], [50, 30, 70, 50]], [[100, 100, 110, 110]]]
+    report = settle(draft(paths, boxes), 0.0).report
+    assert report.examples == {
+        "inverted boxes dropped": str(paths[1]),
+        "boxes clipped to the image": str(paths[1]),
+        "boxes outside the image dropped": str(paths[2]),
+    }

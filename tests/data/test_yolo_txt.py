@@ -56,7 +56,10 @@ def test_reads_a_split(tmp_path: Path) -> None:
     assert data.sizes.tolist() == [[60, 80]] * 3
     assert data.boxes.tolist() == [[20, 15, 60, 45], [0, 30, 40, 60]]
     assert data.labels.tolist() == [1, 0]
-    assert summary(data) == "3 images (2 without objects), 2 objects of 2 classes"
+    assert summary(data) == (
+        "3 images (2 without objects), 2 objects of 2 classes, "
+        "1 images without a label file, taken as empty"
+    )
 
 
 def test_ids_tell_images_apart(tmp_path: Path) -> None:
