@@ -15,7 +15,8 @@ def test_a_second_time_comes_from_the_cache(
 ) -> None:
     words = [str(run_folder), "--speed-images", "2"]
     first = figures_of(words, tmp_path)
-    assert capsys.readouterr().err == "measuring tiny_run on 3 images\n"
+    said = capsys.readouterr()
+    assert said.err == "measuring tiny_run on 3 images\ntiming 22 images, one by one\n"
     second = figures_of(words, tmp_path)
     said = capsys.readouterr()
     when = second["measured"]

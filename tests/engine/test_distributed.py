@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -133,8 +134,19 @@ def test_training_says_evaluates_and_writes_as_one(small_config: Path, tmp_path:
     assert not any(name.startswith("module.") for name in state["model"])
 
 
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Compute with one thread, as each rank does: another number rounds the last bit otherwise."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 @pytest.mark.slow
-def test_eval_on_two_ranks_gives_the_figures_of_one(small_config: Path, tmp_path: Path) -> None:
+def test_eval_on_two_ranks_gives_the_figures_of_one(
+    small_config: Path, tmp_path: Path, one_thread: None
+) -> None:
     out, figures = tmp_path / "run", []
     train(small_config, out, ["train.iterations=2"])
     words = [str(out), "--device", "cpu", "--no-speed", "--no-cache", "--json"]

@@ -300,7 +300,9 @@ def test_a_kill_between_two_renames_loses_nothing(tmp_path: Path) -> None:
 
 
 def test_what_is_not_a_checkpoint_is_refused_with_a_hint(tmp_path: Path) -> None:
-    (tmp_path / "quickstart").mkdir()
+    (tmp_path / "quickstart" / "last").mkdir(parents=True)
+    (tmp_path / "quickstart" / "last" / "model.json").write_text("{}")
+    (tmp_path / "quikstarts").mkdir()  # nearer, but holds no checkpoint
     with pytest.raises(ConfigError) as caught:
         find_checkpoint(tmp_path / "quikstart")
     assert str(caught.value) == (
