@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import gc
 import os
 import sys
 import time
@@ -49,6 +50,9 @@ def join_ranks() -> Iterator[Ranks]:
             raise SystemExit(end_with(problem, rank, watch)) from problem
         watch.end()
         if dist.is_initialized():
+            # DistributedDataParallel lies in cycles that hold the group. While it lives, so do the
+            # group's threads, and one that still runs when the interpreter ends aborts the process.
+            gc.collect()
             dist.destroy_process_group()
 
 

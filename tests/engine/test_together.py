@@ -50,7 +50,7 @@ def test_ranks_thaw_fall_back_and_stop_together(small_config: Path, tmp_path: Pa
     words = ["train.freeze=[backbone]", "train.unfreeze={backbone: 2}", "train.precision=bf16"]
     words += ["eval.every=1", "train.stop_patience=4", "model.score_threshold=1.0"]
     codes, said, complaints = troubled("precision", small_config, out, *words)
-    assert codes == [0, 0], complaints
+    assert codes == [0, 0], "\n".join(complaints)
     assert said[1] == complaints[1] == ""
     lines = said[0].splitlines()
     assert "step 0: the losses disagree on another rank; training goes on in fp32" in lines
