@@ -92,6 +92,37 @@ def letterbox(
     return Batch(normalise(canvas, mean, std), tuple(geometry))
 
 
+def stretch(
+    images: list[Tensor],
+    size: tuple[int, int],
+    mean: tuple[float, float, float],
+    std: tuple[float, float, float],
+) -> Batch:
+    """Resize each image to exactly ``size``, whatever its shape: what YOLOv1 does.
+
+    Args:
+        images: ``[3, H, W]`` uint8 RGB each, of any sizes.
+        size: canvas (height, width).
+        mean: of the backbone's normalisation, RGB in 0..1.
+        std: likewise.
+
+    Source:
+        darknet, ``image.c: resize_image``, called by ``examples/yolo.c``.
+    """
+    for image in images:
+        _check_image(image)
+    canvas = torch.stack([_resize(image, size) for image in images])
+    geometry = tuple(
+        Geometry(
+            (size[1] / image.shape[2], size[0] / image.shape[1]),
+            (0.0, 0.0),
+            (image.shape[1], image.shape[2]),
+        )
+        for image in images
+    )
+    return Batch(normalise(canvas, mean, std), geometry)
+
+
 def fit_inside(size: tuple[int, int], canvas: tuple[int, int]) -> tuple[int, int]:
     """Largest (height, width) of the same shape as ``size`` that fits ``canvas``.
 

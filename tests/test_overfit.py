@@ -14,13 +14,7 @@ from detkit.types import Target, make_target
 
 FORMS: dict[str, dict[str, Any]] = {
     "yolo_v2": {"name": "yolo_v2", "backbone": "tiny", "input_size": 128, "head_channels": 64},
-    "yolo_v2 (tiny form)": {
-        "name": "yolo_v2",
-        "backbone": "darknet_tiny",
-        "passthrough": False,
-        "input_size": 128,
-        "head_channels": 64,
-    },
+    "yolo_v2_tiny": {"name": "yolo_v2_tiny", "input_size": 128, "head_channels": 64},
 }
 
 

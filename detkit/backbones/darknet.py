@@ -4,68 +4,19 @@ Papers:
     YOLO9000: Better, Faster, Stronger (Redmon and Farhadi, CVPR 2017), table 6 is Darknet-19:
     https://arxiv.org/abs/1612.08242. The tiny trunk is that of the authors' ``yolov2-tiny``.
 
-Reading order: ``ConvBN`` (the one block), ``DARKNET19`` and ``DARKNET_TINY`` (the plans, in the
-order and numbering of the authors' config files), ``Darknet`` (a plan turned into a network).
+Reading order: ``DARKNET19`` and ``DARKNET_TINY`` (the plans, in the order and numbering of the
+authors' config files), ``Darknet`` (a plan turned into a network). The one block they are made of
+is ``ConvBN`` in ``detkit/layers.py``.
 """
 
 from __future__ import annotations
 
-import math
 from typing import NamedTuple
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from detkit.backbones.base import Backbone, register_backbone
-
-LEAKY_SLOPE = 0.1  # darknet's; PyTorch's default is 0.01
-BN_EPS = 1e-5  # of the GPU road, which the published results come from
-BN_MOMENTUM = 0.01  # share of the newest batch; darknet writes it as 0.99 of the old
-
-
-class ConvBN(nn.Module):
-    """Convolution without bias, batch normalisation, leaky ReLU; "same" padding for odd kernels.
-
-    Source:
-        darknet, ``convolutional_layer.c`` and ``batchnorm_layer.c``.
-    """
-
-    def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        kernel_size: int,
-        *,
-        stride: int = 1,
-        bn_momentum: float = BN_MOMENTUM,
-    ) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(
-            in_channels, out_channels, kernel_size, stride, padding=kernel_size // 2, bias=False
-        )
-        self.norm = nn.BatchNorm2d(out_channels, eps=BN_EPS, momentum=bn_momentum)
-        self.activation = nn.LeakyReLU(LEAKY_SLOPE, inplace=True)
-        fan_in = in_channels * kernel_size**2
-        nn.init.normal_(self.conv.weight, std=math.sqrt(2 / fan_in))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map ``[B, in, H, W]`` to ``[B, out, H/stride, W/stride]``."""
-        out: Tensor = self.activation(self.norm(self.conv(x)))
-        return out
-
-
-class SameSizePool(nn.Module):
-    """2 x 2 max-pool of stride 1 that keeps the size: the last row and column see the edge.
-
-    The missing pixels count as minus infinity, not as zero, which would win over negative maps.
-
-    Source:
-        darknet, ``maxpool_layer.c``.
-    """
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map ``[B, C, H, W]`` to the same shape."""
-        return F.max_pool2d(F.pad(x, (0, 1, 0, 1), value=-math.inf), kernel_size=2, stride=1)
+from detkit.layers import ConvBN, SameSizePool
 
 
 class Conv(NamedTuple):

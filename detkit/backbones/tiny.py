@@ -11,7 +11,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from detkit.backbones.base import Backbone, register_backbone
-from detkit.backbones.darknet import ConvBN
+from detkit.layers import ConvBN
 
 WIDTHS = (16, 32, 64, 128, 256)  # channels at strides 2, 4, 8, 16, 32
 STRIDES = (2, 4, 8, 16, 32)

@@ -46,6 +46,8 @@ class Detector(nn.Module, ABC):
 
     config_type: ClassVar[type[Any]]  # a Config; every detector knows its own
     needs_proposals: ClassVar[bool] = False
+    anchors_key: ClassVar[str | None] = None  # the config field that holds its anchors, if any
+    anchors_unit: ClassVar[int] = 1  # canvas pixels that one unit of that field means
     class_names: tuple[str, ...] = ()
     config: Config
     backbone: Backbone

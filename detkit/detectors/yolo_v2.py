@@ -4,9 +4,9 @@ Paper: YOLO9000: Better, Faster, Stronger (Redmon and Farhadi, CVPR 2017),
 https://arxiv.org/abs/1612.08242, section 2. Where the authors' code says more than the paper, or
 something else, the code is followed (darknet, ``region_layer.c``); docs/fidelity.md lists where.
 
-Reading order: ``YoloV2Config`` (the numbers), ``YoloV2Head`` (the network), ``decode_cells``
-(what its outputs mean), ``assign`` (which output answers for which object), ``yolo_v2_loss``,
-``decode`` and ``select`` (boxes to show), ``YoloV2`` (the module that joins them).
+Reading order: ``YoloV2Config`` (the numbers), ``YoloV2Head`` (the network), ``decode_cells`` in
+``ops/grid.py`` (what its outputs mean), ``assign`` (which output answers for which object),
+``yolo_v2_loss``, ``decode`` and ``select`` (boxes to show), ``YoloV2`` (what joins them).
 
 Spaces: *canvas* pixels are those of the network's input; *cells* are canvas pixels over 32.
 """
@@ -22,14 +22,20 @@ import torch
 import torch.nn.functional as F
 from pydantic import NonNegativeInt, PositiveInt, ValidationInfo, field_validator
 from torch import Tensor, nn
-from torch.nn.utils.rnn import pad_sequence
 
 from detkit.backbones import BACKBONES
-from detkit.backbones.darknet import ConvBN
 from detkit.config import Config, Fraction
 from detkit.detectors.base import DETECTORS, Audit, Detector, Step
-from detkit.ops.boxes import box_iou, cxcywh_to_xyxy, pairwise_iou, size_iou, xyxy_to_cxcywh
-from detkit.ops.nms import nms_per_class
+from detkit.layers import ConvBN, reorg
+from detkit.ops.boxes import cxcywh_to_xyxy, pairwise_iou, size_iou, xyxy_to_cxcywh
+from detkit.ops.grid import (
+    best_iou_with_objects,
+    decode_cells,
+    image_of_object,
+    last_claim,
+    own_cell,
+)
+from detkit.ops.nms import select_per_class
 from detkit.preprocess import Batch, letterbox
 from detkit.types import Boxes, Detections, Losses, Target
 
@@ -111,29 +117,6 @@ class YoloV2Config(Config):
 # ------------------------------------------------------------------------------- network
 
 
-def reorg(fine: Tensor, stride: int = STRIDE // FINE_STRIDE) -> Tensor:
-    """Darknet's reorganisation of a map into one of half its size: what the passthrough does.
-
-    The paper says "stacking adjacent features into different channels". The code does something
-    else: it reads the buffer as if it were ``[C / 4, H * 2, W * 2]``, which mixes distant pixels
-    and is not ``pixel_unshuffle``. The authors' weights were trained with this form.
-
-    Args:
-        fine: ``[B, C, H, W]`` with C a multiple of ``stride**2``, H and W of ``stride``.
-
-    Returns:
-        ``[B, C * stride**2, H / stride, W / stride]``.
-
-    Source:
-        darknet, ``blas.c: reorg_cpu``, called with forward=0.
-    """
-    batch, channels, height, width = fine.shape
-    narrow = channels // stride**2
-    view = fine.reshape(batch, narrow, height, stride, width, stride)  # [B, C/4, H, 2, W, 2]
-    mixed = view.permute(0, 3, 5, 1, 2, 4)  # [B, 2, 2, C/4, H, W]
-    return mixed.reshape(batch, channels * stride**2, height // stride, width // stride)
-
-
 class YoloV2Head(nn.Module):
     """Section 3, "Training for detection": three 3x3 convolutions, a passthrough, one 1x1.
 
@@ -159,33 +142,13 @@ class YoloV2Head(nn.Module):
         """Map the backbone's maps, stride 16 (full form only) and 32, to ``[B, A, H, W, 5+K]``."""
         deep = self.deep(maps[-1])
         if self.passthrough is not None:
-            deep = torch.cat([reorg(self.passthrough(maps[0])), deep], dim=1)  # reorg first
+            deep = torch.cat(
+                [reorg(self.passthrough(maps[0]), STRIDE // FINE_STRIDE), deep], dim=1
+            )  # reorg first
         out = self.out(self.fuse(deep))  # [B, A * (5+K), H, W]
         batch, _, height, width = out.shape
         raw = out.view(batch, self.num_anchors, -1, height, width)  # [B, A, 5+K, H, W]
         return raw.permute(0, 1, 3, 4, 2)
-
-
-# ------------------------------------------------------------------------------- meaning
-
-
-def decode_cells(raw: Tensor, anchors: Tensor) -> Tensor:
-    """Direct location prediction, section 2: what the first four outputs say.
-
-    Args:
-        raw: ``[B, A, H, W, 5+K]`` network outputs (tx, ty, tw, th, to, classes).
-        anchors: ``[A, 2]`` width and height, in cells.
-
-    Returns:
-        ``[B, A, H, W, 4]`` (centre x, centre y, width, height) in cells.
-    """
-    height, width = raw.shape[2:4]
-    row = torch.arange(height, device=raw.device, dtype=raw.dtype).view(1, 1, height, 1)
-    column = torch.arange(width, device=raw.device, dtype=raw.dtype).view(1, 1, 1, width)
-    x = raw[..., 0].sigmoid() + column
-    y = raw[..., 1].sigmoid() + row
-    size = raw[..., 2:4].exp() * anchors[:, None, None, :]  # [B, A, H, W, 2]
-    return torch.cat([torch.stack([x, y], dim=-1), size], dim=-1)
 
 
 # ---------------------------------------------------------------------------- assignment
@@ -222,32 +185,23 @@ def assign(raw: Tensor, targets: list[Target], anchors: Tensor, config: YoloV2Co
         darknet, ``region_layer.c: forward_region_layer``.
     """
     num_anchors, height, width = raw.shape[1:4]
-    device = raw.device
     gt_lists = [target.boxes / STRIDE for target in targets]  # [M_i, 4] cells, one an image
     pred_boxes = cxcywh_to_xyxy(decode_cells(raw, anchors))  # [B, A, H, W, 4] cells
-    nowhere = raw.new_zeros(1, 4)  # so that an image without objects has a row; its IoU is 0
-    padded = pad_sequence([torch.cat([nowhere, gt]) for gt in gt_lists], batch_first=True)
-    best_iou = box_iou(pred_boxes.flatten(1, 3), padded).amax(dim=2)  # [B, A*H*W]
+    best_iou = best_iou_with_objects(pred_boxes.flatten(1, 3), gt_lists)  # [B, A*H*W]
 
     gt_boxes = torch.cat(gt_lists)  # [M, 4] cells
     centre, size = xyxy_to_cxcywh(gt_boxes).split(2, dim=1)  # [M, 2] (x, y), [M, 2] (w, h)
-    image = torch.cat(
-        [torch.full((len(gt),), i, device=device) for i, gt in enumerate(gt_lists)]
-    )  # [M]
     anchor = size_iou(size, anchors).argmax(dim=1)  # [M] the first wins a tie
-    column = centre[:, 0].long().clamp(0, width - 1)  # [M] a centre on the far edge is inside
-    row = centre[:, 1].long().clamp(0, height - 1)  # [M]
-    slots = ((image * num_anchors + anchor) * height + row) * width + column  # [M]
-
-    order = torch.arange(len(slots), device=device)  # [M]
-    last = torch.full((raw[..., 0].numel(),), -1, device=device)
-    last = last.scatter_reduce(0, slots, order, reduce="amax")  # [B*A*H*W] the latest claim
-    in_cell = centre - torch.stack([column, row], dim=1)  # [M, 2]
+    cell = own_cell(centre, (height, width))  # [M, 2] column, row
+    image = image_of_object(gt_lists)  # [M]
+    slots = ((image * num_anchors + anchor) * height + cell[:, 1]) * width + cell[:, 0]  # [M]
+    last = last_claim(slots, raw[..., 0].numel())  # [B*A*H*W]
+    order = torch.arange(len(slots), device=slots.device)  # [M]
     grid = size.new_tensor([width, height])
     return Owners(
         slots=slots,
         stays=(last[slots] == order).to(raw.dtype),
-        gt_places=torch.cat([in_cell, (size / anchors[anchor]).log()], dim=1),
+        gt_places=torch.cat([centre - cell, (size / anchors[anchor]).log()], dim=1),
         weights=2 - (size / grid).prod(dim=1),
         ious=pairwise_iou(pred_boxes.reshape(-1, 4)[slots], gt_boxes),
         labels=torch.cat([target.labels for target in targets]),
@@ -350,16 +304,11 @@ def decode(raw: Tensor, anchors: Tensor) -> tuple[Boxes, Tensor]:
 def select(boxes: Boxes, scores: Tensor, config: YoloV2Config) -> Detections:
     """Keep what one image should report: above the threshold, then suppression per class.
 
-    A box is kept once for every class that it scores for, as in the source.
-
     Args:
         boxes: ``[N, 4]``.
         scores: ``[N, K]``.
     """
-    rows, labels = (scores > config.score_threshold).nonzero(as_tuple=True)
-    boxes, scores = boxes[rows], scores[rows, labels]  # [n, 4], [n] one a candidate
-    keep = nms_per_class(boxes, scores, labels, config.nms_iou)
-    return Detections(boxes[keep], scores[keep], labels[keep])
+    return select_per_class(boxes, scores, config.score_threshold, config.nms_iou)
 
 
 # -------------------------------------------------------------------------------- module
@@ -370,6 +319,8 @@ class YoloV2(Detector):
     """YOLO9000, section 2: anchors, direct location prediction, a passthrough layer."""
 
     config_type = YoloV2Config
+    anchors_key = "anchors_cells"
+    anchors_unit = STRIDE
     config: YoloV2Config
     anchors: Tensor  # [A, 2] width and height, in cells
 
@@ -414,3 +365,24 @@ class YoloV2(Detector):
     def predict(self, batch: Batch) -> list[Detections]:
         boxes, scores = decode(self.network(batch.pixels).float(), self.anchors)
         return [select(b, s, self.config) for b, s in zip(boxes, scores, strict=True)]
+
+
+class YoloV2TinyConfig(YoloV2Config):
+    """What the authors' ``yolov2-tiny-voc.cfg`` changes."""
+
+    backbone: str = "darknet_tiny"
+    passthrough: bool = False
+    anchors_cells: tuple[tuple[float, float], ...] = (
+        (1.08, 1.19),
+        (3.42, 4.41),
+        (6.63, 11.38),
+        (9.42, 5.11),
+        (16.62, 10.52),
+    )
+
+
+@DETECTORS.register("yolo_v2_tiny")
+class YoloV2Tiny(YoloV2):
+    """Tiny YOLOv2: a small trunk, no passthrough."""
+
+    config_type = YoloV2TinyConfig

@@ -15,7 +15,7 @@ from detkit.ops.boxes import (
     xyxy_to_xywh,
 )
 from detkit.ops.kmeans import kmeans_sizes
-from detkit.ops.nms import nms_per_class
+from detkit.ops.nms import nms_per_class, select_per_class
 
 __all__ = [
     "box_area",
@@ -27,6 +27,7 @@ __all__ = [
     "nms_per_class",
     "pairwise_iou",
     "scale_boxes",
+    "select_per_class",
     "shift_boxes",
     "size_iou",
     "xywh_to_xyxy",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from detkit.types import Boxes
+from detkit.types import Boxes, Detections
 
 
 def nms_per_class(boxes: Boxes, scores: Tensor, labels: Tensor, iou_threshold: float) -> Tensor:
@@ -32,3 +32,22 @@ def nms_per_class(boxes: Boxes, scores: Tensor, labels: Tensor, iou_threshold: f
         kept.append(rows[nms(boxes[rows], scores[rows], iou_threshold)])
     keep = torch.cat(kept) if kept else labels  # labels: empty, and of the right type
     return keep[scores[keep].argsort(descending=True, stable=True)]
+
+
+def select_per_class(
+    boxes: Boxes, scores: Tensor, score_threshold: float, iou_threshold: float
+) -> Detections:
+    """What one image reports: scores above a threshold, then suppression within each class.
+
+    A box is kept once for every class that it scores for, as darknet does.
+
+    Args:
+        boxes: ``[N, 4]``.
+        scores: ``[N, K]``.
+        score_threshold: a score at or below it is dropped.
+        iou_threshold: as in :func:`nms_per_class`.
+    """
+    rows, labels = (scores > score_threshold).nonzero(as_tuple=True)
+    boxes, scores = boxes[rows], scores[rows, labels]  # [n, 4], [n] one a candidate
+    keep = nms_per_class(boxes, scores, labels, iou_threshold)
+    return Detections(boxes[keep], scores[keep], labels[keep])

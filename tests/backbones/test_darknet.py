@@ -9,7 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from detkit.backbones.darknet import ConvBN, SameSizePool, darknet19, darknet_tiny
+from detkit.backbones.darknet import darknet19, darknet_tiny
+from detkit.layers import ConvBN, SameSizePool
 
 # Layer lists of the authors' config files: filters x kernel, or m for a max-pool with its stride.
 YOLO_V2_LAYERS = (

@@ -21,11 +21,11 @@ from detkit.detectors.yolo_v2 import (
     YoloV2Config,
     assign,
     decode,
-    reorg,
     select,
     yolo_v2_loss,
 )
 from detkit.errors import ConfigError, DetkitError
+from detkit.layers import reorg
 from detkit.types import Losses, Target, make_target
 
 VOC_ANCHORS = torch.tensor(YoloV2Config(num_classes=1).anchors_cells)

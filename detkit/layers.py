@@ -1,0 +1,132 @@
+"""What darknet's networks are made of: its convolution block, its pool, its local layer, its reorg.
+
+Source: darknet, the file named at each. Order of parameters inside a block follows no file here;
+``weights/darknet.py`` knows how a weight file lays them out.
+
+Reading order: ``ConvBN`` first; the others as a network asks for them.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+LEAKY_SLOPE = 0.1  # darknet's; PyTorch's default is 0.01
+BN_EPS = 1e-5  # of the GPU road, which the published results come from
+BN_MOMENTUM = 0.01  # share of the newest batch; darknet writes it as 0.99 of the old
+
+
+class ConvBN(nn.Module):
+    """Convolution without bias, batch normalisation, leaky ReLU; "same" padding for odd kernels.
+
+    Without ``batch_norm`` it is convolution with bias and leaky ReLU, as before YOLOv2.
+
+    Source:
+        darknet, ``convolutional_layer.c`` and ``batchnorm_layer.c``.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int,
+        *,
+        stride: int = 1,
+        bn_momentum: float = BN_MOMENTUM,
+        batch_norm: bool = True,
+    ) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(
+            in_channels,
+            out_channels,
+            kernel_size,
+            stride,
+            padding=kernel_size // 2,
+            bias=not batch_norm,  # batch normalisation has its own
+        )
+        self.norm: nn.Module = nn.Identity()
+        if batch_norm:
+            self.norm = nn.BatchNorm2d(out_channels, eps=BN_EPS, momentum=bn_momentum)
+        self.activation = nn.LeakyReLU(LEAKY_SLOPE, inplace=True)
+        fan_in = in_channels * kernel_size**2
+        nn.init.normal_(self.conv.weight, std=math.sqrt(2 / fan_in))
+        if self.conv.bias is not None:
+            nn.init.zeros_(self.conv.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map ``[B, in, H, W]`` to ``[B, out, H/stride, W/stride]``."""
+        out: Tensor = self.activation(self.norm(self.conv(x)))
+        return out
+
+
+class SameSizePool(nn.Module):
+    """2 x 2 max-pool of stride 1 that keeps the size: the last row and column see the edge.
+
+    The missing pixels count as minus infinity, not as zero, which would win over negative maps.
+
+    Source:
+        darknet, ``maxpool_layer.c``.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map ``[B, C, H, W]`` to the same shape."""
+        return F.max_pool2d(F.pad(x, (0, 1, 0, 1), value=-math.inf), kernel_size=2, stride=1)
+
+
+class Local(nn.Module):
+    """A convolution that shares nothing: every place of the output has its own filters.
+
+    3 x 3 with one pixel of zeros around, as every config of the authors has it. The bias differs
+    from place to place as well.
+
+    Args:
+        in_channels: of the map it takes.
+        out_channels: of the map it gives.
+        size: (height, width) of the map, in and out.
+
+    Source:
+        darknet, ``local_layer.c``.
+    """
+
+    KERNEL = 3
+
+    def __init__(self, in_channels: int, out_channels: int, size: tuple[int, int]) -> None:
+        super().__init__()
+        places = size[0] * size[1]
+        fan_in = in_channels * self.KERNEL**2
+        # [places (row by row), out, in * 3 * 3], the order of a weight file
+        self.weight = nn.Parameter(torch.empty(places, out_channels, fan_in))
+        self.bias = nn.Parameter(torch.zeros(out_channels, *size))
+        nn.init.uniform_(self.weight, -math.sqrt(2 / fan_in), math.sqrt(2 / fan_in))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map ``[B, in, H, W]`` to ``[B, out, H, W]``."""
+        patches = F.unfold(x, self.KERNEL, padding=self.KERNEL // 2)  # [B, in * 9, H * W]
+        out = torch.einsum("bil,loi->bol", patches, self.weight)  # [B, out, H * W]
+        return out.view(len(x), *self.bias.shape) + self.bias
+
+
+def reorg(fine: Tensor, stride: int = 2) -> Tensor:
+    """Darknet's reorganisation of a map into a smaller one: YOLOv2's passthrough.
+
+    The paper says "stacking adjacent features into different channels". The code does something
+    else: it reads the buffer as if it were ``[C / 4, H * 2, W * 2]``, which mixes distant pixels
+    and is not ``pixel_unshuffle``. The authors' weights were trained with this form.
+
+    Args:
+        fine: ``[B, C, H, W]`` with C a multiple of ``stride**2``, H and W of ``stride``.
+
+    Returns:
+        ``[B, C * stride**2, H / stride, W / stride]``.
+
+    Source:
+        darknet, ``blas.c: reorg_cpu``, called with forward=0.
+    """
+    batch, channels, height, width = fine.shape
+    narrow = channels // stride**2
+    view = fine.reshape(batch, narrow, height, stride, width, stride)  # [B, C/4, H, 2, W, 2]
+    mixed = view.permute(0, 3, 5, 1, 2, 4)  # [B, 2, 2, C/4, H, W]
+    return mixed.reshape(batch, channels * stride**2, height // stride, width // stride)

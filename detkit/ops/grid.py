@@ -1,0 +1,80 @@
+"""What the YOLOs with anchors share: predictions on a grid of cells, and who owns which object.
+
+Spaces: *cells* are canvas pixels over the stride of a map. Predictions of a batch are counted image
+by image, anchor by anchor, row by row: ``((image * A + anchor) * H + row) * W + column``.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from detkit.ops.boxes import box_iou
+from detkit.types import Boxes
+
+
+def decode_cells(raw: Tensor, anchors: Tensor) -> Tensor:
+    """Direct location prediction: what the first four outputs say.
+
+    Args:
+        raw: ``[B, A, H, W, 4+]`` network outputs (tx, ty, tw, th, ...).
+        anchors: ``[A, 2]`` width and height, in cells.
+
+    Returns:
+        ``[B, A, H, W, 4]`` (centre x, centre y, width, height) in cells.
+
+    Paper:
+        YOLO9000, section 2, "Direct location prediction"; YOLOv3, section 2.1, is the same.
+    """
+    height, width = raw.shape[2:4]
+    row = torch.arange(height, device=raw.device, dtype=raw.dtype).view(1, 1, height, 1)
+    column = torch.arange(width, device=raw.device, dtype=raw.dtype).view(1, 1, 1, width)
+    x = raw[..., 0].sigmoid() + column
+    y = raw[..., 1].sigmoid() + row
+    size = raw[..., 2:4].exp() * anchors[:, None, None, :]  # [B, A, H, W, 2]
+    return torch.cat([torch.stack([x, y], dim=-1), size], dim=-1)
+
+
+def own_cell(centres: Tensor, grid: tuple[int, int]) -> Tensor:
+    """``[M, 2]`` int64 (column, row) of the cell that each ``[M, 2]`` (x, y), in cells, lies in.
+
+    A centre on the far edge of the ``grid`` (height, width) is inside.
+    """
+    height, width = grid
+    column = centres[:, 0].long().clamp(0, width - 1)
+    row = centres[:, 1].long().clamp(0, height - 1)
+    return torch.stack([column, row], dim=1)
+
+
+def image_of_object(gt_lists: list[Boxes]) -> Tensor:
+    """``[M]`` int64, which image each of the M objects of a batch lies in."""
+    counts = torch.tensor([len(gt) for gt in gt_lists])
+    return torch.arange(len(gt_lists)).repeat_interleave(counts).to(gt_lists[0].device)
+
+
+def best_iou_with_objects(pred_boxes: Boxes, gt_lists: list[Boxes]) -> Tensor:
+    """Best IoU of every prediction with any object of its image.
+
+    Args:
+        pred_boxes: ``[B, N, 4]``.
+        gt_lists: ``[M_i, 4]`` an image, in the same space.
+
+    Returns:
+        ``[B, N]``, 0 where an image has no objects.
+    """
+    nowhere = pred_boxes.new_zeros(1, 4)  # so that an image without objects has a row; its IoU is 0
+    padded = pad_sequence([torch.cat([nowhere, gt]) for gt in gt_lists], batch_first=True)
+    return box_iou(pred_boxes, padded).amax(dim=2)
+
+
+def last_claim(slots: Tensor, predictions: int) -> Tensor:
+    """``[predictions]`` int64: of the claims on each prediction the last one's index, -1 for none.
+
+    Args:
+        slots: ``[M]`` int64, which prediction each object claims.
+        predictions: how many there are.
+    """
+    order = torch.arange(len(slots), device=slots.device)  # [M]
+    none = torch.full((predictions,), -1, device=slots.device)
+    return none.scatter_reduce(0, slots, order, reduce="amax")

@@ -1,0 +1,1 @@
+"""Weights from elsewhere: the authors' files, and names under which they can be fetched."""
