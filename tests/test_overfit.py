@@ -13,8 +13,52 @@ from detkit.ops import box_iou
 from detkit.types import Target, make_target
 
 FORMS: dict[str, dict[str, Any]] = {
+    "yolo_v1": {
+        "name": "yolo_v1",
+        **{"backbone": "tiny", "input_size": 128, "grid": 4, "head_convs": [[64, 1]]},
+        **{"local_channels": 32, "dropout": 0.0},  # its noise keeps boxes from settling
+    },
+    "yolo_v1_paper": {
+        "name": "yolo_v1",
+        **{"backbone": "tiny", "input_size": 128, "grid": 4, "head_convs": [[64, 1]]},
+        **{"head": "paper", "fc_width": 256, "boxes_per_cell": 2, "dropout": 0.0},
+    },
+    "yolo_v1_tiny": {
+        "name": "yolo_v1_tiny",
+        **{"backbone": "tiny", "input_size": 128, "grid": 4, "head_convs": [[64, 1]]},
+    },
     "yolo_v2": {"name": "yolo_v2", "backbone": "tiny", "input_size": 128, "head_channels": 64},
     "yolo_v2_tiny": {"name": "yolo_v2_tiny", "input_size": 128, "head_channels": 64},
+    "yolo_v3": {
+        "name": "yolo_v3",
+        "backbone": "tiny",
+        "input_size": 128,
+        "head_channels": [64, 32, 16],
+        "head_convs": [4, 2, 2],
+    },
+    "yolo_v3_modern": {
+        "name": "yolo_v3",
+        "backbone": "tiny",
+        "input_size": 128,
+        "head_channels": [64, 32, 16],
+        "head_convs": [4, 2, 2],
+        "box_loss": "ciou",
+        "box_scale": 2.0,
+        "positive_iou": 0.3,
+    },
+    "yolo_v3_tiny": {
+        "name": "yolo_v3_tiny",
+        "backbone": "tiny",
+        "input_size": 128,
+        "head_channels": [64, 32],
+    },
+    "yolo_v3_spp": {
+        "name": "yolo_v3_spp",
+        "backbone": "tiny",
+        "input_size": 128,
+        "head_channels": [64, 32, 16],
+        "head_convs": [4, 2, 2],
+    },
 }
 
 

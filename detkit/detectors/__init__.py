@@ -1,6 +1,21 @@
 """The detectors, one file each, in the order of their papers."""
 
-from detkit.detectors.base import DETECTORS, Audit, Detector, Step, build_detector
+from detkit.detectors.base import DETECTORS, Audit, Detector, Scale, Step, build_detector
+from detkit.detectors.yolo_v1 import YoloV1, YoloV1Config
 from detkit.detectors.yolo_v2 import YoloV2, YoloV2Config
+from detkit.detectors.yolo_v3 import YoloV3, YoloV3Config
 
-__all__ = ["DETECTORS", "Audit", "Detector", "Step", "YoloV2", "YoloV2Config", "build_detector"]
+__all__ = [
+    "DETECTORS",
+    "Audit",
+    "Detector",
+    "Scale",
+    "Step",
+    "YoloV1",
+    "YoloV1Config",
+    "YoloV2",
+    "YoloV2Config",
+    "YoloV3",
+    "YoloV3Config",
+    "build_detector",
+]

@@ -34,7 +34,20 @@ class Audit:
     owners: Tensor  # [M] int64, which anchor that is
     lost: Tensor  # [M] bool, another object takes the only prediction that could answer for it
     strides: Tensor  # [M] canvas pixels between neighbouring predictions, where it is answered
-    anchors: Tensor  # [A, 2] width and height, canvas pixels
+    anchors: Tensor  # [A, 2] width and height, canvas pixels; with A = 0 the first two are zeros
+
+    @property
+    def has_anchors(self) -> bool:
+        """Whether ``best_ious`` and ``owners`` mean anything."""
+        return len(self.anchors) > 0
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """One of the grids that share out a detector's anchors."""
+
+    stride: int  # canvas pixels per cell
+    anchors: tuple[int, ...]  # which anchors it has, by their place in the config
 
 
 class Detector(nn.Module, ABC):
@@ -48,6 +61,7 @@ class Detector(nn.Module, ABC):
     needs_proposals: ClassVar[bool] = False
     anchors_key: ClassVar[str | None] = None  # the config field that holds its anchors, if any
     anchors_unit: ClassVar[int] = 1  # canvas pixels that one unit of that field means
+    masks_key: ClassVar[str | None] = None  # the field with the anchors of each scale, coarse first
     class_names: tuple[str, ...] = ()
     config: Config
     backbone: Backbone
@@ -75,11 +89,7 @@ class Detector(nn.Module, ABC):
     ) -> Losses:
         """Losses of a batch; also called in eval mode, under ``no_grad``, for validation."""
         batch = self.preprocess(images, step.size).with_proposals(proposals)
-        placed = [
-            geometry.place(target.without_difficult())
-            for target, geometry in zip(targets, batch.geometry, strict=True)
-        ]
-        return self.losses(batch, [target.to(batch.pixels.device) for target in placed], step)
+        return self.losses(batch, on_canvas(targets, batch), step)
 
     @torch.no_grad()  # not inference_mode: a grid cached here must stay usable in training
     def detect_batch(
@@ -117,6 +127,15 @@ class Detector(nn.Module, ABC):
         """
         return None
 
+    def anchor_scales(self) -> tuple[Scale, ...]:
+        """The grids that share out the anchors, fine to coarse; none without anchors."""
+        if self.anchors_key is None:
+            return ()
+        every = tuple(range(len(getattr(self.config, self.anchors_key))))
+        masks = getattr(self.config, self.masks_key)[::-1] if self.masks_key else (every,)
+        strides = self.backbone.strides[-len(masks) :]
+        return tuple(Scale(*scale) for scale in zip(strides, masks, strict=True))
+
     @abstractmethod
     def preprocess(self, images: list[Tensor], size: tuple[int, int] | None = None) -> Batch:
         """Place images on a canvas of ``size`` (height, width), or of the config's size.
@@ -135,6 +154,15 @@ class Detector(nn.Module, ABC):
     @abstractmethod
     def predict(self, batch: Batch) -> list[Detections]:
         """Detections of each image, in canvas pixels, best score first."""
+
+
+def on_canvas(targets: list[Target], batch: Batch) -> list[Target]:
+    """What training may see of ``targets``, one an image of ``batch``, in its canvas pixels."""
+    placed = [
+        geometry.place(target.without_difficult())
+        for target, geometry in zip(targets, batch.geometry, strict=True)
+    ]
+    return [target.to(batch.pixels.device) for target in placed]
 
 
 DETECTORS: Registry[type[Detector]] = Registry("detector")

@@ -13,26 +13,34 @@ Spaces: *canvas* pixels are those of the network's input; *cells* are canvas pix
 
 from __future__ import annotations
 
-import math
-import random
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Literal
 
 import torch
 import torch.nn.functional as F
-from pydantic import NonNegativeInt, PositiveInt, ValidationInfo, field_validator
+from pydantic import NonNegativeFloat, NonNegativeInt, PositiveInt
 from torch import Tensor, nn
 
 from detkit.backbones import BACKBONES
 from detkit.config import Config, Fraction
-from detkit.detectors.base import DETECTORS, Audit, Detector, Step
+from detkit.detectors.base import DETECTORS, Audit, Detector, Step, on_canvas
+from detkit.detectors.settings import (
+    Anchors,
+    CanvasSize,
+    ClassWeights,
+    above_zero,
+    draw_size,
+    multiples_of,
+)
 from detkit.layers import ConvBN, reorg
 from detkit.ops.boxes import cxcywh_to_xyxy, pairwise_iou, size_iou, xyxy_to_cxcywh
 from detkit.ops.grid import (
     best_iou_with_objects,
+    claim_anchors,
     decode_cells,
     image_of_object,
     last_claim,
+    overlap_loss,
     own_cell,
 )
 from detkit.ops.nms import select_per_class
@@ -41,6 +49,7 @@ from detkit.types import Boxes, Detections, Losses, Target
 
 STRIDE = 32  # canvas pixels per cell: the layers downsample the image by a factor of 32
 FINE_STRIDE = 16  # of the earlier map that the passthrough layer brings in, 26 x 26 at 416
+ANCHOR_PLACE = (0.5, 0.5, 0.0, 0.0)  # outputs (x, y, w, h) that say: the anchor, mid-cell
 
 
 # ------------------------------------------------------------------------------ settings
@@ -52,11 +61,14 @@ class YoloV2Config(Config):
     num_classes: PositiveInt
     backbone: str = "darknet19"  # section 3; any registered backbone with strides 16 and 32
     backbone_weights: str = "none"  # "imagenet" or a path; applied by training, after building
-    input_size: tuple[int, int] = (416, 416)  # section 2, (height, width)
-    train_sizes: tuple[tuple[int, int], ...] = ()  # "Multi-Scale Training"; empty: input_size
+    input_size: Annotated[CanvasSize, multiples_of(STRIDE)] = (416, 416)  # section 2
+    # "Multi-Scale Training"; empty: input_size
+    train_sizes: Annotated[tuple[CanvasSize, ...], multiples_of(STRIDE)] = ()
     train_size_every: PositiveInt = 10  # batches between two draws, "every 10 batches"
     train_size_last: NonNegativeInt = 200  # iterations at the largest size, at the end (the code)
-    anchors_cells: tuple[tuple[float, float], ...] = (  # "Dimension Clusters", yolov2-voc.cfg
+    anchors_cells: Annotated[
+        Anchors, above_zero("cells")
+    ] = (  # "Dimension Clusters", yolov2-voc.cfg
         (1.3221, 1.73145),
         (3.19275, 4.00944),
         (5.05587, 8.09892),
@@ -71,47 +83,17 @@ class YoloV2Config(Config):
     noobject_scale: float = 1.0  # the code's noobject_scale
     coord_scale: float = 1.0  # the code's coord_scale
     class_scale: float = 1.0  # the code's class_scale
-    class_weights: tuple[float, ...] = ()  # K factors of the class loss; empty: 1 each (the code)
+    class_weights: ClassWeights = ()  # K factors of the class loss; empty: 1 each (the code)
     prior_scale: float = 0.01  # the pull towards the anchors (the code)
     prior_images: NonNegativeInt = 12800  # for how many images that pull lasts (the code)
     rescore: bool = True  # objectness learns the IoU, not 1; false in yolov2-tiny.cfg for COCO
     score_threshold: Fraction = 0.005  # the authors' evaluation
     show_threshold: Fraction = 0.5  # the authors' demo; what `detect` uses unless told
     nms_iou: Fraction = 0.45  # the authors' evaluation
-
-    @field_validator("input_size", mode="before")
-    @classmethod
-    def _one_side_means_square(cls, value: Any) -> Any:
-        return (value, value) if isinstance(value, int) else value
-
-    @field_validator("train_sizes", mode="before")
-    @classmethod
-    def _sides_mean_squares(cls, value: Any) -> Any:
-        if not isinstance(value, list | tuple):
-            return value
-        return tuple((size, size) if isinstance(size, int) else size for size in value)
-
-    @field_validator("input_size", "train_sizes")
-    @classmethod
-    def _whole_cells(cls, value: Any, field: ValidationInfo) -> Any:
-        for size in [value] if field.field_name == "input_size" else value:
-            if min(size) < STRIDE or any(side % STRIDE for side in size):
-                raise ValueError(f"{list(size)} is not made of multiples of {STRIDE}.")
-        return value
-
-    @field_validator("class_weights")
-    @classmethod
-    def _one_weight_a_class(cls, value: tuple[float, ...], info: ValidationInfo) -> Any:
-        if value and (len(value) != info.data.get("num_classes") or min(value) < 0):
-            raise ValueError(f"expected one weight of 0 or more for each class, got {list(value)}.")
-        return value
-
-    @field_validator("anchors_cells")
-    @classmethod
-    def _real_anchors(cls, value: tuple[tuple[float, float], ...]) -> Any:
-        if not value or min(min(anchor) for anchor in value) <= 0:
-            raise ValueError("expected one or more [width, height] above 0, in cells.")
-        return value
+    # Not the authors', for recipes that say so in their names:
+    box_loss: Literal["squared", "giou", "ciou"] = "squared"  # or 1 - that IoU of the boxes
+    box_scale: NonNegativeFloat = 1.0  # its weight then, in coord_scale's place
+    positive_iou: Fraction | None = None  # anchors that fit an object this well answer for it, too
 
 
 # ------------------------------------------------------------------------------- network
@@ -158,12 +140,14 @@ class YoloV2Head(nn.Module):
 class Owners:
     """Which prediction answers for which object. Nothing here carries a gradient."""
 
-    slots: Tensor  # [M] int64, index of the owner among the B*A*H*W predictions
-    stays: Tensor  # [M] float, 0 where a later object took the same slot, else 1
-    gt_places: Tensor  # [M, 4] (x in its cell, y in its cell, log w/pw, log h/ph)
-    weights: Tensor  # [M] 2 - w * h, as fractions of the canvas: small boxes count double
-    ious: Tensor  # [M] IoU of the owner's predicted box with its object
-    labels: Tensor  # [M] int64
+    objects: Tensor  # [N] int64, the object of each claim; N is M unless positive_iou is set
+    slots: Tensor  # [N] int64, index of the owner among the B*A*H*W predictions
+    stays: Tensor  # [N] float, 0 where another claim took the same slot, else 1
+    anchors: Tensor  # [N, 2] (pw, ph) of the owner, cells
+    gt_places: Tensor  # [N, 4] (x in its cell, y in its cell, log w/pw, log h/ph)
+    weights: Tensor  # [N] 2 - w * h, as fractions of the canvas: small boxes count double
+    ious: Tensor  # [N] IoU of the owner's predicted box with its object
+    labels: Tensor  # [N] int64
     owned: Tensor  # [B*A*H*W] float, 1 where a prediction owns an object
     ignore: Tensor  # [B*A*H*W] float, 1 where it overlaps one too well to be called empty
 
@@ -173,7 +157,8 @@ def assign(raw: Tensor, targets: list[Target], anchors: Tensor, config: YoloV2Co
     """Give every object to one prediction: its centre's cell, the anchor nearest in shape.
 
     Several objects may share a cell when their anchors differ; of two with the same anchor the
-    later one stays. Every prediction that overlaps some object by more than ``ignore_iou`` is
+    later one stays. With ``positive_iou`` other anchors that fit an object answer for it as well,
+    where they are free. Every prediction that overlaps some object by more than ``ignore_iou`` is
     left alone by the "no object" term.
 
     Args:
@@ -190,21 +175,26 @@ def assign(raw: Tensor, targets: list[Target], anchors: Tensor, config: YoloV2Co
     best_iou = best_iou_with_objects(pred_boxes.flatten(1, 3), gt_lists)  # [B, A*H*W]
 
     gt_boxes = torch.cat(gt_lists)  # [M, 4] cells
-    centre, size = xyxy_to_cxcywh(gt_boxes).split(2, dim=1)  # [M, 2] (x, y), [M, 2] (w, h)
-    anchor = size_iou(size, anchors).argmax(dim=1)  # [M] the first wins a tie
-    cell = own_cell(centre, (height, width))  # [M, 2] column, row
-    image = image_of_object(gt_lists)  # [M]
-    slots = ((image * num_anchors + anchor) * height + cell[:, 1]) * width + cell[:, 0]  # [M]
+    objects, anchor = claim_anchors(  # [N], [N]; N = M unless positive_iou is set
+        size_iou(xyxy_to_cxcywh(gt_boxes)[:, 2:], anchors), config.positive_iou
+    )
+    gt_boxes = gt_boxes[objects]  # [N, 4]
+    centre, size = xyxy_to_cxcywh(gt_boxes).split(2, dim=1)  # [N, 2] (x, y), [N, 2] (w, h)
+    cell = own_cell(centre, (height, width))  # [N, 2] column, row
+    image = image_of_object(gt_lists)[objects]  # [N]
+    slots = ((image * num_anchors + anchor) * height + cell[:, 1]) * width + cell[:, 0]  # [N]
     last = last_claim(slots, raw[..., 0].numel())  # [B*A*H*W]
-    order = torch.arange(len(slots), device=slots.device)  # [M]
+    order = torch.arange(len(slots), device=slots.device)  # [N]
     grid = size.new_tensor([width, height])
     return Owners(
+        objects=objects,
         slots=slots,
         stays=(last[slots] == order).to(raw.dtype),
+        anchors=anchors[anchor],
         gt_places=torch.cat([centre - cell, (size / anchors[anchor]).log()], dim=1),
         weights=2 - (size / grid).prod(dim=1),
         ious=pairwise_iou(pred_boxes.reshape(-1, 4)[slots], gt_boxes),
-        labels=torch.cat([target.labels for target in targets]),
+        labels=torch.cat([target.labels for target in targets])[objects],
         owned=(last >= 0).to(raw.dtype),
         ignore=(best_iou > config.ignore_iou).flatten().to(raw.dtype),
     )
@@ -224,13 +214,14 @@ def audit_assignment(
     """
     raw = anchors.new_zeros(len(targets), len(anchors), *grid, 5)  # [B, A, H, W, 5]
     owners = assign(raw, targets, anchors, config)
-    anchor = owners.slots // math.prod(grid) % len(anchors)  # [M]
-    size = owners.gt_places[:, 2:].exp() * anchors[anchor]  # [M, 2] cells
+    sizes = torch.cat([xyxy_to_cxcywh(target.boxes)[:, 2:] for target in targets])  # [M, 2]
+    best_ious, best = size_iou(sizes / STRIDE, anchors).max(dim=1)  # [M], [M]
+    answered = torch.zeros_like(best_ious).index_add(0, owners.objects, owners.stays)
     return Audit(
-        best_ious=size_iou(size, anchors).gather(1, anchor[:, None]).squeeze(1),
-        owners=anchor,
-        lost=owners.stays == 0,
-        strides=torch.full_like(owners.stays, STRIDE),
+        best_ious=best_ious,
+        owners=best,
+        lost=answered == 0,
+        strides=torch.full_like(best_ious, STRIDE),
         anchors=anchors * STRIDE,
     )
 
@@ -243,7 +234,7 @@ def yolo_v2_loss(raw: Tensor, owners: Owners, config: YoloV2Config, *, seen: int
 
     The source writes gradients, not a loss; these are the terms whose gradients they are: half
     squared errors on activated x, y and objectness and on raw w and h, cross-entropy on classes.
-    (The cost it prints is the sum of squared deltas, another number.)
+    (The cost it prints is another number: :func:`darknet_cost`.)
 
     Args:
         raw: ``[B, A, H, W, 5+K]`` network outputs.
@@ -260,26 +251,81 @@ def yolo_v2_loss(raw: Tensor, owners: Owners, config: YoloV2Config, *, seen: int
     pred_places = torch.cat([flat[:, :2].sigmoid(), flat[:, 2:4]], dim=1)  # [B*A*H*W, 4]
     pred_objects = flat[:, 4].sigmoid()  # [B*A*H*W]
 
-    mine, stays = owners.slots, owners.stays  # [M]
-    coord = (pred_places[mine] - owners.gt_places).square().sum(dim=1) * owners.weights  # [M]
-    goal = owners.ious if config.rescore else torch.ones_like(owners.ious)  # [M]
-    obj = (pred_objects[mine] - goal).square()  # [M]
+    mine, stays = owners.slots, owners.stays  # [N]
+    coord = box_errors(pred_places[mine], owners, config)  # [N]
+    obj = (pred_objects[mine] - objectness_goal(owners, config)).square()  # [N]
     noobj = pred_objects.square() * (1 - owners.owned) * (1 - owners.ignore)  # [B*A*H*W]
-    classes = F.cross_entropy(flat[mine, 5:], owners.labels, reduction="none")  # [M]
-    if config.class_weights:
-        classes = classes * flat.new_tensor(config.class_weights)[owners.labels]
-
-    middle = flat.new_tensor([0.5, 0.5, 0.0, 0.0])  # of a cell, at the anchor's own size
+    classes = F.cross_entropy(flat[mine, 5:], owners.labels, reduction="none")  # [N]
+    classes = classes * class_factors(owners, config)
+    middle = flat.new_tensor(ANCHOR_PLACE)
     prior = (pred_places - middle).square().sum(dim=1) * (1 - owners.owned)  # [B*A*H*W]
     prior_scale = config.prior_scale if seen < config.prior_images else 0.0
     share = 1 / raw.shape[0]
     return {
-        "loss_coord": 0.5 * config.coord_scale * (coord * stays).sum() * share,
+        "loss_coord": (coord * stays).sum() * share,
         "loss_prior": 0.5 * prior_scale * prior.sum() * share,
         "loss_obj": 0.5 * config.object_scale * (obj * stays).sum() * share,
         "loss_noobj": 0.5 * config.noobject_scale * noobj.sum() * share,
         "loss_class": config.class_scale * (classes * stays).sum() * share,
     }
+
+
+def objectness_goal(owners: Owners, config: YoloV2Config) -> Tensor:
+    """``[N]`` what the objectness of owners is drawn to: their IoU, or 1 without ``rescore``."""
+    return owners.ious if config.rescore else torch.ones_like(owners.ious)
+
+
+def class_factors(owners: Owners, config: YoloV2Config) -> Tensor:
+    """``[N]`` how much the class of owners counts."""
+    if not config.class_weights:
+        return torch.ones_like(owners.ious)
+    return owners.ious.new_tensor(config.class_weights)[owners.labels]
+
+
+def box_errors(places: Tensor, owners: Owners, config: YoloV2Config) -> Tensor:
+    """``[N]`` what the boxes of the owners, whose outputs say ``[N, 4]`` ``places``, cost."""
+    if config.box_loss == "squared":
+        squares = (places - owners.gt_places).square().sum(dim=1)
+        return 0.5 * config.coord_scale * squares * owners.weights
+    errors = overlap_loss(places, owners.gt_places, owners.anchors, config.box_loss)
+    return config.box_scale * errors
+
+
+@torch.no_grad()
+def darknet_deltas(raw: Tensor, owners: Owners, config: YoloV2Config, *, seen: int) -> Tensor:
+    """What the source stores for each output: how far it is from its target, times its scale.
+
+    Args: as :func:`yolo_v2_loss`.
+
+    Returns:
+        ``[B*A*H*W, 5+K]``; x, y and objectness are compared after their sigmoids. Boxes go by
+        squared errors whatever ``box_loss`` says: the source has no other.
+    """
+    flat = raw.reshape(-1, raw.shape[-1])
+    places = torch.cat([flat[:, :2].sigmoid(), flat[:, 2:4]], dim=1)
+    objects, classes = flat[:, 4].sigmoid(), flat[:, 5:].softmax(dim=1)
+    deltas = torch.zeros_like(flat)
+    deltas[:, 4] = -config.noobject_scale * objects * (1 - owners.ignore)
+    if seen < config.prior_images:
+        deltas[:, :4] = config.prior_scale * (flat.new_tensor(ANCHOR_PLACE) - places)
+
+    stays = owners.stays > 0
+    mine, labels = owners.slots[stays], owners.labels[stays]  # [n]
+    box_scale = config.coord_scale * owners.weights[stays, None]
+    deltas[mine, :4] = box_scale * (owners.gt_places[stays] - places[mine])
+    goal = objectness_goal(owners, config)[stays]
+    deltas[mine, 4] = config.object_scale * (goal - objects[mine])
+    class_scale = config.class_scale * class_factors(owners, config)[stays, None]
+    deltas[mine, 5:] = class_scale * (F.one_hot(labels, classes.shape[1]) - classes[mine])
+    return deltas
+
+
+def darknet_cost(raw: Tensor, owners: Owners, config: YoloV2Config, *, seen: int) -> Tensor:
+    """The cost that the source prints, of a whole batch: the sum of squared deltas, no loss.
+
+    Args: as :func:`yolo_v2_loss`.
+    """
+    return darknet_deltas(raw, owners, config, seen=seen).square().sum()
 
 
 # ----------------------------------------------------------------------------- detection
@@ -334,12 +380,10 @@ class YoloV2(Detector):
 
     def train_size(self, step: int, steps: int, seed: int) -> tuple[int, int]:
         """Multi-scale training: the canvas of batch ``step`` of ``steps``, drawn from ``seed``."""
-        sizes = self.config.train_sizes
-        if not sizes:
-            return self.config.input_size
-        if step >= steps - self.config.train_size_last:
-            return max(sizes, key=math.prod)
-        return random.Random(f"{seed}/{step // self.config.train_size_every}").choice(sizes)
+        config = self.config
+        every, last = config.train_size_every, config.train_size_last
+        sizes = config.train_sizes or (config.input_size,)
+        return draw_size(sizes, step, steps, seed, every=every, last=last)
 
     def audit(self, targets: list[Target], size: tuple[int, int]) -> Audit:
         grid = (size[0] // STRIDE, size[1] // STRIDE)
@@ -356,11 +400,23 @@ class YoloV2(Detector):
     def losses(self, batch: Batch, targets: list[Target], step: Step) -> Losses:
         raw = self.network(batch.pixels).float()
         seen = step.seen + len(targets)  # the source counts the batch at hand
-        with torch.autocast(
-            raw.device.type, enabled=False
-        ):  # assignment and loss in full precision
+        with torch.autocast(raw.device.type, enabled=False):  # in full precision from here
             owners = assign(raw.detach(), targets, self.anchors, self.config)
             return yolo_v2_loss(raw, owners, self.config, seen=seen)
+
+    @torch.no_grad()
+    def darknet_cost(
+        self, images: list[Tensor], targets: list[Target], step: Step = Step()
+    ) -> Tensor:
+        """What to compare with darknet's log: the cost an image that it prints for a batch.
+
+        In training mode, as there, batch norm goes by the batch (and takes note of it).
+        """
+        batch = self.preprocess(images, step.size)
+        raw = self.network(batch.pixels).float()
+        owners = assign(raw, on_canvas(targets, batch), self.anchors, self.config)
+        seen = step.seen + len(images)
+        return darknet_cost(raw, owners, self.config, seen=seen) / len(images)
 
     def predict(self, batch: Batch) -> list[Detections]:
         boxes, scores = decode(self.network(batch.pixels).float(), self.anchors)
@@ -372,7 +428,7 @@ class YoloV2TinyConfig(YoloV2Config):
 
     backbone: str = "darknet_tiny"
     passthrough: bool = False
-    anchors_cells: tuple[tuple[float, float], ...] = (
+    anchors_cells: Annotated[Anchors, above_zero("cells")] = (
         (1.08, 1.19),
         (3.42, 4.41),
         (6.63, 11.38),

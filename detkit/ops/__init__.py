@@ -3,6 +3,7 @@
 from detkit.ops.boxes import (
     box_area,
     box_iou,
+    ciou,
     clip_boxes,
     cxcywh_to_xyxy,
     giou,
@@ -20,6 +21,7 @@ from detkit.ops.nms import nms_per_class, select_per_class
 __all__ = [
     "box_area",
     "box_iou",
+    "ciou",
     "clip_boxes",
     "cxcywh_to_xyxy",
     "giou",

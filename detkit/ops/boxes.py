@@ -7,6 +7,8 @@ otherwise a box is (x1, y1, x2, y2) with exclusive right and bottom edges, in an
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -94,12 +96,42 @@ def giou(a: Boxes, b: Boxes) -> Tensor:
     )
     inter = (bottom_right - top_left).clamp(min=0).prod(dim=-1)
     union = box_area(a) + box_area(b) - inter
-    hull_low, hull_high = (
-        torch.minimum(a[..., :2], b[..., :2]),
-        torch.maximum(a[..., 2:], b[..., 2:]),
-    )
-    hull = (hull_high - hull_low).clamp(min=0).prod(dim=-1)
+    hull = _hull(a, b).prod(dim=-1)
     return inter / union.clamp(min=tiny) - (hull - union) / hull.clamp(min=tiny)
+
+
+def ciou(a: Boxes, b: Boxes) -> Tensor:
+    """Complete IoU: IoU less what the centres lie apart and less what the shapes differ.
+
+    The weight of the shape's term carries no gradient, as in the source.
+
+    Args:
+        a: ``[..., 4]`` boxes.
+        b: ``[..., 4]`` boxes, of a shape that broadcasts with ``a``.
+
+    Returns:
+        ``[...]`` in -1.5..1; 1 where two boxes that are not empty are the same.
+
+    Paper:
+        Distance-IoU Loss (Zheng et al., AAAI 2020), equations 6, 7, 10 and 11.
+    """
+    eps = torch.finfo(a.dtype).eps  # for empty boxes; 0 / eps and its gradient are finite
+    iou = pairwise_iou(a, b)
+    diagonal = _hull(a, b).square().sum(dim=-1)
+    apart = (a[..., :2] + a[..., 2:] - b[..., :2] - b[..., 2:]).square().sum(dim=-1) / 4
+    sides_a, sides_b = ((box[..., 2:] - box[..., :2]).clamp(min=eps) for box in (a, b))
+    slant = torch.atan2(*sides_a.unbind(-1)) - torch.atan2(*sides_b.unbind(-1))
+    shape = 4 / math.pi**2 * slant.square()
+    with torch.no_grad():
+        weight = shape / (1 - iou + shape).clamp(min=eps)
+    return iou - apart / diagonal.clamp(min=eps) - weight * shape
+
+
+def _hull(a: Boxes, b: Boxes) -> Tensor:
+    """``[..., 2]`` width and height of the smallest box around both."""
+    low = torch.minimum(a[..., :2], b[..., :2])
+    high = torch.maximum(a[..., 2:], b[..., 2:])
+    return (high - low).clamp(min=0)
 
 
 def size_iou(a: Tensor, b: Tensor) -> Tensor:

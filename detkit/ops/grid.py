@@ -6,11 +6,13 @@ by image, anchor by anchor, row by row: ``((image * A + anchor) * H + row) * W +
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from detkit.ops.boxes import box_iou
+from detkit.ops.boxes import box_iou, ciou, cxcywh_to_xyxy, giou
 from detkit.types import Boxes
 
 
@@ -68,6 +70,32 @@ def best_iou_with_objects(pred_boxes: Boxes, gt_lists: list[Boxes]) -> Tensor:
     return box_iou(pred_boxes, padded).amax(dim=2)
 
 
+def claim_anchors(overlaps: Tensor, positive_iou: float | None) -> tuple[Tensor, Tensor]:
+    """Which anchors answer for which object: the best in shape, and others that fit it well.
+
+    Args:
+        overlaps: ``[M, A]`` IoU of every object with every anchor, centres together.
+        positive_iou: beside the best, every anchor whose IoU is at least this; None: only the best.
+
+    Returns:
+        ``[N]`` int64 objects and ``[N]`` int64 anchors of the N claims. The claims of best anchors
+        come last, in the objects' order, so that :func:`last_claim` lets no other take their
+        place. The first of equally good anchors is the best.
+
+    Source:
+        darknet, ``region_layer.c: forward_region_layer``, for the best; the others are
+        ``iou_thresh`` of YOLOv4 (Bochkovskiy et al., 2020), section 3.4, "using multiple anchors
+        for a single ground truth".
+    """
+    objects = torch.arange(len(overlaps), device=overlaps.device)  # [M]
+    best = overlaps.argmax(dim=1)  # [M]
+    if positive_iou is None:
+        return objects, best
+    others = (overlaps >= positive_iou).scatter(1, best[:, None], False)  # [M, A]
+    more_objects, more_anchors = others.nonzero(as_tuple=True)
+    return torch.cat([more_objects, objects]), torch.cat([more_anchors, best])
+
+
 def last_claim(slots: Tensor, predictions: int) -> Tensor:
     """``[predictions]`` int64: of the claims on each prediction the last one's index, -1 for none.
 
@@ -78,3 +106,24 @@ def last_claim(slots: Tensor, predictions: int) -> Tensor:
     order = torch.arange(len(slots), device=slots.device)  # [M]
     none = torch.full((predictions,), -1, device=slots.device)
     return none.scatter_reduce(0, slots, order, reduce="amax")
+
+
+def overlap_loss(
+    pred_places: Tensor, gt_places: Tensor, anchors: Tensor, kind: Literal["giou", "ciou"]
+) -> Tensor:
+    """1 less the generalised or complete IoU of predictions and the objects they answer for.
+
+    Args:
+        pred_places: ``[N, 4]`` (x, y, log w/pw, log h/ph), x and y in cells from the corner of the
+            prediction's own cell: an IoU does not ask where that lies.
+        gt_places: ``[N, 4]`` likewise.
+        anchors: ``[N, 2]`` (pw, ph), cells.
+
+    Returns:
+        ``[N]`` of 0 or more.
+    """
+    pred_boxes, gt_boxes = (  # [N, 4] cells
+        cxcywh_to_xyxy(torch.cat([places[:, :2], places[:, 2:].exp() * anchors], dim=1))
+        for places in (pred_places, gt_places)
+    )
+    return 1 - (giou if kind == "giou" else ciou)(pred_boxes, gt_boxes)

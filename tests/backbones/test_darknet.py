@@ -9,10 +9,22 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from detkit.backbones.darknet import darknet19, darknet_tiny
+from detkit.backbones.darknet import (
+    darknet19,
+    darknet_tiny,
+    darknet_v1,
+    darknet_v1_plain,
+    darknet_v1_tiny,
+)
 from detkit.layers import ConvBN, SameSizePool
 
-# Layer lists of the authors' config files: filters x kernel, or m for a max-pool with its stride.
+# Layer lists of the authors' config files: filters x kernel, with s and the stride where it is not
+# 1, or m for a max-pool with its stride.
+YOLO_V1_LAYERS = (
+    "64x7s2 m2 192x3 m2 128x1 256x3 256x1 512x3 m2 256x1 512x3 256x1 512x3 256x1 512x3 256x1 512x3 "
+    "512x1 1024x3 m2 512x1 1024x3 512x1 1024x3"
+)
+YOLO_V1_TINY_LAYERS = "16x3 m2 32x3 m2 64x3 m2 128x3 m2 256x3 m2 512x3 m2 1024x3"
 YOLO_V2_LAYERS = (
     "32x3 m2 64x3 m2 128x3 64x1 128x3 m2 256x3 128x1 256x3 m2 512x3 256x1 512x3 256x1 512x3 m2 "
     "1024x3 512x1 1024x3 512x1 1024x3"
@@ -20,13 +32,17 @@ YOLO_V2_LAYERS = (
 YOLO_V2_TINY_LAYERS = "16x3 m2 32x3 m2 64x3 m2 128x3 m2 256x3 m2 512x3 m1 1024x3"
 # Learnable parameters of the classification network, less its 1 x 1 convolution to 1000 classes.
 DARKNET19_TRUNK = 20_842_376 - (1024 * 1000 + 1000)
+EXTRACTION_TRUNK = 23_437_224 - (1024 * 1000 + 1000)
+EXTRACTION_FILE = 23_455_400 - (1024 * 1000 + 1000)  # floats, with batch norm's statistics
 
 
 def layer_list(layers: nn.Module) -> str:
     words = []
     for layer in layers.children():
         if isinstance(layer, ConvBN):
+            stride = layer.conv.stride[0]
             words.append(f"{layer.conv.out_channels}x{layer.conv.kernel_size[0]}")
+            words[-1] += f"s{stride}" if stride > 1 else ""
         else:
             words.append("m2" if isinstance(layer, nn.MaxPool2d) else "m1")
     return " ".join(words)
@@ -35,6 +51,9 @@ def layer_list(layers: nn.Module) -> str:
 def test_layers_stand_in_the_order_of_the_config_files() -> None:
     assert layer_list(darknet19((16, 32)).layers) == YOLO_V2_LAYERS
     assert layer_list(darknet_tiny((32,)).layers) == YOLO_V2_TINY_LAYERS
+    assert layer_list(darknet_v1((32,)).layers) == YOLO_V1_LAYERS
+    assert layer_list(darknet_v1_plain((32,)).layers) == YOLO_V1_LAYERS
+    assert layer_list(darknet_v1_tiny((64,)).layers) == YOLO_V1_TINY_LAYERS
 
 
 def test_darknet19_has_the_published_number_of_parameters() -> None:
@@ -43,11 +62,39 @@ def test_darknet19_has_the_published_number_of_parameters() -> None:
     assert sum(isinstance(layer, nn.Conv2d) for layer in trunk.modules()) == 18  # 19 less one
 
 
+def test_the_first_trunk_has_the_published_number_of_parameters() -> None:
+    trunk = darknet_v1((32,))
+    learnable = sum(parameter.numel() for parameter in trunk.parameters())
+    statistics = sum(buffer.numel() for buffer in trunk.buffers() if buffer.ndim)
+    assert learnable == EXTRACTION_TRUNK
+    assert learnable + statistics == EXTRACTION_FILE
+    assert sum(isinstance(layer, nn.Conv2d) for layer in trunk.modules()) == 20
+
+
+def test_the_plain_trunk_has_biases_in_place_of_batch_norm() -> None:
+    plain = darknet_v1_plain((32,))
+    assert not any(isinstance(layer, nn.BatchNorm2d) for layer in plain.modules())
+    filters = sum(layer.conv.out_channels for layer in plain.layers if isinstance(layer, ConvBN))
+    count = sum(parameter.numel() for parameter in plain.parameters())
+    assert count == EXTRACTION_TRUNK - filters  # a scale and a shift become one bias
+
+
+def test_the_first_networks_pad_as_darknet() -> None:
+    """7 x 7 with stride 2 and 3 pixels around: 448 becomes 224 before the pool."""
+    (fine,) = darknet_v1((2,))(torch.zeros(1, 3, 448, 64))
+    assert fine.shape == (1, 64, 224, 32)
+    assert darknet_v1((2,)).layers[0].conv.padding == (3, 3)
+
+
 def test_taps_are_the_layers_that_the_detectors_route_from() -> None:
     assert darknet19((16, 32)).taps == (16, 22)
     assert darknet19((16, 32)).channels == (512, 1024)
     assert darknet_tiny((16, 32)).taps == (8, 12)
     assert darknet_tiny((16, 32)).channels == (256, 1024)
+    assert darknet_v1((16, 32)).taps == (18, 23)
+    assert darknet_v1((16, 32)).channels == (1024, 1024)
+    assert darknet_v1_tiny((32, 64)).taps == (10, 12)
+    assert darknet_v1_tiny((32, 64)).channels == (512, 1024)
 
 
 def test_nothing_is_built_beyond_the_coarsest_stride() -> None:
@@ -56,7 +103,7 @@ def test_nothing_is_built_beyond_the_coarsest_stride() -> None:
 
 
 def test_pixels_are_divided_by_255_only() -> None:
-    for trunk in (darknet19((32,)), darknet_tiny((32,))):
+    for trunk in (darknet19((32,)), darknet_tiny((32,)), darknet_v1((32,)), darknet_v1_tiny((64,))):
         assert (trunk.mean, trunk.std) == ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
 
 

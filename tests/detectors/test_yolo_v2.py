@@ -1,34 +1,32 @@
-"""YOLOv2 against the reference code's golden values and against slow loops."""
+"""YOLOv2 against the published sizes, the source's rules and a person's sums."""
 
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from detkit.backbones import BACKBONES
 from detkit.config import parse
 from detkit.detectors import build_detector
 from detkit.detectors.yolo_v2 import (
-    STRIDE,
     YoloV2,
     YoloV2Config,
     assign,
+    darknet_cost,
     decode,
     select,
-    yolo_v2_loss,
 )
+from detkit.engine.experiment import read_experiment
 from detkit.errors import ConfigError, DetkitError
 from detkit.layers import reorg
-from detkit.types import Losses, Target, make_target
+from detkit.types import Target, make_target
 
-VOC_ANCHORS = torch.tensor(YoloV2Config(num_classes=1).anchors_cells)
+CONFIGS = Path(__file__).parents[2] / "configs"
 TINY = {"backbone": "darknet_tiny", "passthrough": False}
 LOSS_NAMES = {"loss_coord", "loss_prior", "loss_obj", "loss_noobj", "loss_class"}
 
@@ -39,75 +37,21 @@ def small_model(**changes: Any) -> YoloV2:
     return YoloV2(YoloV2Config(**(settings | changes)))
 
 
-def golden_input(*shape: int) -> Tensor:
-    """The specification's input: a(i) = 1.5 sin(0.37 i + 0.2) at flat index i."""
-    index = torch.arange(math.prod(shape), dtype=torch.float64)
-    return (1.5 * torch.sin(0.37 * index + 0.2)).float().view(shape)
-
-
-def golden_target() -> Target:
-    """Three objects on a 4 x 4 grid; the first and the last claim the same slot."""
-    truths = torch.tensor(
-        [[0.30, 0.40, 0.20, 0.22], [0.80, 0.20, 0.60, 0.90], [0.31, 0.41, 0.19, 0.23]]
-    )
-    centre, half = truths[:, :2], truths[:, 2:] / 2
-    boxes = torch.cat([centre - half, centre + half], dim=1) * 4 * STRIDE  # canvas pixels
-    return make_target(boxes, torch.tensor([1, 2, 0]))
-
-
-def region_losses(seen: int) -> tuple[Tensor, Losses]:
-    raw = golden_input(1, 5, 8, 4, 4).permute(0, 1, 3, 4, 2).requires_grad_()
-    config = YoloV2Config(num_classes=3)
-    owners = assign(raw.detach(), [golden_target()], VOC_ANCHORS, config)
-    return raw, yolo_v2_loss(raw, owners, config, seen=seen)
-
-
-def darknet_deltas(raw: Tensor, losses: Losses) -> Tensor:
-    """What darknet stores: minus the gradient, taken after the sigmoid for x, y and objectness."""
-    (gradient,) = torch.autograd.grad(sum(losses.values()), raw, retain_graph=True)
-    slope = torch.ones_like(raw)
-    for channel in (0, 1, 4):
-        activated = raw[..., channel].sigmoid()
-        slope[..., channel] = activated * (1 - activated)
-    return (-gradient / slope).detach()
-
-
-@pytest.mark.parametrize(
-    ("seen", "cost", "total", "nonzero", "parts"),
-    [
-        (0, 69.9904, -49.6262, 406, (2.0504, 30.7672, 36.3932, 0.7797)),
-        (12_800, 69.9718, -49.6222, 94, (2.0496, 30.7494, 36.3932, 0.7797)),
-    ],
-)
-def test_loss_has_the_gradient_of_the_source(
-    seen: int, cost: float, total: float, nonzero: int, parts: tuple[float, ...]
-) -> None:
-    raw, losses = region_losses(seen)
-    deltas = darknet_deltas(raw, losses)
-    squares = deltas.square()
-    assert squares.sum().item() == pytest.approx(cost, rel=1e-4)
-    assert deltas.sum().item() == pytest.approx(total, rel=1e-4)
-    assert int((deltas.abs() > 1e-9).sum()) == nonzero
-    found = [squares[..., span].sum().item() for span in (slice(2), slice(2, 4), 4, slice(5, None))]
-    assert found == pytest.approx(parts, rel=1e-4)
-
-
-def test_class_weights_scale_the_class_term_of_their_objects() -> None:
-    """Two objects of two classes: the weighted term is the weighted sum of the two alone."""
-    raw = torch.randn(1, 5, 4, 4, 5 + 3, generator=torch.Generator().manual_seed(3))
-    boxes = torch.tensor([[10.0, 10.0, 50.0, 50.0], [70.0, 70.0, 120.0, 110.0]])
-    labels = torch.tensor([0, 2])
-
-    def class_loss(rows: list[int], weights: tuple[float, ...]) -> float:
-        config = YoloV2Config(num_classes=3, class_weights=weights)
-        target = make_target(boxes[rows], labels[rows])
-        owners = assign(raw, [target], VOC_ANCHORS, config)
-        return yolo_v2_loss(raw, owners, config, seen=0)["loss_class"].item()
-
-    first, second = class_loss([0], ()), class_loss([1], ())
-    weighted = class_loss([0, 1], (0.5, 7.0, 3.0))
-    assert weighted == pytest.approx(0.5 * first + 3.0 * second, rel=1e-6)
-    assert class_loss([0, 1], (1.0, 1.0, 1.0)) == class_loss([0, 1], ())
+def test_the_detectors_cost_is_that_of_an_image() -> None:
+    """Darknet's log divides by the images of a batch, and difficult objects were never labels."""
+    model = small_model(prior_images=0).eval()
+    pictures = [torch.randint(256, (3, 64, 64), dtype=torch.uint8) for _ in range(2)]
+    boxes = torch.tensor([[4.0, 4.0, 40.0, 40.0], [30.0, 10.0, 60.0, 50.0]])
+    targets = [make_target(boxes[:1], torch.tensor([1])), make_target(boxes, torch.tensor([0, 1]))]
+    raw = model.network(torch.stack(pictures) / 255)
+    owners = assign(raw, targets, model.anchors, model.config)
+    expected = darknet_cost(raw, owners, model.config, seen=0).item() / 2
+    assert model.darknet_cost(pictures, targets).item() == pytest.approx(expected, rel=1e-4)
+    no, yes = torch.tensor([False, False]), torch.tensor([False, True])
+    hard = [targets[0], Target(boxes, torch.tensor([0, 1]), difficult=yes, crowd=no)]
+    easy = [targets[0], make_target(boxes[:1], torch.tensor([0]))]
+    found = [model.darknet_cost(pictures, case).item() for case in (hard, easy)]
+    assert found[0] == found[1] != pytest.approx(expected, rel=1e-4)
 
 
 def test_class_weights_are_one_a_class() -> None:
@@ -173,95 +117,6 @@ def test_sizes_of_the_published_networks(
         out = model.network(pixels)
     assert counter.get_total_flops() / 1e9 == pytest.approx(gflops, abs=5e-4)
     assert out.shape == (1, 5, size // 32, size // 32, 5 + settings["num_classes"])
-
-
-def slow_loss(
-    raw: Tensor, targets: list[Target], anchors: Tensor, config: YoloV2Config, seen: int
-) -> float:
-    """The region layer as nested loops over cells and objects, in plain Python."""
-    batch, num_anchors, height, width, _ = raw.shape
-    total = 0.0
-    for b in range(batch):
-        truths = []
-        for box in (targets[b].boxes / STRIDE).tolist():
-            x1, y1, x2, y2 = box
-            truths.append(((x1 + x2) / 2, (y1 + y2) / 2, x2 - x1, y2 - y1))
-        owner: dict[tuple[int, int, int], int] = {}
-        for m, (x, y, w, h) in enumerate(truths):
-            overlaps = []
-            for pw, ph in anchors.tolist():
-                inter = min(w, pw) * min(h, ph)
-                overlaps.append(inter / (w * h + pw * ph - inter))
-            owner[overlaps.index(max(overlaps)), int(y), int(x)] = m  # the later one stays
-        for a in range(num_anchors):
-            pw, ph = anchors[a].tolist()
-            for row in range(height):
-                for column in range(width):
-                    out = raw[b, a, row, column].tolist()
-                    sx, sy, so = (1 / (1 + math.exp(-out[i])) for i in (0, 1, 4))
-                    box = (column + sx, row + sy, pw * math.exp(out[2]), ph * math.exp(out[3]))
-                    ious = [slow_iou(box, truth) for truth in truths]
-                    m = owner.get((a, row, column))
-                    if m is None:
-                        if max(ious, default=0.0) <= config.ignore_iou:
-                            total += 0.5 * config.noobject_scale * so**2
-                        if seen < config.prior_images:
-                            pull = (sx - 0.5) ** 2 + (sy - 0.5) ** 2 + out[2] ** 2 + out[3] ** 2
-                            total += 0.5 * config.prior_scale * pull
-                        continue
-                    x, y, w, h = truths[m]
-                    scale = 2 - w * h / (width * height)
-                    errors = (x - column - sx, y - row - sy)
-                    errors += (math.log(w / pw) - out[2], math.log(h / ph) - out[3])
-                    total += 0.5 * scale * sum(error**2 for error in errors)
-                    goal = ious[m] if config.rescore else 1.0
-                    total += 0.5 * config.object_scale * (goal - so) ** 2
-                    classes = out[5:]
-                    log_sum = math.log(sum(math.exp(c) for c in classes))
-                    total += log_sum - classes[int(targets[b].labels[m])]
-    return total / batch
-
-
-def slow_iou(a: tuple[float, ...], b: tuple[float, ...]) -> float:
-    """IoU of two (centre x, centre y, width, height)."""
-    overlap = 1.0
-    for axis in (0, 1):
-        low = max(a[axis] - a[axis + 2] / 2, b[axis] - b[axis + 2] / 2)
-        high = min(a[axis] + a[axis + 2] / 2, b[axis] + b[axis + 2] / 2)
-        overlap *= max(high - low, 0.0)
-    return overlap / (a[2] * a[3] + b[2] * b[3] - overlap)
-
-
-@given(st.lists(st.integers(0, 6), min_size=1, max_size=3), st.integers(0, 999), st.booleans())
-@settings(max_examples=25)
-def test_loss_is_the_slow_loop(counts: list[int], seed: int, rescore: bool) -> None:
-    generator = torch.Generator().manual_seed(seed)
-    raw = torch.randn(len(counts), 5, 3, 4, 5 + 2, generator=generator, dtype=torch.float64)
-    anchors = VOC_ANCHORS.double() / 3
-    canvas = torch.tensor([4 * STRIDE, 3 * STRIDE], dtype=torch.float64)
-    targets = []
-    for count in counts:  # also objects that cross the edge, and several in one cell
-        centre = torch.rand(count, 2, generator=generator, dtype=torch.float64) * canvas
-        half = (torch.rand(count, 2, generator=generator, dtype=torch.float64) * 60 + 2).round()
-        labels = torch.randint(2, (count,), generator=generator)
-        targets.append(make_target(torch.cat([centre - half, centre + half], dim=1), labels))
-    config = YoloV2Config(num_classes=2, rescore=rescore)
-    for seen in (0, config.prior_images):
-        owners = assign(raw, targets, anchors, config)
-        losses = yolo_v2_loss(raw, owners, config, seen=seen)
-        assert set(losses) == LOSS_NAMES
-        total = sum(losses.values()).item()
-        assert total == pytest.approx(slow_loss(raw, targets, anchors, config, seen), rel=1e-6)
-
-
-def test_several_objects_in_one_cell_keep_their_own_anchors() -> None:
-    raw = torch.zeros(1, 5, 4, 4, 7)
-    boxes = torch.tensor([[40.0, 40.0, 56.0, 60.0], [0.0, 0.0, 100.0, 128.0]])  # centres in (1, 1)
-    owners = assign(
-        raw, [make_target(boxes, torch.tensor([0, 1]))], VOC_ANCHORS, YoloV2Config(num_classes=2)
-    )
-    assert len(set(owners.slots.tolist())) == 2
-    assert owners.stays.tolist() == [1.0, 1.0]
 
 
 @pytest.mark.parametrize("images", [1, 3])
@@ -365,3 +220,40 @@ def test_gpu_gives_what_the_cpu_gives() -> None:
     (here,) = model([picture])
     (there,) = model.cuda()([picture])
     torch.testing.assert_close(there.to("cpu").boxes, here.boxes, rtol=1e-3, atol=0.05)
+
+
+COCO_ANCHORS = (
+    *((0.57273, 0.677385), (1.87446, 2.06253), (3.33843, 5.47434)),
+    *((7.88282, 3.52778), (9.77052, 9.16828)),
+)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "learnable", "jitter", "steps", "anchors"),
+    [
+        ("yolo_v2_voc", 50_655_389, 0.3, (80_200, 40_000, 60_000), None),
+        ("yolo_v2_tiny_voc", 15_861_773, 0.2, (40_200, 100, 20_000, 30_000), None),
+        ("yolo_v2_coco", 50_962_889, 0.3, (500_200, 400_000, 450_000), COCO_ANCHORS),
+        ("yolo_v2_tiny_coco", 11_232_057, 0.2, (500_200, 400_000, 450_000), COCO_ANCHORS),
+    ],
+)
+def test_recipes_have_the_authors_numbers(
+    recipe: str, learnable: int, jitter: float, steps: tuple[int, ...], anchors: Any
+) -> None:
+    experiment, _ = read_experiment(CONFIGS / f"{recipe}.yaml")
+    with torch.device("meta"):
+        model = build_detector(experiment.model)
+    assert sum(parameter.numel() for parameter in model.parameters()) == learnable
+    assert isinstance(model.config, YoloV2Config)
+    assert model.config.anchors_cells == (
+        anchors or type(model.config)(num_classes=1).anchors_cells
+    )
+    assert model.config.train_sizes == tuple((32 * k, 32 * k) for k in range(10, 20))
+    assert model.config.rescore == (recipe != "yolo_v2_tiny_coco")
+    assert (model.config.box_loss, model.config.positive_iou) == ("squared", None)
+    train = experiment.train
+    assert (train.iterations, *train.lr_step_iterations) == steps
+    assert (train.batch_size, train.momentum, train.weight_decay) == (64, 0.9, 5e-4)
+    assert (train.lr, train.burn_in) == ((1e-4, 0) if "tiny_voc" in recipe else (1e-3, 1000))
+    look = train.augment
+    assert (look.jitter, look.hue, look.saturation, look.exposure) == (jitter, 0.1, 1.5, 1.5)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 import torchvision.ops
@@ -12,6 +14,7 @@ from torch import Tensor
 from detkit.ops import (
     box_area,
     box_iou,
+    ciou,
     clip_boxes,
     cxcywh_to_xyxy,
     giou,
@@ -41,6 +44,29 @@ def test_giou_agrees_with_torchvision(n: int) -> None:
     a, b = random_boxes(n, seed=1), random_boxes(n, seed=2)
     expected = torchvision.ops.generalized_box_iou(a, b).diagonal()
     torch.testing.assert_close(giou(a, b), expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("n", [0, 1, 40])
+def test_ciou_and_its_gradient_agree_with_torchvision(n: int) -> None:
+    """The gradient too: the weight of the shape's term is a constant in both."""
+    ours = random_boxes(n, seed=1).double().requires_grad_()
+    theirs = ours.detach().clone().requires_grad_()
+    other = torch.cat([ours.detach()[: n // 2] + 3, random_boxes(n - n // 2, seed=2).double()])
+    found = ciou(ours, other)
+    expected = 1 - torchvision.ops.complete_box_iou_loss(theirs, other)
+    torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-6)
+    found.sum().backward()
+    expected.sum().backward()
+    torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-5, atol=1e-8)
+
+
+def test_ciou_of_boxes_that_a_person_can_work_out() -> None:
+    """Side by side, 1 x 1 and 1 x 3: no overlap, centres 1 and 1 apart in a hull of 2 x 3."""
+    slant = math.atan(1) - math.atan(1 / 3)
+    shape = 4 / math.pi**2 * slant**2
+    expected = 0 - (1 + 1) / (4 + 9) - shape**2 / (1 + shape)
+    boxes = torch.tensor([[0.0, 0.0, 1.0, 1.0], [1.0, 0.0, 2.0, 3.0]])
+    assert ciou(boxes[0], boxes[1]).item() == pytest.approx(expected, rel=1e-5)
 
 
 @pytest.mark.parametrize("n", [0, 1, 40])
@@ -96,6 +122,7 @@ def test_boxes_without_area_overlap_nothing_and_are_not_nan(overlap) -> None:
     assert overlap(empty, empty).item() == 0
     assert overlap(empty, torch.tensor([[0.0, 0.0, 10.0, 10.0]])).item() == 0
     assert torch.isfinite(giou(empty, empty)).all()
+    assert torch.isfinite(ciou(empty, empty)).all()
 
 
 def test_reversed_boxes_have_no_area() -> None:
@@ -105,7 +132,7 @@ def test_reversed_boxes_have_no_area() -> None:
 def test_gradients_are_finite_where_boxes_miss_each_other() -> None:
     a = torch.tensor([[0.0, 0.0, 1.0, 1.0], [2.0, 2.0, 2.0, 2.0]], requires_grad=True)
     b = torch.tensor([[5.0, 5.0, 6.0, 6.0], [2.0, 2.0, 2.0, 2.0]])
-    (pairwise_iou(a, b) + giou(a, b)).sum().backward()
+    (pairwise_iou(a, b) + giou(a, b) + ciou(a, b)).sum().backward()
     assert a.grad is not None
     assert a.grad.isfinite().all()
 
@@ -137,6 +164,7 @@ def test_a_box_overlaps_itself_wholly(n: int, seed: int) -> None:
     boxes = random_boxes(n, seed)
     torch.testing.assert_close(pairwise_iou(boxes, boxes), torch.ones(n))
     torch.testing.assert_close(giou(boxes, boxes), torch.ones(n))
+    torch.testing.assert_close(ciou(boxes, boxes), torch.ones(n))
 
 
 @given(counts, seeds)
@@ -144,6 +172,13 @@ def test_giou_is_never_above_iou(n: int, seed: int) -> None:
     a, b = random_boxes(n, seed), random_boxes(n, seed + 1)
     assert (giou(a, b) <= pairwise_iou(a, b) + 1e-6).all()
     assert (giou(a, b) >= -1).all()
+
+
+@given(counts, seeds)
+def test_ciou_is_never_above_iou(n: int, seed: int) -> None:
+    a, b = random_boxes(n, seed), random_boxes(n, seed + 1)
+    assert (ciou(a, b) <= pairwise_iou(a, b) + 1e-6).all()
+    assert (ciou(a, b) >= -1.5).all()
 
 
 @given(counts, seeds, st.integers(1, 500), st.integers(1, 500))

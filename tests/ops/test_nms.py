@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from detkit.ops import box_iou, nms_per_class
+from detkit.ops import box_iou, nms_per_class, select_per_class
 from tests.oracles import random_boxes
 
 
@@ -81,3 +81,48 @@ def test_one_huge_box_spoils_no_other_class() -> None:
     )
     labels = torch.tensor([0, 19, 19])
     assert nms_per_class(boxes, torch.tensor([0.1, 0.9, 0.8]), labels, 0.45).tolist() == [1, 0]
+
+
+def slow_selection(
+    boxes: Tensor, scores: Tensor, score_threshold: float, iou_threshold: float
+) -> list[tuple[float, int, list[float]]]:
+    """Class by class: who scores above the threshold, best first, unless a better one is near."""
+    iou = box_iou(boxes, boxes)
+    found = []
+    for label in range(scores.shape[1]):
+        kept: list[int] = []
+        for row in scores[:, label].argsort(descending=True, stable=True).tolist():
+            clear = all(iou[row, better] <= iou_threshold for better in kept)
+            if scores[row, label] > score_threshold and clear:
+                kept.append(row)
+                found.append((float(scores[row, label]), label, boxes[row].tolist()))
+    return sorted(found, key=lambda item: -item[0])
+
+
+@given(st.integers(0, 25), st.integers(1, 4), st.integers(0, 9999), st.floats(0.0, 0.9))
+def test_selection_equals_a_slow_loop(n: int, classes: int, seed: int, threshold: float) -> None:
+    boxes, _, _ = crowded(n, seed, classes)
+    generator = torch.Generator().manual_seed(seed)
+    scores = torch.randperm(n * classes, generator=generator).view(n, classes) / max(n * classes, 1)
+    found = select_per_class(boxes, scores, threshold, 0.45)
+    expected = slow_selection(boxes, scores, threshold, 0.45)
+    rows = zip(found.scores.tolist(), found.labels.tolist(), found.boxes.tolist(), strict=True)
+    assert list(rows) == expected
+
+
+@given(st.integers(1, 25), st.integers(0, 9999))
+def test_a_higher_threshold_only_takes_from_the_end(n: int, seed: int) -> None:
+    """Suppression never depends on boxes that score less."""
+    boxes, _, _ = crowded(n, seed, classes=3)
+    scores = torch.rand(n, 3, generator=torch.Generator().manual_seed(seed))
+    every = select_per_class(boxes, scores, 0.0, 0.45)
+    few = select_per_class(boxes, scores, 0.5, 0.45)
+    assert torch.equal(few.scores, every.scores[every.scores > 0.5])
+    assert torch.equal(few.boxes, every.boxes[every.scores > 0.5])
+
+
+def test_a_score_at_the_threshold_is_dropped_and_a_box_counts_once_a_class() -> None:
+    boxes = torch.tensor([[0.0, 0.0, 9.0, 9.0], [20.0, 20.0, 29.0, 29.0]])
+    found = select_per_class(boxes, torch.tensor([[0.9, 0.8], [0.5, 0.0]]), 0.5, 0.45)
+    assert found.labels.tolist() == [0, 1]
+    assert torch.equal(found.boxes, boxes[[0, 0]])
