@@ -1,12 +1,14 @@
-"""Pretrained weights for a backbone: ImageNet's from torchvision, or a file of one's own.
+"""Pretrained weights for a backbone: ImageNet's from torchvision, darknet's, or one's own.
 
 Reading order: ``load_backbone_weights`` (what training calls once, after building),
-``LoadReport`` (what it prints), then the three sources: torchvision, a file, a checkpoint folder.
+``LoadReport`` (what it prints), then the sources: a file of darknet's, torchvision, a file of
+tensors by name, a checkpoint folder.
 """
 
 from __future__ import annotations
 
 import pickle
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,12 +18,15 @@ from torch import Tensor
 
 from detkit.backbones.base import BACKBONES, Backbone
 from detkit.errors import ConfigError
+from detkit.weights.darknet import load_partial
 
 IMAGENET = "imagenet"
 KEY = "model.backbone_weights"  # what stands before each message: where a person sets it
 CHECKPOINT_FILE = "weights.safetensors"  # of a checkpoint folder
 # A file speaks of the backbone alone, of a detector, or of a network wrapped for several devices.
 PREFIXES = ("", "backbone.", "module.")
+# darknet53.conv.74, extraction.conv.weights, yolov3.weights, what darknet saves while it trains
+DARKNET_FILE = re.compile(r".+\.(weights|backup|conv\.\d+)")
 NAMES_SHOWN = 4  # in a report; the rest is counted
 UNREADABLE = (OSError, EOFError, RuntimeError, ValueError, LookupError, pickle.UnpicklingError)
 
@@ -34,10 +39,11 @@ class LoadReport:
     loaded: tuple[str, ...]
     re_initialised: tuple[str, ...]  # the backbone's, absent from the source or of another shape
     ignored: tuple[str, ...]  # the source's, unknown to the backbone
+    layers: str = ""  # of a file that counts in layers: how many gave weights, what was left
 
     def __str__(self) -> str:
         return (
-            f"backbone {self.backbone}: {len(self.loaded)} tensors loaded, "
+            f"backbone {self.backbone}: {len(self.loaded)} tensors loaded{self.layers}, "
             f"{len(self.re_initialised)} re-initialised{_names(self.re_initialised)}, "
             f"{len(self.ignored)} ignored{_names(self.ignored)}"
         )
@@ -58,12 +64,15 @@ def load_backbone_weights(backbone: Backbone, name: str, source: str | Path) -> 
         backbone: as built; changed in place.
         name: its name in ``BACKBONES``.
         source: ``"imagenet"``, or the path of a ``.safetensors`` file, of a ``.pth`` or ``.pt``
-            file of tensors by name, or of a checkpoint folder.
+            file of tensors by name, of a checkpoint folder, or of a weight file of darknet's
+            (``.weights``, ``.conv.74``), whole or the first layers of a network.
 
     Raises:
         ConfigError: no such weights, no such file, a file that is no weights or none of this
             backbone's; one sentence that says what to do.
     """
+    if DARKNET_FILE.fullmatch(Path(source).name) and not Path(source).is_dir():
+        return _from_darknet(backbone, name, Path(source))
     if str(source) == IMAGENET:
         tensors, origin = _imagenet_weights(name), IMAGENET
     else:
@@ -78,11 +87,27 @@ def load_backbone_weights(backbone: Backbone, name: str, source: str | Path) -> 
             f"({_example(tensors)} there, {_example(own)} here). Was it made for another backbone?"
         )
     backbone.load_state_dict(loaded, strict=False)
-    # A counter of batches is no weight, and old files lack it.
-    missing = [key for key in own if key not in loaded and not key.endswith("num_batches_tracked")]
+    missing = [key for key in _weights(backbone) if key not in loaded]
     used = {f"{prefix}{key}" for key in found}
     ignored = [key for key in tensors if key not in used]
     return LoadReport(name, tuple(loaded), tuple(missing), tuple(ignored))
+
+
+def _from_darknet(backbone: Backbone, name: str, path: Path) -> LoadReport:
+    """The first layers of a file, as far as they reach, into the first layers of the backbone."""
+    try:
+        part = load_partial(backbone, path)
+    except ConfigError as problem:
+        raise ConfigError(f"{KEY}: {problem}") from problem
+    missing = [key for key in _weights(backbone) if key not in part.loaded]
+    spare = f"; {part.spare_floats:,} numbers follow in the file" if part.spare_floats else ""
+    layers = f" (layers {part.layers} of {part.of} from {path.name}{spare})"
+    return LoadReport(name, part.loaded, tuple(missing), (), layers)
+
+
+def _weights(backbone: Backbone) -> list[str]:
+    """Names of its tensors. A counter of batches is no weight, and old files lack it."""
+    return [key for key in backbone.state_dict() if not key.endswith("num_batches_tracked")]
 
 
 def _example(tensors: Mapping[str, Tensor]) -> str:
@@ -138,12 +163,12 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     if not path.is_file():
         raise ConfigError(
             f"{KEY}: {path}: no such file. Expected none, imagenet, a .safetensors, .pth or .pt "
-            "file, or a checkpoint folder."
+            "file, a .weights or .conv.NN file of darknet, or a checkpoint folder."
         )
     if path.suffix not in (".safetensors", ".pth", ".pt"):
         raise ConfigError(
             f"{KEY}: {path}: unknown kind of file {path.suffix!r}. "
-            "Expected .safetensors, .pth or .pt."
+            "Expected .safetensors, .pth or .pt, or .weights or .conv.NN of darknet."
         )
     with path.open("rb") as file:
         if file.read(64).lstrip().startswith(b"<"):

@@ -13,7 +13,9 @@ from safetensors.torch import save_file
 
 from detkit.backbones import BACKBONES, Backbone
 from detkit.backbones.weights import LoadReport, load_backbone_weights
+from detkit.detectors import build_detector
 from detkit.errors import ConfigError
+from detkit.weights.darknet import Header, file_floats, file_layers, write_darknet
 
 KEY = "model.backbone_weights"
 RESNET18_FILE = "resnet18-f37072fd.pth"  # torchvision's published name
@@ -151,22 +153,24 @@ def test_missing_file(tmp_path: Path) -> None:
     path = tmp_path / "gone.pth"
     assert message(tiny(), "tiny", path) == (
         f"{KEY}: {path}: no such file. Expected none, imagenet, a .safetensors, .pth or .pt file, "
-        "or a checkpoint folder."
+        "a .weights or .conv.NN file of darknet, or a checkpoint folder."
     )
 
 
 def test_folder_without_weights(tmp_path: Path) -> None:
     assert message(tiny(), "tiny", tmp_path) == (
         f"{KEY}: {tmp_path / 'weights.safetensors'}: no such file. Expected none, imagenet, a "
-        ".safetensors, .pth or .pt file, or a checkpoint folder."
+        ".safetensors, .pth or .pt file, a .weights or .conv.NN file of darknet, or a checkpoint "
+        "folder."
     )
 
 
 def test_unknown_kind_of_file(tmp_path: Path) -> None:
-    path = tmp_path / "yolov2.weights"
+    path = tmp_path / "yolov2.onnx"
     path.write_bytes(b"\0" * 20)
     assert message(tiny(), "tiny", path) == (
-        f"{KEY}: {path}: unknown kind of file '.weights'. Expected .safetensors, .pth or .pt."
+        f"{KEY}: {path}: unknown kind of file '.onnx'. Expected .safetensors, .pth or .pt, or "
+        ".weights or .conv.NN of darknet."
     )
 
 
@@ -233,3 +237,83 @@ def test_weights_of_another_backbone(tmp_path: Path) -> None:
         "[64, 3, 3, 3] there, stages.0.0.conv.weight [16, 3, 3, 3] here). "
         "Was it made for another backbone?"
     )
+
+
+# --------------------------------------------------------------------------- darknet's files
+
+
+@pytest.mark.parametrize("name", ["a.weights", "a.conv.8", "extraction.conv.weights", "a.backup"])
+def test_darknet_file_gives_a_backbone_its_first_layers(name: str, tmp_path: Path) -> None:
+    giver, taker = tiny(1), tiny(2)
+    write_darknet(giver, tmp_path / name, Header())
+    report = load_backbone_weights(taker, "tiny", tmp_path / name)
+    assert str(report) == (
+        f"backbone tiny: 40 tensors loaded (layers 8 of 8 from {name}), 0 re-initialised, 0 ignored"
+    )
+    for key, tensor in taker.state_dict().items():
+        assert torch.equal(tensor, giver.state_dict()[key])
+
+
+def test_darknet_file_that_ends_early(tmp_path: Path) -> None:
+    giver, taker = tiny(1), tiny(2)
+    path = tmp_path / "first.conv.7"
+    write_darknet(giver, path, Header())
+    layers = file_layers(giver)
+    path.write_bytes(path.read_bytes()[: 20 + 4 * sum(layer.floats for layer in layers[:7])])
+    report = load_backbone_weights(taker, "tiny", path)
+    assert set(report.re_initialised) == {piece.name for piece in layers[7].pieces}
+    assert str(report).startswith(
+        "backbone tiny: 35 tensors loaded (layers 7 of 8 from first.conv.7), 5 re-initialised ("
+    )
+
+
+@pytest.mark.parametrize(
+    ("detector", "backbone", "strides", "layers"),
+    [
+        ("yolo_v2_tiny", "darknet_tiny", (32,), 7),
+        ("yolo_v3_tiny", "darknet_tiny", (16, 32), 7),
+        ("yolo_v1_tiny", "darknet_v1_tiny", (64,), 7),
+        ("yolo_v2", "darknet19", (16, 32), 18),
+    ],
+)
+def test_a_whole_detector_of_darknet_gives_its_trunk(
+    detector: str, backbone: str, strides: tuple[int, ...], layers: int, tmp_path: Path
+) -> None:
+    torch.manual_seed(1)
+    giver = build_detector({"name": detector, "num_classes": 2})
+    path = tmp_path / "whole.weights"
+    write_darknet(giver, path, Header())
+    taker = BACKBONES[backbone].build(strides)
+    report = load_backbone_weights(taker, backbone, path)
+    spare = file_floats(giver) - file_floats(giver.backbone)
+    assert str(report) == (
+        f"backbone {backbone}: {5 * layers} tensors loaded (layers {layers} of {layers} from "
+        f"whole.weights; {spare:,} numbers follow in the file), 0 re-initialised, 0 ignored"
+    )
+    for key, tensor in giver.backbone.state_dict().items():
+        assert torch.equal(tensor, taker.state_dict()[key])
+
+
+def test_darknet_file_that_is_not_there(tmp_path: Path) -> None:
+    path = tmp_path / "darknet53.conv.74"
+    assert message(tiny(), "tiny", path) == (
+        f"{KEY}: {path}: no such file. Name a .weights file of darknet."
+    )
+
+
+def test_darknet_file_that_is_a_web_page(tmp_path: Path) -> None:
+    path = tmp_path / "darknet53.conv.74"
+    path.write_text("<html>Sign in</html>")
+    floats = file_floats(tiny())
+    assert message(tiny(), "tiny", path) == (
+        f"{KEY}: {path}: this is a web page of 20 bytes, not weights. Download the file again. "
+        f"The weights of this network have {20 + 4 * floats:,} bytes, or {16 + 4 * floats:,} with "
+        "the older header."
+    )
+
+
+def test_darknet_file_for_a_backbone_with_no_such_form(tmp_path: Path) -> None:
+    path = tmp_path / "a.weights"
+    write_darknet(tiny(), path, Header())
+    said = message(BACKBONES["mobilenet_v2"].build((32,)), "mobilenet_v2", path)
+    assert said.startswith(f"{KEY}: {path}: ")

@@ -1,0 +1,418 @@
+"""The zoo: its entries against published facts, its downloads against a bad server."""
+
+from __future__ import annotations
+
+import hashlib
+import multiprocessing
+import random
+import struct
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+import yaml
+
+from detkit.detectors import build_detector
+from detkit.errors import ConfigError, DetkitError, UnknownNameError
+from detkit.transfer import DownloadSettings, Form, RemoteFile
+from detkit.weights import zoo
+from detkit.weights.class_names import COCO_NAMES, VOC_NAMES
+from detkit.weights.darknet import file_floats
+from detkit.weights.zoo import ZOO, ZooEntry, check_entry, find_entry, zoo_file
+from tests.localhost import Page, Site, serving
+from tests.weights.at_once import fetch_at_once
+
+QUICK = DownloadSettings(
+    stall_seconds=20.0, slowest=0, tries=2, progress_bytes=1, rounds=1, pause_seconds=0.01
+)
+IMPATIENT = replace(QUICK, stall_seconds=0.5)
+FLOATS = 20_000
+NUMBERS = random.Random(0).randbytes(4 * FLOATS)
+LONG = struct.pack("<iiiq", 0, 2, 0, 64) + NUMBERS  # today's header, 20 bytes
+SHORT = struct.pack("<iiii", 0, 1, 0, 64) + NUMBERS  # the older one, 16 bytes
+PAGE = b"<!DOCTYPE html><html><body>Survival Strategies for the Robot Rebellion</body></html>"
+
+
+def sha1(body: bytes) -> str:
+    return f"sha1:{hashlib.sha1(body).hexdigest()}"
+
+
+def entry_of(*addresses: str, of: str | None = sha1(LONG), also: tuple[Form, ...] = ()) -> ZooEntry:
+    return ZooEntry(
+        name="toy",
+        format="darknet",
+        model={"name": "yolo_v2", "num_classes": 2},
+        class_names=("cat", "dog"),
+        file=RemoteFile("toy.weights", addresses, len(LONG), of, also),
+        floats=FLOATS,
+        data="toys",
+        published="mAP 1",
+        licence="public domain",
+        paper="",
+    )
+
+
+EITHER = (Form(len(SHORT)),)  # as darknet's files are where nobody has published a hash
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("no_proxy", "*")
+    monkeypatch.delenv("DETKIT_OFFLINE", raising=False)
+    monkeypatch.setenv("DETKIT_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "zoo"
+
+
+@pytest.fixture
+def site() -> Iterator[Site]:
+    with serving() as running:
+        yield running
+
+
+@pytest.fixture
+def known(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """Makes an entry the only one of the zoo."""
+
+    def put(entry: ZooEntry) -> ZooEntry:
+        monkeypatch.setattr(zoo, "ZOO", {entry.name: entry})
+        return entry
+
+    return SimpleNamespace(put=put)
+
+
+def refused(settings: DownloadSettings = QUICK) -> str:
+    with pytest.raises(DetkitError) as caught:
+        zoo_file("toy", settings=settings)
+    return str(caught.value)
+
+
+# ------------------------------------------------------------------------------- the entries
+
+
+def test_the_sizes_are_those_of_the_files_that_are_about() -> None:
+    """From the authors' site, from darkflow's and OpenCV's users, and as the authors' code writes.
+
+    Where two are named, both forms of the header are.
+    """
+    assert {name: entry.file.sizes for name, entry in ZOO.items()} == {
+        "yolo_v3_coco": (248_007_048,),
+        "yolo_v3_tiny_coco": (35_434_956,),
+        "yolo_v3_spp_coco": (20 + 4 * 63_052_381,),
+        "yolo_v2_voc": (202_704_264, 202_704_260),
+        "yolo_v2_tiny_voc": (63_471_556,),
+        "yolo_v1_voc": (789_312_988, 789_312_992),
+        "yolo_v1_tiny_voc": (108_399_816, 108_399_820),
+    }
+
+
+def test_the_published_hashes() -> None:
+    assert ZOO["yolo_v3_coco"].file.hash == "sha1:520878f12e97cf820529daea502acca380f1cb8e"
+    assert ZOO["yolo_v2_tiny_voc"].file.hash == "sha1:24b4bd049fc4fa5f5e95f684a8967e65c625dff9"
+    voc = ZOO["yolo_v2_voc"].file  # the hash is of yolo-voc.weights, its older form
+    assert voc.hash_of(202_704_260) == "sha1:1cc1a7f8ad12d563d85b76e9de025dc28ac397bb"
+    assert voc.hash_of(202_704_264) is None
+
+
+@pytest.mark.parametrize("name", list(ZOO))
+def test_every_entry_is_of_the_detector_it_names(name: str) -> None:
+    entry = ZOO[name]
+    with torch.device("meta"):
+        detector = build_detector(entry.model)
+    assert file_floats(detector) == entry.floats
+    assert detector.config.num_classes == len(entry.class_names)  # type: ignore[attr-defined]
+    assert entry.name == name
+    assert entry.file.addresses
+    assert all(address.startswith("https://") for address in entry.file.addresses)
+    assert entry.path.name == entry.file.name
+    assert entry.published
+    assert entry.licence
+    assert entry.paper.startswith("https://arxiv.org/abs/")
+
+
+V3 = [(10, 13), (16, 30), (33, 23), (30, 61), (62, 45), (59, 119), (116, 90), (156, 198)]
+V3_TINY = [(10, 14), (23, 27), (37, 58), (81, 82), (135, 169), (344, 319)]
+V2 = [(1.3221, 1.73145), (3.19275, 4.00944), (5.05587, 8.09892), (9.47112, 4.84053)]
+V2_TINY = [(1.08, 1.19), (3.42, 4.41), (6.63, 11.38), (9.42, 5.11), (16.62, 10.52)]
+
+
+@pytest.mark.parametrize(
+    ("name", "anchors", "thresholds"),
+    [  # the authors' configs; score and NMS thresholds of their evaluation, score of their demo
+        ("yolo_v3_coco", [*V3, (373, 326)], (0.005, 0.45, 0.5)),
+        ("yolo_v3_tiny_coco", V3_TINY, (0.005, 0.45, 0.5)),
+        ("yolo_v3_spp_coco", [*V3, (373, 326)], (0.005, 0.45, 0.5)),
+        ("yolo_v2_voc", [*V2, (11.2364, 10.0071)], (0.005, 0.45, 0.5)),
+        ("yolo_v2_tiny_voc", V2_TINY, (0.005, 0.45, 0.5)),
+        ("yolo_v1_voc", None, (0.001, 0.5, 0.2)),
+        ("yolo_v1_tiny_voc", None, (0.001, 0.5, 0.2)),
+    ],
+)
+def test_the_numbers_of_the_authors_configs(
+    name: str, anchors: list[tuple[float, float]] | None, thresholds: tuple[float, ...]
+) -> None:
+    with torch.device("meta"):
+        detector = build_detector(ZOO[name].model)
+    config = detector.config.model_dump()
+    assert (config["score_threshold"], config["nms_iou"], config["show_threshold"]) == thresholds
+    if anchors is not None:
+        assert list(config[detector.anchors_key]) == anchors
+    else:
+        assert config["grid"] == 7
+        assert config["boxes_per_cell"] == (2 if "tiny" in name else 3)
+
+
+def test_the_sizes_that_files_are_measured_at() -> None:
+    """A square of what the authors' published figure is of."""
+    sizes = {name: entry.model["input_size"] for name, entry in ZOO.items()}
+    assert sizes == {
+        "yolo_v3_coco": 416,
+        "yolo_v3_tiny_coco": 416,
+        "yolo_v3_spp_coco": 608,
+        "yolo_v2_voc": 416,
+        "yolo_v2_tiny_voc": 416,
+        "yolo_v1_voc": 448,
+        "yolo_v1_tiny_voc": 448,
+    }
+
+
+def test_voc_names_are_in_the_order_of_the_recipes() -> None:
+    base = Path(__file__).parents[2] / "configs" / "base" / "voc.yaml"
+    assert list(VOC_NAMES) == yaml.safe_load(base.read_text())["data"]["classes"]
+
+
+@pytest.mark.data
+def test_coco_names_are_in_the_order_of_the_annotations(data_root: Path) -> None:
+    import json
+
+    found = json.loads((data_root / "coco_mini/annotations/instances_val2017.json").read_text())
+    categories = sorted(found["categories"], key=lambda category: category["id"])
+    assert list(COCO_NAMES) == [category["name"] for category in categories]
+
+
+def test_an_unknown_name_is_told_its_neighbour() -> None:
+    with pytest.raises(UnknownNameError) as caught:
+        find_entry("yolov3_coco")
+    assert str(caught.value) == (
+        "zoo: nothing is named 'yolov3_coco'. Did you mean 'yolo_v3_coco'?"
+    )
+
+
+# ----------------------------------------------------------------------------- good servers
+
+
+def test_a_file_is_fetched_once_and_verified_every_time(
+    site: Site, known: SimpleNamespace, cache: Path
+) -> None:
+    known.put(entry_of(site.add("a", Page(LONG))))
+    assert zoo_file("toy", settings=QUICK) == cache / "toy.weights"
+    assert zoo_file("toy", settings=QUICK).read_bytes() == LONG
+    assert len(site.requests) == 1
+    (cache / "toy.weights").write_bytes(LONG[:-1] + b"x")
+    found = hashlib.sha1(LONG[:-1] + b"x").hexdigest()
+    assert refused() == (
+        f"{cache}/toy.weights: has sha1 {found}, expected {sha1(LONG).removeprefix('sha1:')}. It "
+        "is not toy.weights, or not all of it; remove it or put the right file in its place."
+    )
+    assert len(site.requests) == 1  # nothing that a user put there is replaced
+
+
+@pytest.mark.parametrize("body", [LONG, SHORT])
+@pytest.mark.parametrize("chunked", [False, True])
+def test_a_file_in_either_form(
+    site: Site, known: SimpleNamespace, cache: Path, body: bytes, chunked: bool
+) -> None:
+    entry = known.put(entry_of(site.add("a", Page(body, chunked=chunked)), of=None, also=EITHER))
+    assert zoo_file("toy", settings=QUICK).read_bytes() == body
+    assert check_entry(entry) == "size and header"
+
+
+def test_a_form_with_a_hash_is_held_to_it(site: Site, known: SimpleNamespace, cache: Path) -> None:
+    also = (Form(len(SHORT), sha1(SHORT)),)
+    entry = known.put(entry_of(site.add("a", Page(SHORT)), of=None, also=also))
+    zoo_file("toy", settings=QUICK)
+    assert check_entry(entry) == "size and sha1"
+    site.pages["a"].body = SHORT[:-1] + b"x"
+    (cache / "toy.weights").unlink()
+    assert "/a: has sha1 " in refused()
+
+
+def test_a_break_is_resumed_in_the_next_call(
+    site: Site, known: SimpleNamespace, cache: Path
+) -> None:
+    known.put(entry_of(site.add("a", Page(LONG, etag='"one"', breaks=[30_000, 0, 0]))))
+    assert " 30,000 bytes are kept, and the next try goes on from there. " in refused()
+    assert zoo_file("toy", settings=QUICK).read_bytes() == LONG
+    assert site.ranges()[-1] == "bytes=30000-"
+
+
+def test_a_file_in_a_folder_that_cannot_be_written_is_used(
+    known: SimpleNamespace, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import filelock
+
+    def no_lock(*words: object, **more: object) -> None:
+        raise PermissionError("no lock may be made here")
+
+    known.put(entry_of())
+    cache.mkdir(parents=True)
+    (cache / "toy.weights").write_bytes(LONG)
+    monkeypatch.setattr(filelock, "FileLock", no_lock)
+    assert zoo_file("toy", settings=QUICK) == cache / "toy.weights"
+
+
+def test_of_two_processes_one_fetches(site: Site, cache: Path) -> None:
+    entry = entry_of(site.add("a", Page(LONG)))
+    context = multiprocessing.get_context("spawn")
+    start = context.Barrier(2)
+    both = [context.Process(target=fetch_at_once, args=(entry, start)) for _ in range(2)]
+    for process in both:
+        process.start()
+    for process in both:
+        process.join(120)
+    assert [process.exitcode for process in both] == [0, 0]
+    assert len(site.requests) == 1
+    assert (cache / "toy.weights").read_bytes() == LONG
+    assert {path.name for path in cache.iterdir()} == {"toy.weights", ".toy.weights.lock"}
+
+
+# ------------------------------------------------------------------------------ bad servers
+
+
+@pytest.mark.parametrize(
+    ("page", "reason"),
+    [
+        (Page(PAGE, kind="text/html"), "sends an HTML page in place of the file"),
+        (Page(PAGE.ljust(len(LONG))), "sends an HTML page in place of the file"),
+        (Page(LONG, length=len(LONG) - 1), "serves 80,019 bytes, expected 80,020"),
+        (Page(LONG + b"more", chunked=True), "sends more than 80,020 bytes"),
+        (Page(b"", status=404), "404 Not Found"),
+    ],
+)
+def test_a_bad_address_is_left_for_the_next_one(
+    site: Site, known: SimpleNamespace, cache: Path, page: Page, reason: str
+) -> None:
+    bad = site.add("bad", page)
+    known.put(entry_of(bad))
+    assert refused() == (
+        f"toy.weights: cannot be fetched. {bad}: {reason}. Try again later, or fetch it by hand "
+        f"(80,020 bytes, {sha1(LONG)}) and put it at {cache}/toy.weights."
+    )
+    known.put(entry_of(bad, site.add("good", Page(LONG))))
+    assert zoo_file("toy", settings=QUICK).read_bytes() == LONG
+
+
+def test_a_stall_keeps_what_came_for_the_next_address(
+    site: Site, known: SimpleNamespace, cache: Path
+) -> None:
+    bad = site.add("bad", Page(LONG, stalls=[100, 0]))
+    known.put(entry_of(bad))
+    assert refused(IMPATIENT) == (
+        f"toy.weights: cannot be fetched. {bad}: stalled for 0.5 s. 100 bytes are kept, and the "
+        "next try goes on from there. Try again later, or fetch it by hand "
+        f"(80,020 bytes, {sha1(LONG)}) and put it at {cache}/toy.weights."
+    )
+    known.put(entry_of(bad, site.add("good", Page(LONG))))
+    assert zoo_file("toy", settings=IMPATIENT).read_bytes() == LONG
+    assert site.requests[-1][:2] == ("/good", "bytes=100-")
+
+
+def test_what_goes_wrong_everywhere_is_said_once(
+    site: Site, known: SimpleNamespace, cache: Path
+) -> None:
+    gone = [site.add(name, Page(b"", status=404)) for name in "ab"]
+    page = site.add("c", Page(PAGE, kind="text/html"))
+    known.put(replace(entry_of(*gone, page, of=None, also=EITHER), note="Look behind the sofa."))
+    assert refused() == (
+        f"toy.weights: cannot be fetched. {gone[0]} and {gone[1]}: 404 Not Found; {page}: sends "
+        "an HTML page in place of the file. Try again later, or fetch one of these by hand "
+        f"(80,020 or 80,016 bytes, hash not known) and put it at {cache}/toy.weights. Look behind "
+        "the sofa."
+    )
+
+
+def test_parts_of_two_forms_are_never_joined(site: Site, known: SimpleNamespace) -> None:
+    long = site.add("long", Page(LONG, stalls=[50_000]))
+    short = site.add("short", Page(SHORT))
+    forms = (Form(len(SHORT), sha1(SHORT)),)
+    known.put(entry_of(long, short, also=forms))
+    assert zoo_file("toy", settings=IMPATIENT).read_bytes() == SHORT
+    assert site.ranges() == [None, "bytes=50000-", None]
+
+
+def test_a_part_as_long_as_the_shorter_form_is_not_taken_for_it(
+    site: Site, known: SimpleNamespace
+) -> None:
+    page = Page(LONG, etag='"one"', breaks=[len(SHORT)])
+    known.put(entry_of(site.add("a", page), of=None, also=EITHER))
+    assert zoo_file("toy", settings=QUICK).read_bytes() == LONG
+    assert site.ranges() == [None, f"bytes={len(SHORT)}-"]
+
+
+def test_a_header_of_the_other_length_gives_a_shifted_file_away(
+    known: SimpleNamespace, cache: Path
+) -> None:
+    known.put(entry_of(of=None, also=EITHER))
+    cache.mkdir(parents=True)
+    (cache / "toy.weights").write_bytes(LONG[:-4])  # the right size for the shorter header
+    assert refused() == (
+        f"{cache}/toy.weights: has 80,016 bytes, of which version 0.2.0 makes 20 the header; "
+        "expected 80,020. It is not toy.weights, or not all of it; remove it or put the right "
+        "file in its place."
+    )
+
+
+def test_a_web_page_saved_as_weights(known: SimpleNamespace, cache: Path) -> None:
+    entry = known.put(entry_of(of=None, also=EITHER))
+    cache.mkdir(parents=True)
+    (cache / "toy.weights").write_bytes(PAGE)
+    said = (
+        f"{cache}/toy.weights: is an HTML page of {len(PAGE)} bytes, expected 80,020 or 80,016. It "
+        "is not toy.weights, or not all of it; remove it or put the right file in its place."
+    )
+    assert refused() == said
+    with pytest.raises(DetkitError) as caught:
+        check_entry(entry)
+    assert str(caught.value) == said
+    (cache / "toy.weights").write_bytes(PAGE.ljust(len(LONG)))
+    with pytest.raises(ConfigError, match=r"this is a web page of 80,020 bytes, not weights\."):
+        check_entry(entry)
+
+
+# ------------------------------------------------------------------------------ this machine
+
+
+def test_offline_says_what_to_fetch_and_takes_what_is_put_there(
+    site: Site, known: SimpleNamespace, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DETKIT_OFFLINE", "1")
+    address = site.add("a", Page(LONG))
+    known.put(entry_of(address))
+    assert refused() == (
+        "toy.weights: DETKIT_OFFLINE is set, so nothing is fetched. Unset it, or fetch it by hand "
+        f"(80,020 bytes, {sha1(LONG)}) from {address} and put it at {cache}/toy.weights."
+    )
+    (cache / "toy.weights").write_bytes(LONG)  # as that sentence says
+    assert zoo_file("toy", settings=QUICK) == cache / "toy.weights"
+    assert not site.requests
+
+
+def test_a_cache_folder_that_cannot_be_made(
+    known: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known.put(entry_of())
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("DETKIT_CACHE", str(tmp_path / "file"))
+    assert refused() == (
+        f"{tmp_path}/file/zoo: this folder cannot be made (Not a directory). Name another cache "
+        "folder with the environment variable DETKIT_CACHE."
+    )
+
+
+def test_two_forms_of_one_size_are_a_mistake_in_the_table() -> None:
+    with pytest.raises(ValueError, match=r"toy: two forms of one size; sizes must tell them apart"):
+        RemoteFile("toy", (), 4, None, (Form(4, sha1(b"")),))
+    with pytest.raises(ValueError, match=r"toy: other forms are told apart by size; state its own"):
+        RemoteFile("toy", (), None, None, (Form(4),))
