@@ -16,6 +16,9 @@ from torch import Tensor
 
 from detkit.detectors import Detector
 from detkit.engine.checkpoint import load_checkpoint
+from detkit.engine.console_watch import ConsoleWatch
+from detkit.engine.convert import load_from_zoo
+from detkit.engine.named import zoo_name
 from detkit.errors import ConfigError, DataError, DetkitError
 from detkit.image import ImageLike, to_image_tensor
 from detkit.ops.nms import nms_per_class
@@ -31,22 +34,37 @@ ACROSS_CLASSES_IOU = 0.45  # the YOLO authors' threshold within a class, here ac
 
 NO_MODEL = (
     "detect: no model given. Pass a run folder or checkpoint folder (detkit.detect(image, "
-    "'runs/quickstart')), or a detector from detkit.load; `make quickstart` trains one in minutes."
+    "'runs/quickstart')), a name of the zoo ('yolo_v3_coco'; `detkit zoo list` names them all), or "
+    "a detector from detkit.load; `make quickstart` trains one in minutes."
 )
 
 
 def load(path: str | Path, device: torch.device | str = "cpu") -> Detector:
-    """Load a detector from a checkpoint folder, or a run folder's best checkpoint.
+    """Load a detector from a checkpoint folder, a run folder's best checkpoint, or the zoo.
+
+    ``load("yolo_v3_coco")`` takes the weights that the detector's authors published
+    (``detkit zoo list`` names them all). The first time they are fetched, with progress on the
+    error stream; then they are in the cache folder, which ``DETKIT_CACHE`` names.
+
+    Args:
+        path: a folder, or a name of the zoo; what exists as a path is a path.
+        device: where the detector shall be.
 
     Returns:
         The detector in eval mode on ``device``, with its class names; no config file is needed.
 
     Raises:
+        UnknownNameError: a single word that is no folder and no name of the zoo.
         ConfigError: no checkpoint there, or one that cannot be read; a device that torch does not
             know or cannot use here.
+        DetkitError: weights of the zoo that cannot be had; it says what to fetch by hand.
     """
     _check_device(device)
-    return load_checkpoint(Path(path), device).detector
+    name = zoo_name(path)
+    if name is None:
+        return load_checkpoint(Path(path), device).detector
+    with ConsoleWatch() as watch:
+        return load_from_zoo(name, device, watch)
 
 
 def _check_device(device: torch.device | str) -> None:
@@ -96,7 +114,9 @@ def detect(
         image: a path, the URL of an image, a PIL image, a ``[H, W, 3]`` uint8 RGB array or a
             ``[3, H, W]`` uint8 tensor; or a list of them, which is detected in batches. Folders,
             zips and videos are for :func:`detect_all`.
-        model: a run folder, a checkpoint folder, or a detector in eval mode.
+        model: a run folder, a checkpoint folder, a name of the zoo such as "yolo_v3_coco", or a
+            detector in eval mode. A folder or name is loaded in every call: for more than one
+            call, :func:`load` it once.
         score_threshold: least score to report; without it the model's ``show_threshold``.
             Nothing below the model's own ``score_threshold`` is ever found.
         nms: ``across_classes`` also suppresses overlapping boxes of different classes.
@@ -135,7 +155,7 @@ def detect_all(
             :func:`detect` takes them, folders, globs, zips of images, URLs, video files, cameras
             (``0`` or ``"camera:0"``) and streams (``rtsp://...``, ``stream:http://...``). Of a
             camera or stream only the newest frame is taken, and the frames go on until it ends.
-        model: a run folder, a checkpoint folder, or a detector in eval mode.
+        model: as in :func:`detect`.
         score_threshold: as in :func:`detect`.
         nms: as in :func:`detect`.
         max_detections: as in :func:`detect`.

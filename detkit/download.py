@@ -30,9 +30,10 @@ import hashlib
 import os
 import shutil
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import filelock
 
@@ -46,6 +47,7 @@ from detkit.transfer import (
     RemoteFile,
     UnavailableError,
     Watch,
+    is_html,
     origin_path,
     size_of,
     transfer,
@@ -53,6 +55,7 @@ from detkit.transfer import (
 
 OFFLINE = "DETKIT_OFFLINE"
 SLOW_CHECK = 1 << 30  # bytes; hashing more takes long enough to say so
+HTML_LOOK = 1024  # bytes at the start of a file that tell whether it is a web page
 
 
 def fetch(
@@ -72,21 +75,28 @@ def fetch(
         DetkitError: no address serves it, the switch says offline, the disk is full, or what is
             at ``destination`` is another file. The message says what to fetch by hand.
     """
+    if destination.exists():  # whole, so there is nobody to wait for; the folder may be read-only
+        return _used(destination, remote, watch)
     make_folder(destination.parent)
     with only_one(destination.with_name(f".{destination.name}.lock"), watch):
         if destination.exists():
-            check_file(destination, remote, watch)
-            origin_path(partial_path(destination)).unlink(missing_ok=True)
-            return destination
+            return _used(destination, remote, watch)
         if is_offline():
             raise DetkitError(
                 f"{remote.name}: {OFFLINE} is set, so nothing is fetched. Unset it, or "
                 f"{by_hand(remote, destination)}"
             )
         part = partial_path(destination)
-        if remote.size is not None:
-            check_space(destination.parent, remote.size - size_of(part), remote.name)
+        if remote.most is not None:
+            check_space(destination.parent, remote.most - size_of(part), remote.name)
         _fetch_from_any(remote, destination, settings, watch)
+    return destination
+
+
+def _used(destination: Path, remote: RemoteFile, watch: Watch) -> Path:
+    check_file(destination, remote, watch)
+    with suppress(OSError):  # of a process that ended between its last two steps
+        origin_path(partial_path(destination)).unlink(missing_ok=True)
     return destination
 
 
@@ -173,20 +183,28 @@ def by_hand(remote: RemoteFile, destination: Path) -> str:
 
 def known_as(remote: RemoteFile) -> str:
     """What a file fetched by hand is to be compared with: its size and hash."""
-    size = "size not known" if remote.size is None else f"{remote.size:,} bytes"
-    return f"{size}, {remote.hash or 'hash not known'}"
+    if not remote.sizes:
+        return f"size not known, {remote.hash or 'hash not known'}"
+    hashes = [form.hash or "hash not known" for form in remote.forms]
+    if len(set(hashes)) == 1:
+        return f"{remote.sizes_in_words()} bytes, {hashes[0]}"
+    each = zip(remote.sizes, hashes, strict=True)
+    return ", or ".join(f"{size:,} bytes, {said}" for size, said in each)
 
 
 def _mismatch(path: Path, remote: RemoteFile, watch: Watch = SILENT) -> str:
     """What is wrong with a file; empty if nothing is."""
     size = path.stat().st_size
-    if remote.size is not None and size != remote.size:
-        return f"has {size:,} bytes, expected {remote.size:,}"
-    if remote.hash is None:
+    if remote.sizes and size not in remote.sizes:
+        with path.open("rb") as file:
+            page = "is an HTML page of" if is_html(file.read(HTML_LOOK)) else "has"
+        return f"{page} {size:,} bytes, expected {remote.sizes_in_words()}"
+    wanted = remote.hash_of(size)
+    if wanted is None:
         return ""
     if size > SLOW_CHECK:
         watch.say(f"checking {path.name} ({in_words(size)})")
-    kind, _, expected = remote.hash.partition(":")
+    kind, _, expected = wanted.partition(":")
     with path.open("rb") as file:
         found = hashlib.file_digest(file, kind).hexdigest()
     return "" if found == expected.lower() else f"has {kind} {found}, expected {expected}"
@@ -199,40 +217,52 @@ def _fetch_from_any(
     remote: RemoteFile, destination: Path, settings: DownloadSettings, watch: Watch
 ) -> None:
     part = partial_path(destination)
-    watch.begin(f"fetching {remote.name}", size_of(part), remote.size)
+    watch.begin(f"fetching {remote.name}", size_of(part), remote.most)
     reasons: dict[str, str] = {}
-    refused: set[str] = set()
+    open_to_it = list(remote.addresses)  # that have not refused
     for turn in range(settings.rounds):
-        for address in remote.addresses:
-            if address in refused:
-                continue
+        asked = tuple(open_to_it)
+        for address, next_one in zip(asked, (*asked[1:], ""), strict=True):
             try:
                 _fetch_from(address, part, remote, settings, watch)
             except (RefusedError, BrokenOffError) as problem:
-                reasons[address] = str(problem)
-                watch.say(f"{address}: {problem}")
                 if isinstance(problem, RefusedError):
-                    refused.add(address)
+                    open_to_it.remove(address)
+                if next_one and reasons.get(address) != str(problem):
+                    watch.say(f"{_host(address)}: {problem}; trying {_host(next_one)}")
+                reasons[address] = str(problem)
                 continue
             os.replace(part, destination)
             origin_path(part).unlink(missing_ok=True)
             watch.end()
             return
-        if len(refused) == len(remote.addresses):
+        if not open_to_it:
             break
         if turn + 1 < settings.rounds:
+            watch.say(f"{remote.name}: trying again in {settings.pause_seconds:g} s")
             time.sleep(settings.pause_seconds)
     kept = size_of(part)
     if not kept:
         part.unlink(missing_ok=True)
         origin_path(part).unlink(missing_ok=True)
     raise DetkitError(
-        f"{remote.name}: cannot be fetched. "
-        + "; ".join(f"{address}: {reason}" for address, reason in reasons.items())
-        + "."
+        f"{remote.name}: cannot be fetched. {_by_reason(reasons)}."
         + (f" {kept:,} bytes are kept, and the next try goes on from there." if kept else "")
-        + f" Try again later, or {by_hand(remote, destination)}"
+        + f" Try again later, or fetch {'it' if len(reasons) == 1 else 'one of these'} by hand "
+        + f"({known_as(remote)}) and put it at {destination}."
     )
+
+
+def _host(address: str) -> str:
+    return urlsplit(address).netloc or address
+
+
+def _by_reason(reasons: Mapping[str, str]) -> str:
+    """``A and B: why; C: why``, so that what went wrong everywhere is said once."""
+    addresses: dict[str, list[str]] = {}
+    for address, reason in reasons.items():
+        addresses.setdefault(reason, []).append(address)
+    return "; ".join(f"{' and '.join(each)}: {reason}" for reason, each in addresses.items())
 
 
 def _fetch_from(

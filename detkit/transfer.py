@@ -14,7 +14,7 @@ import ssl
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from email.message import Message
 from pathlib import Path
 from typing import IO, Any
@@ -39,7 +39,16 @@ TEMPORARY = (408, 425, 429)  # as is every 5xx: the same request may succeed lat
 CHUNK = 1 << 20  # bytes
 HTML_STARTS = (b"<!doctype html", b"<html", b"<head", b"<body", b"<script")
 HTML_TYPES = ("text/html", "application/xhtml+xml")
+HTML_PROBLEM = "sends an HTML page in place of the file"
 _RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """What a file must be like where it is in more than one form about."""
+
+    size: int  # bytes
+    hash: str | None = None  # as in RemoteFile
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,11 +59,47 @@ class RemoteFile:
     addresses: tuple[str, ...]  # http or https, the one to prefer first
     size: int | None = None  # bytes; None: not known for certain
     hash: str | None = None  # "sha256:...", "sha1:..." or "md5:..."; None: not known for certain
+    also: tuple[Form, ...] = ()  # other forms that are as right, of other sizes; a size is known
 
     def __post_init__(self) -> None:
-        kind = (self.hash or HASHES[0]).partition(":")[0]
-        if kind not in HASHES:
-            raise ValueError(f"{self.name}: no hash of kind {kind!r}; known: {', '.join(HASHES)}.")
+        for said in (self.hash, *(form.hash for form in self.also)):
+            kind = (said or HASHES[0]).partition(":")[0]
+            if kind not in HASHES:
+                raise ValueError(
+                    f"{self.name}: no hash of kind {kind!r}; known: {', '.join(HASHES)}."
+                )
+        if self.also and len({self.size, *(form.size for form in self.also)}) <= len(self.also):
+            raise ValueError(f"{self.name}: two forms of one size; sizes must tell them apart.")
+        if self.also and self.size is None:
+            raise ValueError(f"{self.name}: other forms are told apart by size; state its own.")
+
+    @property
+    def forms(self) -> tuple[Form, ...]:
+        """Every form that is right; none where the size is not known."""
+        return () if self.size is None else (Form(self.size, self.hash), *self.also)
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Bytes of every form that is right; none where the size is not known."""
+        return tuple(form.size for form in self.forms)
+
+    @property
+    def most(self) -> int | None:
+        """Bytes of the largest form; None where the size is not known."""
+        return max(self.sizes, default=None)
+
+    @property
+    def has_hash(self) -> bool:
+        """Whether the content is known, whichever form comes."""
+        return self.hash is not None and all(form.hash is not None for form in self.also)
+
+    def hash_of(self, size: int) -> str | None:
+        """The hash that a file of so many bytes must have; None where it is not known."""
+        return next((form.hash for form in self.forms if form.size == size), self.hash)
+
+    def sizes_in_words(self) -> str:
+        """Its bytes, ``100`` or ``100 or 104``; empty where they are not known."""
+        return " or ".join(f"{size:,}" for size in self.sizes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +152,7 @@ class _Origin:
 
     address: str = ""
     tag: str = ""  # a strong ETag, else Last-Modified, else empty
+    total: int | None = None  # bytes of the whole file, if the server said
 
 
 class _CarefulRedirects(HTTPRedirectHandler):
@@ -131,9 +177,12 @@ def size_of(path: Path) -> int:
     return path.stat().st_size if path.exists() else 0
 
 
-def _opener() -> OpenerDirector:
-    """HTTP and HTTPS through the environment's proxies, and no other scheme."""
-    opener = OpenerDirector()
+def opener() -> OpenerDirector:
+    """HTTP and HTTPS through the environment's proxies, and no other scheme.
+
+    ``open`` raises :class:`RefusedError` at a redirect to another scheme, or from https to http.
+    """
+    opens = OpenerDirector()
     for handler in (
         ProxyHandler(),
         HTTPHandler(),
@@ -142,8 +191,8 @@ def _opener() -> OpenerDirector:
         HTTPErrorProcessor(),
         _CarefulRedirects(),
     ):
-        opener.add_handler(handler)
-    return opener
+        opens.add_handler(handler)
+    return opens
 
 
 def transfer(
@@ -157,13 +206,12 @@ def transfer(
     """
     if urlsplit(address).scheme not in SCHEMES:
         raise RefusedError("is neither http nor https")
-    have = size_of(part)
-    if remote.size is not None and have == remote.size:
+    have, origin = size_of(part), _read_origin(part)
+    if have in remote.sizes and have in (remote.most, origin.total):
         return
-    origin = _read_origin(part)
     same = origin.address == address and bool(origin.tag)
-    too_long = remote.size is not None and have > remote.size
-    if too_long or (remote.hash is None and not same):  # nothing would tell a bad joint
+    too_long = remote.most is not None and have > remote.most
+    if too_long or not (remote.has_hash or same):  # nothing would tell a bad joint
         part.unlink(missing_ok=True)
         have = 0
     headers = {"User-Agent": "detkit", "Accept-Encoding": "identity"}
@@ -173,32 +221,41 @@ def transfer(
             headers["If-Range"] = origin.tag
     with _open(Request(address, headers=headers), remote, part, settings) as response:
         start, total = _where_it_starts(response, have, origin.tag if same else "", part)
-        expected = total if remote.size is None else remote.size
-        if total is not None and total != expected:
-            raise RefusedError(f"serves {total:,} bytes, expected {expected:,}")
+        if total is not None and remote.sizes and total not in remote.sizes:
+            raise RefusedError(f"serves {total:,} bytes, expected {remote.sizes_in_words()}")
+        if start and remote.also and total != origin.total:
+            part.unlink()  # the first part is of another form
+            raise BrokenOffError("has another form of the file; starting over")
         first = _read(response, settings)
-        if not first and expected != 0:
+        if not first and total != 0:
             raise BrokenOffError("sends nothing")
         if start == 0:
-            if first.lstrip(b"\xef\xbb\xbf \t\r\n").lower().startswith(HTML_STARTS):
-                raise RefusedError("sends an HTML page in place of the file")
+            if is_html(first):
+                raise RefusedError(HTML_PROBLEM)
             part.unlink(missing_ok=True)  # before the note beside it speaks of another version
-            _write_origin(part, _Origin(address, _tag(response.headers)))
-        span = _Span(start, settings.most_bytes if expected is None else expected)
+            _write_origin(part, _Origin(address, _tag(response.headers), total))
+        most = remote.most if total is None else total
+        span = _Span(start, settings.most_bytes if most is None else most)
         done = _copy(response, first, part, span, settings, watch)
-    if expected is not None and done < expected:
-        raise BrokenOffError(f"broke off after {done:,} of {expected:,} bytes")
+    if most is not None and done < most and (total is not None or done not in remote.sizes):
+        raise BrokenOffError(f"broke off after {done:,} of {most:,} bytes")
+
+
+def is_html(start: bytes) -> bool:
+    """Whether a file that starts like this is a web page."""
+    return start.lstrip(b"\xef\xbb\xbf \t\r\n").lower().startswith(HTML_STARTS)
 
 
 def _open(
     request: Request, remote: RemoteFile, part: Path, settings: DownloadSettings
 ) -> http.client.HTTPResponse:
     try:
-        response: http.client.HTTPResponse = _opener().open(request, timeout=settings.stall_seconds)
+        response: http.client.HTTPResponse = opener().open(request, timeout=settings.stall_seconds)
     except HTTPError as problem:
         problem.close()
         said = f"{problem.code} {problem.reason}".strip()
-        if problem.code == http.client.REQUESTED_RANGE_NOT_SATISFIABLE and remote.size is None:
+        whole = remote.size is None or remote.also  # all of it may have been there
+        if problem.code == http.client.REQUESTED_RANGE_NOT_SATISFIABLE and whole:
             part.unlink(missing_ok=True)
             raise BrokenOffError(f"{said}; starting over") from problem
         if problem.code in TEMPORARY or problem.code >= 500:
@@ -218,7 +275,7 @@ def _open(
         raise UnavailableError(words or str(reason) or type(reason).__name__) from problem
     if response.headers.get_content_type() in HTML_TYPES:
         response.close()
-        raise RefusedError("sends an HTML page in place of the file")
+        raise RefusedError(HTML_PROBLEM)
     return response
 
 
@@ -314,12 +371,15 @@ def origin_path(part: Path) -> Path:
 
 def _write_origin(part: Path, origin: _Origin) -> None:
     with suppress(OSError):  # without it the next run starts over, or trusts the hash
-        origin_path(part).write_text(json.dumps({"address": origin.address, "tag": origin.tag}))
+        origin_path(part).write_text(json.dumps(asdict(origin)))
 
 
 def _read_origin(part: Path) -> _Origin:
     try:
         said = json.loads(origin_path(part).read_text(encoding="utf-8"))
-        return _Origin(str(said["address"]), str(said["tag"]))
-    except (OSError, ValueError, KeyError, TypeError):
+        total = said.get("total")
+        return _Origin(
+            str(said["address"]), str(said["tag"]), total if total is None else int(total)
+        )
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return _Origin()

@@ -1,0 +1,174 @@
+"""Weights that detectors' authors published: list them, fetch them, check what was fetched."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from detkit.cli.ending import FAILED, ended
+from detkit.errors import DetkitError
+
+if TYPE_CHECKING:
+    from detkit.transfer import DownloadSettings, RemoteFile
+    from detkit.weights.zoo import ZooEntry
+
+TITLES = ("name", "detector", "data", "published", "size", "fetched", "checked by", "licence")
+SIZE_ONLY = "size"  # of the column "checked by"
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Parse, delegate, and end in one readable line where something is wrong."""
+    args = _parser().parse_args(argv)
+    if args.command == "list":
+        return ended("zoo list", lambda: show(as_json=args.json))
+    if args.command == "get":
+        return ended("zoo get", lambda: get(args.names), left="The same command goes on from here.")
+    return ended("zoo check", lambda: check(args.names))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="detkit zoo",
+        description=__doc__,
+        epilog="The files are kept in the cache folder; DETKIT_CACHE names another one. "
+        "DETKIT_OFFLINE=1 forbids the network; a file fetched by hand and put where the message "
+        "says is then verified and used.",
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    said = "list what there is: detector, data, published figure, size, licence"
+    listing = commands.add_parser("list", help=said, description=f"{said.capitalize()}.")
+    listing.add_argument("--json", action="store_true", help="everything, addresses and hashes too")
+    said = "fetch weights, or verify those that were fetched before"
+    getting = commands.add_parser("get", help=said, description=f"{said.capitalize()}.")
+    getting.add_argument("names", nargs="+", metavar="NAME", help="e.g. yolo_v3_tiny_coco")
+    said = "verify what was fetched or put there by hand, without the network"
+    checking = commands.add_parser("check", help=said, description=f"{said.capitalize()}.")
+    checking.add_argument("names", nargs="*", metavar="NAME", help="default: everything there is")
+    return parser
+
+
+# ---------------------------------------------------------------------------------- list
+
+
+def show(*, as_json: bool) -> None:
+    """Print every entry: a table, or all that is known as JSON."""
+    from detkit.weights.zoo import ZOO
+
+    entries = tuple(ZOO.values())
+    if as_json:
+        print(json.dumps([described(entry) for entry in entries], indent=2))
+        return
+    rows = [TITLES, *(_row(entry) for entry in entries)]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        print("  ".join(map(str.ljust, row, widths)).rstrip())
+    print(f"\nfetched files are in {entries[0].path.parent}; DETKIT_CACHE names another place")
+    print(f"checked by {SIZE_ONLY}: nobody has published a hash of the file")
+    for entry in entries:
+        if entry.note:
+            print(f"{entry.name}: {entry.note}")
+
+
+def _row(entry: ZooEntry) -> tuple[str, ...]:
+    from detkit.download import in_words
+
+    size = entry.file.size
+    return (
+        entry.name,
+        str(entry.model["name"]),
+        entry.data,
+        entry.published,
+        "" if size is None else in_words(size),
+        _state(entry),
+        _checked_by(entry.file),
+        entry.licence,
+    )
+
+
+def _state(entry: ZooEntry) -> str:
+    from detkit.download import partial_path
+
+    if entry.path.exists():
+        return "yes"
+    return "in part" if partial_path(entry.path).exists() else "no"
+
+
+def _checked_by(file: RemoteFile) -> str:
+    hashes = [
+        SIZE_ONLY if form.hash is None else form.hash.partition(":")[0] for form in file.forms
+    ]
+    return " or ".join(dict.fromkeys(hashes))
+
+
+def described(entry: ZooEntry) -> dict[str, object]:
+    """Everything about an entry, as plain values."""
+    file = entry.file
+    return {
+        "name": entry.name,
+        "model": dict(entry.model),
+        "class_names": list(entry.class_names),
+        "data": entry.data,
+        "published": entry.published,
+        "paper": entry.paper,
+        "licence": entry.licence,
+        "note": entry.note,
+        "format": entry.format,
+        "file": file.name,
+        "forms": [{"bytes": form.size, "hash": form.hash} for form in file.forms],
+        "addresses": list(file.addresses),
+        "path": str(entry.path),
+        "fetched": _state(entry),
+    }
+
+
+# --------------------------------------------------------------------------- get and check
+
+
+def get(names: Sequence[str], settings: DownloadSettings | None = None) -> int:
+    """Fetch one after another; what cannot be had is said, and does not keep the others back.
+
+    Raises:
+        UnknownNameError: no entry of that name; nothing is fetched then.
+    """
+    from detkit.engine.console_watch import ConsoleWatch
+    from detkit.transfer import DownloadSettings
+    from detkit.weights.zoo import find_entry, zoo_file
+
+    failed = False
+    for entry in [find_entry(name) for name in dict.fromkeys(names)]:
+        try:
+            with ConsoleWatch() as watch:
+                path = zoo_file(entry.name, watch, settings or DownloadSettings())
+        except DetkitError as problem:
+            print(f"detkit zoo get: {problem}", file=sys.stderr)
+            failed = True
+        else:
+            print(f"{entry.name} is in {path}")
+    return FAILED if failed else 0
+
+
+def check(names: Sequence[str]) -> int:
+    """Verify what lies in the cache; a name that was given must be there."""
+    from detkit.download import partial_path
+    from detkit.engine.console_watch import ConsoleWatch
+    from detkit.transfer import size_of
+    from detkit.weights.zoo import ZOO, check_entry, find_entry
+
+    failed, missing = False, []
+    for entry in [find_entry(name) for name in dict.fromkeys(names or ZOO)]:
+        if not entry.path.exists():
+            have = size_of(partial_path(entry.path))
+            missing.append(entry.name + (f" (but for {have:,} bytes)" if have else ""))
+            continue
+        try:
+            with ConsoleWatch() as watch:
+                print(f"{entry.name}: right by {check_entry(entry, watch)} ({entry.path})")
+        except DetkitError as problem:
+            print(f"detkit zoo check: {entry.name}: {problem}", file=sys.stderr)
+            failed = True
+    if missing:
+        print(f"not fetched: {', '.join(missing)}; detkit zoo get NAME fetches one")
+    return FAILED if failed or (names and missing) else 0

@@ -1,0 +1,8 @@
+"""Shim: `python tools/zoo.py` is `detkit zoo`."""
+
+import sys
+
+from detkit.cli.zoo import main
+
+if __name__ == "__main__":
+    sys.exit(main())
