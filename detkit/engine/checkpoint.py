@@ -12,7 +12,7 @@ import json
 import platform
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,14 +25,15 @@ from torch import Tensor
 from detkit.config import parse
 from detkit.detectors import Detector, build_detector
 from detkit.engine.experiment import ExperimentConfig
-from detkit.engine.loop import TrainState
 from detkit.engine.precision import build_scaler
 from detkit.engine.records import flat
+from detkit.engine.state import TrainState
 from detkit.engine.stopping import Plateau
 from detkit.errors import ConfigError, DetkitError, did_you_mean
 
 WEIGHTS, MODEL, STATE = "weights.safetensors", "model.json", "state.pt"
 FORMAT = 1  # of model.json
+WRITE_PROBLEMS = (OSError, SafetensorError, RuntimeError)  # torch.save raises RuntimeError
 VERSIONED = ("detkit", "torch", "torchvision", "numpy", "albumentations", "opencv-python-headless")
 
 
@@ -46,6 +47,21 @@ class Checkpoint:
     path: Path
     step: int
     metrics: Mapping[str, float]
+    darknet: Mapping[str, Any]  # of an import: the file's header and origin; else empty
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Content:
+    """What is to be written to a checkpoint folder."""
+
+    experiment: ExperimentConfig  # every default of the model written out
+    class_names: tuple[str, ...]
+    weights: Mapping[str, Tensor]  # what detects, by name
+    step: int
+    steps: int
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    darknet: Mapping[str, Any] = field(default_factory=dict)  # as in Checkpoint
+    state: Mapping[str, Any] = field(default_factory=dict)  # what training goes on from; or empty
 
 
 def save_checkpoint(
@@ -67,18 +83,50 @@ def save_checkpoint(
     if not run.ranks.is_main:
         return
     check_weights(run)
-    temporary = folder.with_name(f".{folder.name}.part")
-    shutil.rmtree(temporary, ignore_errors=True)
+    shown = run.model if run.average is None else run.average.module
+    content = Content(
+        experiment=experiment,
+        class_names=run.model.class_names,
+        weights=shown.state_dict(),
+        step=run.step,
+        steps=run.horizon.steps,
+        metrics=metrics,
+        state=_training_state(run, experiment, random) if random else {},
+    )
     try:
-        temporary.mkdir(parents=True)
-        _write(temporary, run, experiment, metrics, random)
-        replace_folder(temporary, folder)
-    except (OSError, SafetensorError, RuntimeError) as problem:  # torch.save: RuntimeError
-        shutil.rmtree(temporary, ignore_errors=True)
+        write_checkpoint(folder, content, replace=True)
+    except WRITE_PROBLEMS as problem:
         raise DetkitError(
             f"{folder}: the checkpoint of step {run.step} could not be written ({problem}); "
             "the one before it is whole. Free some space and go on with --resume."
         ) from problem
+
+
+def write_checkpoint(folder: Path, content: Content, *, replace: bool) -> None:
+    """Write a checkpoint of either kind, trained here or imported: whole or not at all.
+
+    Args:
+        folder: its place; a temporary folder beside it is renamed to it.
+        content: what to write.
+        replace: put it in the place of what stands there; else only an empty folder gives way.
+
+    Raises:
+        OSError: it cannot be written, or without ``replace`` something stands there; so do
+            the other ``WRITE_PROBLEMS``. What stood in ``folder`` still stands.
+    """
+    temporary = folder.with_name(f".{folder.name}.part")
+    shutil.rmtree(temporary, ignore_errors=True)
+    try:
+        temporary.mkdir(parents=True)
+        _write(temporary, content)
+        if replace:
+            replace_folder(temporary, folder)
+        else:
+            if folder.is_dir():
+                folder.rmdir()  # refuses a folder that is not empty
+            temporary.rename(folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)  # there only when writing failed
 
 
 def check_weights(run: TrainState) -> None:
@@ -96,29 +144,29 @@ def check_weights(run: TrainState) -> None:
             )
 
 
-def _write(
-    folder: Path,
-    run: TrainState,
-    experiment: ExperimentConfig,
-    metrics: Mapping[str, float],
-    random: Mapping[str, Tensor],
-) -> None:
-    shown = run.model if run.average is None else run.average.module
-    weights = {name: tensor.contiguous() for name, tensor in shown.state_dict().items()}
+def _write(folder: Path, content: Content) -> None:
+    weights = {name: tensor.contiguous() for name, tensor in content.weights.items()}
     save_file(weights, folder / WEIGHTS)
     described = {
         "format": FORMAT,
-        "experiment": experiment.model_dump(mode="json"),
-        "class_names": list(run.model.class_names),
-        "step": run.step,
-        "steps": run.horizon.steps,
-        "metrics": dict(metrics),
+        "experiment": content.experiment.model_dump(mode="json"),
+        "class_names": list(content.class_names),
+        "step": content.step,
+        "steps": content.steps,
+        "metrics": dict(content.metrics),
         "versions": versions(),
     }
+    if content.darknet:
+        described["darknet"] = dict(content.darknet)
     (folder / MODEL).write_text(json.dumps(described, indent=2) + "\n", encoding="utf-8")
     shutil.copymode(folder / MODEL, folder / WEIGHTS)  # safetensors keeps others from reading
-    if not random:
-        return
+    if content.state:
+        torch.save(dict(content.state), folder / STATE)
+
+
+def _training_state(
+    run: TrainState, experiment: ExperimentConfig, random: Mapping[str, Tensor]
+) -> dict[str, Any]:
     state: dict[str, Any] = {
         "step": run.step,
         "best": run.best,
@@ -130,7 +178,7 @@ def _write(
     }
     if run.average is not None:
         state |= {"model": run.model.state_dict(), "averaged": run.average.n_averaged}
-    torch.save(state, folder / STATE)
+    return state
 
 
 def random_states(run: TrainState) -> dict[str, Tensor]:
@@ -167,6 +215,7 @@ def replace_folder(new: Path, folder: Path) -> None:
 
 
 def _aside(folder: Path) -> Path:
+    folder = folder.absolute()  # "." has no name of its own
     return folder.with_name(f".{folder.name}.old")
 
 
@@ -271,14 +320,19 @@ def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> Checkpoin
         raise ConfigError(
             f"{folder}: not a checkpoint that this detkit can read: {said}"
         ) from problem
-    name = (
-        folder.parent.name
-        if folder.name.strip(".").split(".")[0] in ("best", "last")
-        else folder.name
-    )
-    metrics = described.get("metrics", {})
+    place = folder.absolute()
+    is_part = place.name.strip(".").split(".")[0] in ("best", "last")
+    name = place.parent.name if is_part else place.name
     detector.eval().to(device)
-    return Checkpoint(detector, experiment, name, folder, int(described["step"]), metrics)
+    return Checkpoint(
+        detector,
+        experiment,
+        name,
+        folder,
+        step=int(described["step"]),
+        metrics=described.get("metrics", {}),
+        darknet=described.get("darknet", {}),
+    )
 
 
 def versions() -> dict[str, str]:

@@ -1,0 +1,177 @@
+"""Take the authors' weight files in, and write them: darknet's .weights to checkpoints and back."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from detkit.cli.ending import ended
+from detkit.errors import ConfigError
+
+if TYPE_CHECKING:
+    from detkit.engine.convert import Imported
+    from detkit.engine.darknet_export import Exported
+    from detkit.weights.header import Header
+
+NAMES_SHOWN = 6  # class names in a line
+DIGITS_SHOWN = 16  # of a hash
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Parse, delegate, and end in one readable line where something is wrong."""
+    args = _parser().parse_intermixed_args(argv)  # overrides may stand anywhere
+    return ended("convert", lambda: run(args), left="Nothing was left behind.", place=args.out)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="detkit convert",
+        description=__doc__,
+        usage="%(prog)s SOURCE.weights [--cfg FILE | --model NAME] --out DIR [KEY=VALUE ...]\n"
+        "       %(prog)s CHECKPOINT --to darknet --out FILE.weights",
+        epilog="e.g. detkit convert yolov3.weights --out runs/yolov3. What a file is taken for "
+        "without --cfg and --model follows from its size, or from its name.",
+    )
+    add = parser.add_argument
+    add(
+        "words",
+        nargs="+",
+        metavar="SOURCE | KEY=VALUE",
+        help="a .weights file, or with --to darknet a run or checkpoint folder; and keys of the "
+        "config in the new checkpoint, such as model.input_size=608, model.score_threshold=0.001, "
+        "data.classes=[cat, dog]",
+    )
+    add("--cfg", type=Path, metavar="FILE", help="the authors' text of the network")
+    add("--model", metavar="NAME", help="the zoo's name of it, such as yolo_v3_coco")
+    add("--names", type=Path, metavar="FILE", help="darknet's list of class names, one a line")
+    add("--to", choices=("detkit", "darknet"), default="detkit", help="default: detkit")
+    add("--out", required=True, type=Path, help="the new folder, or with --to darknet the new file")
+    return parser
+
+
+def run(args: argparse.Namespace) -> None:
+    """Import or export, and say what came out.
+
+    Raises:
+        DetkitError: it cannot be done.
+    """
+    overrides = [word for word in args.words if "=" in word and not os.path.exists(word)]
+    sources = [word for word in args.words if word not in overrides]
+    if len(sources) != 1:
+        raise ConfigError(
+            f"expected one file or folder to convert; got {', '.join(sources) or 'none'}."
+        )
+    source = Path(sources[0])
+    if args.to == "darknet":
+        _refuse_import_words(args, overrides)
+        if source.is_file():
+            raise ConfigError(
+                f"{source}: is a file; --to darknet takes a run or checkpoint folder."
+            )
+        from detkit.engine.darknet_export import export_darknet
+
+        print("\n".join(exported_lines(export_darknet(source, args.out))))
+        return
+    if source.is_dir():
+        raise ConfigError(
+            f"{source}: is a folder; name a .weights file, or write one of this folder with "
+            "--to darknet."
+        )
+    from detkit.engine.convert import import_darknet
+
+    imported = import_darknet(
+        source,
+        args.out,
+        model=args.model,
+        cfg=args.cfg,
+        names=args.names,
+        overrides=overrides,
+    )
+    print("\n".join(imported_lines(source, imported)))
+
+
+def _refuse_import_words(args: argparse.Namespace, overrides: Sequence[str]) -> None:
+    given = [f"--{name}" for name in ("cfg", "model", "names") if getattr(args, name) is not None]
+    for word in (*given, *overrides):
+        raise ConfigError(f"{word}: not for --to darknet; a checkpoint knows what it is.")
+
+
+# --------------------------------------------------------------------------------- lines
+
+
+def imported_lines(source: Path, imported: Imported) -> list[str]:
+    """What a user wants to know of an import, and the next command to type."""
+    from detkit.weights.layout import file_layers
+
+    name, model = imported.experiment.model["name"], imported.experiment.model
+    layers = file_layers(imported.detector)
+    floats, learned = sum(e.floats for e in layers), sum(e.learnable for e in layers)
+    height, width = model["input_size"]
+    lines = [
+        f"{source}: taken for {name}, {imported.because}",
+        f"  network   {name} on backbone {model['backbone']}: {len(layers)} layers with weights, "
+        f"{learned:,} parameters",
+        f"  file      {imported.size:,} bytes, {floats:,} numbers, sha256 "
+        f"{imported.sha256[:DIGITS_SHOWN]}...",
+        f"  header    {header_in_words(imported.header)}",
+        f"  classes   {names_in_words(imported.detector.class_names)}",
+        f"  input     {height} x {width} pixels (height x width)",
+    ]
+    if imported.difference is not None:
+        lines.append(f"  compared  {_difference_in_words(imported.difference)}")
+    lines += [f"  note: {note}" for note in imported.notes]
+    lines.append(f"written: {imported.folder}")
+    lines.append(
+        f"Next: python tools/detect.py IMAGE --weights {imported.folder} --out found; to train "
+        f"on other classes start from it with model.backbone_weights={imported.folder}"
+    )
+    return lines
+
+
+def exported_lines(exported: Exported) -> list[str]:
+    """What a user wants to know of an export."""
+    checkpoint = exported.checkpoint
+    model = checkpoint.experiment.model
+    lines = [
+        f"{checkpoint.path}: {model['name']} on backbone {model['backbone']}, "
+        f"{names_in_words(checkpoint.detector.class_names)}",
+        f"  header    {header_in_words(exported.header)}",
+    ]
+    if exported.same_as:
+        lines.append(f"  the same bytes as {exported.same_as}, which it was imported from")
+    lines.append(f"written: {exported.path}, {exported.size:,} bytes")
+    lines.append(
+        f"Next: python tools/convert.py {exported.path} --cfg FILE --out DIR takes it in again; "
+        "darknet reads it with the .cfg of this network"
+    )
+    return lines
+
+
+def header_in_words(header: Header) -> str:
+    """``version 0.2.0 in 20 bytes, 32,013,312 images seen``."""
+    turned = ", connected weights transposed" if header.transposed else ""
+    return (
+        f"version {header.version} in {header.size} bytes, {header.seen:,} images seen in "
+        f"training{turned}"
+    )
+
+
+def names_in_words(names: Sequence[str]) -> str:
+    """``80: person, bicycle, ..., toothbrush``."""
+    shown = list(names)
+    if len(shown) > NAMES_SHOWN:
+        shown = [*shown[: NAMES_SHOWN - 1], "...", shown[-1]]
+    return f"{len(names)}: {', '.join(shown)}"
+
+
+def _difference_in_words(difference: float) -> str:
+    if math.isnan(difference):
+        return "not with the cfg's graph: the outputs are not finite, so nothing can be said"
+    return (
+        "the network as the cfg describes it computes the same "
+        f"(largest difference {difference:.1e} of the largest output)"
+    )

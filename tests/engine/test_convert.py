@@ -1,0 +1,544 @@
+"""Weight files in and out: the boxes of a second, plain program; the same bytes; refusals."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import struct
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+import detkit
+from detkit.backbones.weights import load_backbone_weights
+from detkit.detectors import build_detector
+from detkit.engine.build import with_defaults
+from detkit.engine.checkpoint import Content, load_checkpoint, save_checkpoint, write_checkpoint
+from detkit.engine.convert import import_darknet, load_from_zoo, read_names
+from detkit.engine.darknet_export import export_darknet
+from detkit.engine.experiment import ExperimentConfig, read_experiment
+from detkit.errors import ConfigError, DetkitError, UnknownNameError
+from tests.engine.runs import batches_of, small_run, train_on
+from tests.weights.cfgs import cfg_text
+from tests.weights.plain_darknet import (
+    LONG_HEADER,
+    SHORT_HEADER,
+    TRANSPOSED_HEADER,
+    Box,
+    detect,
+    plan,
+    read_file,
+    write_random,
+)
+
+CLASSES = ("RBC", "WBC", "Platelets")
+PHOTO = "coco128/images/train2017/000000000009.jpg"  # 640 x 480
+V3 = [(10, 13), (16, 30), (33, 23), (30, 61), (62, 45), (59, 119)]
+V3 += [(116, 90), (156, 198), (373, 326)]
+ANCHORS = {  # of the authors' configs, once more
+    "yolov3-tiny": [(10, 14), (23, 27), (37, 58), (81, 82), (135, 169), (344, 319)],
+    "yolov2-tiny-voc": [(1.08, 1.19), (3.42, 4.41), (6.63, 11.38), (9.42, 5.11), (16.62, 10.52)],
+    "yolov2-voc": [
+        *((1.3221, 1.73145), (3.19275, 4.00944), (5.05587, 8.09892)),
+        *((9.47112, 4.84053), (11.2364, 10.0071)),
+    ],
+    **dict.fromkeys(("yolov3", "yolov3-spp"), V3),
+}
+# On a map of less than ten cells the pools of yolov3-spp would all see the same.
+SIZES = {"yolov1-tiny": (192, 192), "yolov3": (96, 128), "yolov3-spp": (96, 320)}
+SCORE = 0.25  # of the boxes that are compared
+NMS = {"yolov1-tiny": 0.5}
+
+
+class Case:
+    """A random weight file of three classes, and the text of its network."""
+
+    def __init__(self, folder: Path, name: str, header: bytes = LONG_HEADER) -> None:
+        self.name, self.size = name, SIZES.get(name, (160, 224))
+        self.layers = plan(name, self.size, len(CLASSES))
+        self.weights = folder / f"{name}.weights"
+        write_random(self.weights, self.layers, header)
+        self.cfg, self.names = folder / f"{name}.cfg", folder / "three.names"
+        self.cfg.write_text(cfg_text(name, size=self.size, classes=len(CLASSES)))
+        self.names.write_text("\n".join(CLASSES) + "\n")
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Case:
+    """Tiny YOLOv3's."""
+    return Case(tmp_path_factory.mktemp("tiny"), "yolov3-tiny")
+
+
+@pytest.fixture(scope="module")
+def imported(tiny: Case) -> Path:
+    """Its checkpoint."""
+    folder = tiny.weights.parent / "imported"
+    import_darknet(tiny.weights, folder, cfg=tiny.cfg, names=tiny.names)
+    return folder
+
+
+def same_bytes(a: Path, b: Path) -> bool:
+    return hashlib.sha256(a.read_bytes()).digest() == hashlib.sha256(b.read_bytes()).digest()
+
+
+# -------------------------------------------------------------------------------- boxes
+
+
+@pytest.mark.data
+@pytest.mark.parametrize(
+    "name",
+    [
+        "yolov3-tiny",
+        "yolov2-tiny-voc",
+        "yolov1-tiny",
+        pytest.param("yolov2-voc", marks=pytest.mark.slow),
+        pytest.param("yolov3", marks=pytest.mark.slow),
+        pytest.param("yolov3-spp", marks=pytest.mark.slow),
+    ],
+)
+def test_a_file_gives_the_boxes_of_a_plain_program_and_its_own_bytes(
+    name: str, data_root: Path, tmp_path: Path
+) -> None:
+    case = Case(tmp_path, name)
+    with Image.open(data_root / PHOTO) as opened:
+        photo = opened.convert("RGB")
+    photo.save(tmp_path / "photo.png")
+    folder = tmp_path / "imported"
+    result = import_darknet(case.weights, folder, cfg=case.cfg, names=case.names)
+    assert result.difference is not None
+    assert result.difference < 1e-5
+
+    found = detkit.detect(str(tmp_path / "photo.png"), detkit.load(folder), score_threshold=SCORE)
+    read_file(case.weights, case.layers)
+    pixels = np.asarray(photo)
+    expected = detect(
+        name,
+        case.layers,
+        pixels,
+        case.size,
+        ANCHORS.get(name, []),
+        len(CLASSES),
+        0.001 if name == "yolov1-tiny" else 0.005,
+        NMS.get(name, 0.45),
+    )
+    expected = [each for each in expected if each[1] >= SCORE]
+    assert len(expected) > 5
+    compare(found, expected)
+
+    export_darknet(folder, tmp_path / "back.weights")
+    assert same_bytes(tmp_path / "back.weights", case.weights)
+
+
+def compare(found: detkit.Detections, expected: Sequence[tuple[int, float, Box]]) -> None:
+    """Every box of each has its twin in the other: the class, 1e-3 of score, half a pixel."""
+    # Above 1, which YOLOv1 alone can say, a score is reported as 1; what lies beside the photo
+    # is shown by neither.
+    wanted = [
+        (label, min(score, 1.0), box)
+        for label, score, box in expected
+        if box[2] > box[0] and box[3] > box[1]
+    ]
+    assert len(found) == len(wanted)
+    left = list(range(len(found)))
+    for label, score, box in wanted:
+        twins = [
+            row
+            for row in left
+            if int(found.labels[row]) == label
+            and abs(float(found.scores[row]) - score) < 1e-3
+            and float((found.boxes[row] - torch.tensor(box)).abs().max()) < 0.5
+        ]
+        assert twins, f"no twin of {CLASSES[label]} {score:.4f} {box}"
+        left.remove(twins[0])
+
+
+# ------------------------------------------------------------------------------- import
+
+
+def test_what_stands_in_the_checkpoint(tiny: Case, imported: Path) -> None:
+    described = json.loads((imported / "model.json").read_text())
+    digest = hashlib.sha256(tiny.weights.read_bytes()).hexdigest()
+    assert described["darknet"] == {
+        "header": {"major": 0, "minor": 2, "revision": 0, "seen": 32013312},
+        "origin": {
+            "file": "yolov3-tiny.weights",
+            "bytes": tiny.weights.stat().st_size,
+            "sha256": digest,
+        },
+    }
+    assert described["class_names"] == list(CLASSES)
+    assert described["experiment"]["data"]["classes"] == list(CLASSES)
+    assert described["experiment"]["train"]["iterations"] == 500208  # of 64 images
+    assert described["experiment"]["train"]["batch_size"] == 64
+    assert described["experiment"]["model"]["input_size"] == [160, 224]
+    assert described["step"] == 500208
+    assert load_checkpoint(imported).detector.class_names == CLASSES
+    assert sorted(path.name for path in imported.iterdir()) == ["model.json", "weights.safetensors"]
+
+
+def test_by_name_it_is_the_same_as_by_text(tiny: Case, imported: Path, tmp_path: Path) -> None:
+    result = import_darknet(
+        tiny.weights,
+        tmp_path / "named",
+        model="yolo_v3_tiny_coco",
+        names=tiny.names,
+        overrides=["model.input_size=[160, 224]"],
+    )
+    assert result.because == "as --model says (yolo_v3_tiny_coco of the zoo)"
+    assert result.difference is None
+    ours = load_file(imported / "weights.safetensors")
+    theirs = load_file(tmp_path / "named" / "weights.safetensors")
+    assert ours.keys() == theirs.keys()
+    assert all(torch.equal(ours[key], theirs[key]) for key in ours)
+    models = [
+        json.loads((folder / "model.json").read_text())["experiment"]["model"]
+        for folder in (imported, tmp_path / "named")
+    ]
+    assert models[0] == models[1]
+
+
+def test_a_file_of_the_zoo_is_known_by_its_size_or_its_name(tiny: Case, tmp_path: Path) -> None:
+    whole = tmp_path / "anything.weights"
+    write_random(whole, plan("yolov3-tiny", (416, 416), 80), SHORT_HEADER)
+    assert whole.stat().st_size == 35_434_956 - 4
+    result = import_darknet(whole, tmp_path / "sized")
+    assert result.because == "by its size of 35,434,952 bytes (yolo_v3_tiny_coco of the zoo)"
+    assert result.detector.class_names[:2] == ("person", "bicycle")
+    export_darknet(tmp_path / "sized", tmp_path / "back.weights")
+    assert same_bytes(tmp_path / "back.weights", whole)
+    result = import_darknet(tiny.weights, tmp_path / "named", names=tiny.names)
+    assert result.because == "by its name (yolo_v3_tiny_coco of the zoo)"
+
+
+def test_overrides_are_those_of_every_command(tiny: Case, tmp_path: Path) -> None:
+    result = import_darknet(
+        tiny.weights,
+        tmp_path / "imported",
+        cfg=tiny.cfg,
+        overrides=[
+            "model.input_size=96",
+            "model.score_threshold=0.001",
+            "data.classes=[cat, dog, no]",
+        ],
+    )
+    assert result.experiment.model["input_size"] == [96, 96]
+    assert result.experiment.model["score_threshold"] == 0.001
+    assert detkit.load(tmp_path / "imported").class_names == ("cat", "dog", "no")
+
+
+@pytest.mark.parametrize("header", [LONG_HEADER, SHORT_HEADER, TRANSPOSED_HEADER])
+def test_every_header_comes_back_to_the_byte(header: bytes, tmp_path: Path) -> None:
+    layers = plan("yolov1-tiny", (64, 64), 3)
+    source, cfg = tmp_path / "v1.weights", tmp_path / "v1.cfg"
+    write_random(source, layers, header)
+    cfg.write_text(cfg_text("yolov1-tiny", size=(64, 64), classes=3))
+    result = import_darknet(source, tmp_path / "imported", cfg=cfg)
+    assert result.header.size == len(header)
+    assert result.notes == ("the 3 classes have no names; --names FILE gives them some.",)
+    assert result.detector.class_names == ("class 0", "class 1", "class 2")
+    exported = export_darknet(tmp_path / "imported", tmp_path / "back.weights")
+    assert exported.same_as == "v1.weights"
+    assert same_bytes(tmp_path / "back.weights", source)
+    read_file(source, layers)  # the second reader agrees on what a transposed layer says
+    weights = load_file(tmp_path / "imported" / "weights.safetensors")
+    connected = next(v for k, v in weights.items() if k.endswith("weight") and v.ndim == 2)
+    np.testing.assert_array_equal(connected.numpy(), layers[-2].arrays["weights"])
+
+
+def test_training_starts_from_an_import(imported: Path) -> None:
+    detector = build_detector({"name": "yolo_v2_tiny", "num_classes": 7})
+    report = load_backbone_weights(detector.backbone, "darknet_tiny", imported)
+    assert report.re_initialised == ()
+    ours = detector.backbone.state_dict()
+    theirs = load_file(imported / "weights.safetensors")
+    assert all(torch.equal(ours[key], theirs[f"backbone.{key}"]) for key in ours)
+
+
+def test_the_zoo_gives_a_detector_without_a_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "yolov2-tiny-voc.weights"
+    write_random(file, plan("yolov2-tiny-voc", (416, 416), 20), SHORT_HEADER)
+    monkeypatch.setattr("detkit.engine.convert.zoo_file", lambda name, watch: file)
+    detector = load_from_zoo("yolo_v2_tiny_voc")
+    assert not detector.training
+    assert detector.class_names[0] == "aeroplane"
+    first = np.frombuffer(file.read_bytes(), "<f4", 16, 16)  # biases of the first convolution
+    np.testing.assert_array_equal(detector.state_dict()["backbone.layers.0.norm.bias"], first)
+
+
+@pytest.mark.parametrize(("kind", "value"), [("nan", float("nan")), ("variance", -0.5)])
+def test_numbers_that_no_training_gives_are_told(
+    kind: str, value: float, tiny: Case, tmp_path: Path
+) -> None:
+    data = bytearray(tiny.weights.read_bytes())
+    struct.pack_into("<f", data, 20 + 4 * (16 + 16 + 16 if kind == "variance" else 0), value)
+    source = tmp_path / "strange.weights"
+    source.write_bytes(data)
+    result = import_darknet(source, tmp_path / "imported", cfg=tiny.cfg, names=tiny.names)
+    said = {
+        "nan": "backbone.layers.0.norm.bias is not finite everywhere, so nothing useful will be "
+        "detected.",
+        "variance": "backbone.layers.0.norm.running_var holds variances below 0, so the file is of "
+        "another network of the same size, or damaged.",
+    }
+    assert result.notes == (said[kind],)
+    assert result.difference is not None
+    assert np.isnan(result.difference)
+    export_darknet(tmp_path / "imported", tmp_path / "back.weights")
+    assert same_bytes(tmp_path / "back.weights", source)
+
+
+# ------------------------------------------------------------------------------ refusals
+
+NETWORK = (
+    "a header of 20 (version 0.2.0) and 8,680,864 numbers of 4; with the header of 16 it would be "
+    "34,723,472."
+)
+ADVICE = (
+    "Is the download complete, and are the number of classes and the form of the network those it "
+    "was trained with? The authors' text, given with --cfg, says both."
+)
+
+
+def test_files_of_another_length_are_refused_with_both_lengths(tiny: Case, tmp_path: Path) -> None:
+    data = tiny.weights.read_bytes()
+    for content, how in (
+        (data[:-4], "34,723,472 bytes, but {} It is 4 bytes too short."),
+        (data + bytes(4), "34,723,480 bytes, but {} It is 4 bytes too long."),
+    ):
+        source = tmp_path / "other.weights"
+        source.write_bytes(content)
+        with pytest.raises(ConfigError) as caught:
+            import_darknet(source, tmp_path / "out", cfg=tiny.cfg, names=tiny.names)
+        needs = f"this network needs 34,723,476: {NETWORK}"
+        assert str(caught.value) == f"{source}: {how.format(needs)} {ADVICE}"
+    assert [path.name for path in tmp_path.iterdir()] == ["other.weights"]
+
+
+def test_the_number_of_classes_that_would_fit_is_named(tiny: Case, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        import_darknet(tiny.weights, tmp_path / "out", model="yolo_v3_tiny_coco")
+    assert str(caught.value).startswith(
+        f"{tiny.weights}: 34,723,476 bytes, but this network needs 35,434,956: "
+    )
+    assert str(caught.value).endswith(
+        f"It is 711,480 bytes too short. {ADVICE} "
+        "With 3 classes its length would be right; see --names and --cfg."
+    )
+
+
+def test_what_is_no_weight_file_is_refused(tmp_path: Path) -> None:
+    page = tmp_path / "yolov3.weights"
+    page.write_text("<!DOCTYPE html><html>Not found</html>")
+    with pytest.raises(ConfigError) as caught:
+        import_darknet(page, tmp_path / "out")
+    assert str(caught.value) == (
+        f"{page}: this is a web page of 37 bytes, not weights. Download the file again."
+    )
+    with pytest.raises(ConfigError) as caught:
+        import_darknet(tmp_path / "none.weights", tmp_path / "out")
+    assert str(caught.value) == (
+        f"{tmp_path / 'none.weights'}: no such file. Name a .weights file of darknet."
+    )
+
+
+def test_a_file_that_nothing_is_known_of_asks_for_one_of_two(tmp_path: Path) -> None:
+    source = tmp_path / "darknet53.conv.74"
+    source.write_bytes(LONG_HEADER + bytes(40))
+    with pytest.raises(ConfigError) as caught:
+        import_darknet(source, tmp_path / "out")
+    assert str(caught.value) == (
+        f"{source}: neither its name nor its 60 bytes are those of a file in the zoo; say what it "
+        "is with --cfg FILE or --model NAME (yolo_v3_coco, yolo_v3_tiny_coco, yolo_v3_spp_coco, "
+        "yolo_v2_voc, yolo_v2_tiny_voc, yolo_v1_voc, yolo_v1_tiny_voc). (A file of a backbone "
+        "alone is for training: model.backbone_weights=FILE.)"
+    )
+
+
+@pytest.mark.parametrize(
+    ("asked", "sentence"),
+    [
+        (
+            {"model": "yolo_v3_tiny_coco", "cfg": "{cfg}"},
+            "--cfg and --model both say what the file is; give one of them.",
+        ),
+        (
+            {"model": "yolo_v3_tiny_coc", "names": "{names}"},
+            "zoo: nothing is named 'yolo_v3_tiny_coc'. Did you mean 'yolo_v3_tiny_coco'?",
+        ),
+        (
+            {"cfg": "{cfg}", "overrides": ["data.classes=[cat, dog]"]},
+            "data.classes: 2 names, but the model has 3 classes. Name every class, in the order "
+            "of its training.",
+        ),
+        (
+            {
+                "model": "yolo_v3_tiny_coco",
+                "names": "{names}",
+                "overrides": ["model.num_classes=4"],
+            },
+            "--names: 3 names, but the model has 4 classes. Name every class, in the order of its "
+            "training.",
+        ),
+        (
+            {"cfg": "{cfg}", "names": "{names}", "overrides": ["data.classes=[a, b, c]"]},
+            "--names and data.classes both name the classes; give one of them.",
+        ),
+        (
+            {"cfg": "{cfg}", "overrides": ["model.nms_iuo=0.5"]},
+            "model.nms_iuo: unknown key. Did you mean 'nms_iou'?",
+        ),
+        (
+            {"cfg": "{cfg}", "overrides": ["model.head_channels=[256, 64]"]},
+            "{cfg}:135: [convolutional]: layer 18 is a convolution [128, 256, 1, 1] with batch "
+            "normalisation, where yolo_v3_tiny, the nearest detector here, has a convolution "
+            "[64, 256, 1, 1] with batch normalisation. No detector here computes this network.",
+        ),
+        ({"cfg": "{cfg}x"}, "{cfg}x: no such file. Name a .cfg file of darknet."),
+        (
+            {"cfg": "{cfg}", "names": "{names}x"},
+            "{names}x: cannot be read (No such file or directory).",
+        ),
+    ],
+)
+def test_what_cannot_be_asked(
+    asked: dict[str, str | list[str]], sentence: str, tiny: Case, tmp_path: Path
+) -> None:
+    places = {"cfg": str(tiny.cfg), "names": str(tiny.names)}
+    words = {
+        key: value if isinstance(value, list) else value.format(**places)
+        for key, value in asked.items()
+    }
+    with pytest.raises((ConfigError, UnknownNameError)) as caught:
+        import_darknet(
+            tiny.weights,
+            tmp_path / "out",
+            model=words.get("model"),  # type: ignore[arg-type]
+            cfg=Path(str(words["cfg"])) if "cfg" in words else None,
+            names=Path(str(words["names"])) if "names" in words else None,
+            overrides=words.get("overrides", []),
+        )
+    assert str(caught.value) == sentence.format(**places)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_lies_in_a_folder_is_never_destroyed(tiny: Case, tmp_path: Path) -> None:
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    (folder / "thesis.txt").write_text("years of work")
+    with pytest.raises(ConfigError) as caught:
+        import_darknet(tiny.weights, folder, cfg=tiny.cfg, names=tiny.names)
+    assert str(caught.value) == (
+        f"{folder}: exists already, and nothing is overwritten. Name a new folder with --out."
+    )
+    assert (folder / "thesis.txt").read_text() == "years of work"
+    with pytest.raises(DetkitError) as caught:
+        import_darknet(tiny.weights, folder / "thesis.txt" / "in", cfg=tiny.cfg, names=tiny.names)
+    assert str(caught.value) == (
+        f"{folder / 'thesis.txt' / 'in'}: cannot be written (Not a directory). Nothing was left "
+        "behind; free some space, or name another --out."
+    )
+    (tmp_path / "empty").mkdir()
+    import_darknet(tiny.weights, tmp_path / "empty", cfg=tiny.cfg, names=tiny.names)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["empty", "mine"]
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (b"cat\n\ndog\n", "{}: line 2 is no class name; expected one a line."),
+        (b"cat\ndog\ncat\n", "{}: line 3: 'cat' stands in line 1 already."),
+        (b"\n\n", "{}: is empty; expected class names, one a line."),
+        (b"\xff\xfe\x00", "{}: not a list of class names in UTF-8, one a line."),
+        (b"x" * 1_000_001, "{}: too large for a list of class names, one a line."),
+    ],
+)
+def test_lists_that_name_no_classes(content: bytes, sentence: str, tmp_path: Path) -> None:
+    path = tmp_path / "my.names"
+    path.write_bytes(content)
+    with pytest.raises(ConfigError) as caught:
+        read_names(path)
+    assert str(caught.value) == sentence.format(path)
+
+
+def test_a_list_of_names_as_other_systems_write_it(tmp_path: Path) -> None:
+    path = tmp_path / "my.names"
+    path.write_bytes("\ufefftraffic light\r\ncafé \r\n\r\n".encode())
+    assert read_names(path) == ("traffic light", "café")
+
+
+# -------------------------------------------------------------------------------- export
+
+
+def test_what_was_trained_here_is_written_with_its_average_and_its_images(
+    small_config: Path, tmp_path: Path
+) -> None:
+    run, _ = small_run(small_config, [])
+    train_on(run, batches_of(2, 3))
+    experiment = with_defaults(read_experiment(small_config, [])[0], run)
+    save_checkpoint(tmp_path / "last", run, experiment, {}, resumable=True)
+    exported = export_darknet(tmp_path / "last", tmp_path / "trained.weights")
+    data = (tmp_path / "trained.weights").read_bytes()
+    assert data[:20] == struct.pack("<iiiq", 0, 2, 0, 2 * 3)
+    assert exported.same_as == ""
+    assert run.average is not None
+    averaged = run.average.module.state_dict()
+    bias, scale = np.frombuffer(data, "<f4", 32, 20).reshape(2, 16)
+    np.testing.assert_array_equal(bias, averaged["backbone.stages.0.0.norm.bias"].numpy())
+    np.testing.assert_array_equal(scale, averaged["backbone.stages.0.0.norm.weight"].numpy())
+    assert not np.array_equal(bias, run.model.state_dict()["backbone.stages.0.0.norm.bias"].numpy())
+
+
+def checkpoint_of(folder: Path, model: dict[str, object]) -> Path:
+    """A checkpoint of an untrained detector."""
+    detector = build_detector(model)
+    experiment = ExperimentConfig.model_validate({"model": model, "train": {"epochs": 1}})
+    content = Content(experiment, ("a", "b"), detector.state_dict(), step=1, steps=1)
+    write_checkpoint(folder, content, replace=False)
+    return folder
+
+
+def test_networks_that_the_format_has_no_words_for_are_refused(tmp_path: Path) -> None:
+    model = {"name": "yolo_v2", "backbone": "resnet18", "num_classes": 2, "head_channels": 8}
+    folder = checkpoint_of(tmp_path / "resnet", model)
+    with pytest.raises(ConfigError) as caught:
+        export_darknet(folder, tmp_path / "out.weights")
+    assert str(caught.value).startswith(f"{folder}: no darknet file can be written: backbone.")
+    assert str(caught.value).endswith(
+        " is ReLU, which the authors' networks have not (backbone 'resnet18'). Only networks of "
+        "darknet's layers can be exported."
+    )
+    assert not (tmp_path / "out.weights").exists()
+
+
+def test_a_header_that_someone_wrote_into_a_checkpoint_is_checked(
+    imported: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "edited"
+    folder.mkdir()
+    described = json.loads((imported / "model.json").read_text())
+    described["darknet"]["header"]["seen"] = "many"
+    (folder / "model.json").write_text(json.dumps(described))
+    (folder / "weights.safetensors").write_bytes((imported / "weights.safetensors").read_bytes())
+    with pytest.raises(ConfigError) as caught:
+        export_darknet(folder, tmp_path / "out.weights")
+    assert str(caught.value) == (
+        f"{folder}: model.json: darknet.header: expected whole numbers for major, minor, "
+        "revision, seen; import the file again."
+    )
+
+
+def test_a_file_that_exists_is_not_replaced(imported: Path, tiny: Case) -> None:
+    before = tiny.weights.read_bytes()
+    with pytest.raises(ConfigError) as caught:
+        export_darknet(imported, tiny.weights)
+    assert str(caught.value) == (
+        f"{tiny.weights}: exists already, and nothing is overwritten. Name a new file with --out."
+    )
+    assert tiny.weights.read_bytes() == before

@@ -1,0 +1,8 @@
+"""Shim: `python tools/convert.py` is `detkit convert`."""
+
+import sys
+
+from detkit.cli.convert import main
+
+if __name__ == "__main__":
+    sys.exit(main())
