@@ -1,285 +1,355 @@
-"""Cluster a config's training boxes into anchors, as YOLO9000's "Dimension clusters" does."""
+"""Cluster a config's training boxes into anchors, as YOLO9000's "Dimension clusters" does.
+
+The boxes are those that training learns from, on the canvas and in the place that the detector
+itself gives them. A detector with several scales shares the anchors out by size, the smallest to
+the finest scale.
+"""
 
 from __future__ import annotations
 
 import argparse
-import os
-import sys
-from collections.abc import Sequence
+import itertools
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from detkit.errors import ConfigError, DetkitError
+from detkit.cli.ending import ended
+from detkit.errors import ConfigError
 
 if TYPE_CHECKING:
-    import yaml
     from torch import Tensor
 
     from detkit.data import Annotations
+    from detkit.detectors import Scale
+    from detkit.doctor.anchor_fit import AnchorFit
     from detkit.engine.experiment import ExperimentConfig
 
-KEY = "anchors_cells"  # of the model block
-RECALL_IOU = 0.5  # what evaluation asks of a box
-DIGITS = 5  # of an anchor in cells, as in the authors' files
+RESTARTS = 10  # of k-means
+CELL_DIGITS = 5  # of an anchor in cells, as in the authors' files
+PIXEL_DIGITS = 1  # behind the point of an anchor in pixels; the authors' are whole
 POINTS_DRAWN = 5000  # boxes in the picture, so that it stays light
+OLD_COLOUR = "#d62728"
+COLOURS = ("#1f77b4", "#2ca02c", "#9467bd", "#8c564b")  # of the scales, fine to coarse
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Canvas:
-    """What a config's detector lays its anchors over."""
+@dataclass(frozen=True, slots=True)
+class Form:
+    """How a detector's config states its anchors."""
 
-    size: tuple[int, int]  # (height, width), pixels
-    stride: int  # pixels per cell
-    anchors: Tensor  # [A, 2] width and height of the config's anchors, in cells
+    name: str  # of the detector
+    key: str  # of the model block, for the anchors
+    unit: int  # canvas pixels that one unit of that key means
+    masks_key: str | None  # for the anchors of each scale, coarse to fine; None: one scale has all
 
+    @property
+    def unit_name(self) -> str:
+        """What a side is measured in."""
+        return "pixels" if self.unit == 1 else "cells"
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Fit:
-    """How well anchors fit boxes."""
+    def numbers(self, anchors: Tensor) -> list[list[float]]:
+        """``[A, 2]`` anchors in canvas pixels as a config has them: in its unit, rounded."""
+        return [[self._number(side) for side in pair] for pair in (anchors / self.unit).tolist()]
 
-    anchors: Tensor  # [A, 2] width and height, in cells
-    average_iou: float  # mean over boxes of the IoU with the best anchor, centres laid together
-    recall: float  # share of boxes whose best anchor reaches an IoU of RECALL_IOU
-    shares: Tensor  # [A] share of boxes that each anchor is the best for
+    def _number(self, side: float) -> float:
+        if self.unit == 1:
+            return max(round(side, PIXEL_DIGITS), 10**-PIXEL_DIGITS)
+        return float(f"{side:.{CELL_DIGITS}g}")
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Parse, delegate, and turn a detkit error into one readable line."""
-    parser = argparse.ArgumentParser(prog="detkit anchors", description=__doc__)
+    """Parse, delegate, and turn what stops the work into one readable line."""
+    parser = argparse.ArgumentParser(
+        prog="detkit anchors",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("config", type=Path, help="a file from configs/")
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="e.g. data.root=PATH")
-    parser.add_argument("-k", type=int, help="number of anchors (default: as many as now)")
+    parser.add_argument("-k", "--k", type=int, help="number of anchors (default: as many as now)")
     parser.add_argument("--seed", type=int, default=0, help="of the k-means starts (default: 0)")
+    parser.add_argument(
+        "--restarts",
+        type=int,
+        default=RESTARTS,
+        metavar="N",
+        help=f"of k-means, of which the best is taken (default: {RESTARTS})",
+    )
     parser.add_argument("--draw", type=Path, metavar="FILE.png", help="draw boxes and anchors")
     parser.add_argument(
-        "--write", type=Path, metavar="CONFIG.yaml", help=f"set model.{KEY} in this config file"
+        "--write", type=Path, metavar="CONFIG.yaml", help="set the anchors in this config file"
     )
     args = parser.parse_intermixed_args(argv)  # overrides may stand anywhere
-    try:
-        run(args)
-    except DetkitError as problem:
-        print(f"detkit anchors: {problem}", file=sys.stderr)
-        return 2
-    return 0
+    if args.restarts < 1:
+        parser.error("--restarts must be 1 or more")
+    return ended("anchors", lambda: run(args))
 
 
 def run(args: argparse.Namespace) -> None:
     """Read the boxes, cluster them, say and draw and write what came out."""
     import torch
 
+    from detkit.cli.model_block import set_in_model
+    from detkit.detectors import build_detector
+    from detkit.doctor.anchor_fit import fit_anchors
+    from detkit.doctor.fit import fit_detector
     from detkit.engine.experiment import read_experiment, recognised
     from detkit.ops import kmeans_sizes
 
     experiment, origins = read_experiment(args.config, args.overrides)
     for line in recognised(origins):
         print(line)
+    form = find_form(experiment)
     boxes = training_boxes(experiment)
-    canvas = find_canvas(experiment, len(boxes.class_names))
-    sizes = sizes_in_cells(boxes, canvas)
-    k = len(canvas.anchors) if args.k is None else args.k
+    detector = build_detector({**experiment.model, "num_classes": len(boxes.class_names)})
+    fit = fit_detector(detector, boxes)
+    now = fit.anchors
+    if now is None:
+        raise ConfigError(f"model.name: {form.name!r} does not say which anchor fits an object.")
+    k = len(now.anchors) if args.k is None else args.k
+    scales = share_out(now.scales, k, form.name)
+    sizes = torch.from_numpy(fit.sides).double()  # [T, 2] canvas pixels
+    generator = torch.Generator().manual_seed(args.seed)
     try:
-        found, _ = kmeans_sizes(sizes, k, generator=torch.Generator().manual_seed(args.seed))
+        found, _ = kmeans_sizes(sizes, k, generator=generator, restarts=args.restarts)
     except ValueError as problem:  # a k that cannot be
         raise ConfigError(str(problem)) from None
-    now, new = measure(sizes, canvas.anchors), measure(sizes, found)
-    height, width = canvas.size
+    numbers = form.numbers(found)
+    new = fit_anchors(sizes, torch.tensor(numbers, dtype=sizes.dtype) * form.unit, scales)
+
+    height, width = fit.canvas[0].tolist()
+    *fine, coarse = (str(scale.stride) for scale in scales)
+    strides = f"{', '.join(fine)} and {coarse}" if fine else coarse
     print(
         f"{args.config}: {len(sizes)} training boxes on a canvas of {height} x {width} pixels "
-        f"(height x width), {canvas.stride} pixels a cell; difficult boxes left out"
+        f"(height x width), {strides} pixels a cell; difficult boxes left out"
     )
-    print_fits(now, new, canvas.stride)
-    print(f"\nmodel:\n  {KEY}: {as_yaml(found)}")
+    print_anchors(new, numbers, form)
+    print_fits(now, new)
+    block = experiment.model if args.write is None else block_to_write(args.write, form)
+    values = as_yaml(numbers, scales, form, block)
+    print("\nmodel:\n" + "\n".join(f"  {key}: {value}" for key, value in values.items()))
     if args.draw is not None:
-        draw_fit(args.draw, sizes, now, new)
+        draw_fit(args.draw, sizes, now, new, form)
         print(f"\ndrawn: {args.draw}")
     if args.write is not None:
-        write_anchors(args.write, found)
-        print(f"\nwritten: model.{KEY} in {args.write}")
+        set_in_model(args.write, values)
+        print(f"\nwritten: {', '.join(f'model.{key}' for key in values)} in {args.write}")
 
 
-# --------------------------------------------------------------------------------- boxes
+# ---------------------------------------------------------------------- boxes and anchors
+
+
+def find_form(experiment: ExperimentConfig) -> Form:
+    """See how the config's detector states its anchors; its other mistakes are told, too.
+
+    Raises:
+        ConfigError: it has none.
+    """
+    from detkit.detectors import DETECTORS
+    from detkit.engine.build import check_model
+
+    check_model(experiment)
+    name = str(experiment.model["name"])
+    detector = DETECTORS[name]
+    if detector.anchors_key is None:
+        raise ConfigError(
+            f"model.name: {name!r} has no anchors, so there is nothing to cluster for it."
+        )
+    return Form(name, detector.anchors_key, detector.anchors_unit, detector.masks_key)
 
 
 def training_boxes(experiment: ExperimentConfig) -> Annotations:
-    """Read the boxes that training learns from: neither difficult nor crowds, none too small."""
-    from detkit.data import for_training, join, read_dataset
+    """Read what the config trains on, and see that there are boxes to learn from."""
+    from detkit.data import join, read_dataset
+    from detkit.doctor.fit import learned
 
     data = experiment.data
     if not data.train:
         raise ConfigError("data.train: missing; name what to train on, e.g. {format, root, split}.")
-    parts = [read_dataset(entry, data.classes) for entry in data.train]
-    joined = for_training(join(parts, data.classes))
-    boxes = joined.keep_rows(~(joined.difficult | joined.crowd))
-    if not len(boxes.boxes):
+    joined = join([read_dataset(entry, data.classes) for entry in data.train], data.classes)
+    if not len(learned(joined).boxes):
         raise ConfigError("data.train: no boxes to cluster; check data.root and data.split.")
-    return boxes
+    return joined
 
 
-def find_canvas(experiment: ExperimentConfig, num_classes: int) -> Canvas:
-    """Ask the config's detector for its canvas, its cells and its anchors."""
-    import torch
+def share_out(scales: Sequence[Scale], k: int, name: str) -> tuple[Scale, ...]:
+    """The scales with ``k`` anchors in the order of their size: in the shares they have, or even.
 
-    from detkit.detectors import build_detector
+    Args:
+        scales: the config's own, fine to coarse.
+        k: anchors wanted.
+        name: of the detector, for an error.
 
-    detector = build_detector({"num_classes": num_classes, **experiment.model})
-    settings: Any = getattr(detector, "config", None)
-    if not hasattr(settings, KEY):
-        raise ConfigError(f"model.name: {experiment.model['name']!r} has no {KEY} to set.")
-    backbone: Any = detector.backbone
-    anchors = torch.tensor(settings.anchors_cells)
-    return Canvas(settings.input_size, backbone.strides[-1], anchors)
+    Raises:
+        ConfigError: that many do not go evenly.
+    """
+    from detkit.detectors import Scale
+
+    shares = [len(scale.anchors) for scale in scales]
+    if sum(shares) != k:
+        each, rest = divmod(k, len(scales))
+        if rest:
+            raise ConfigError(
+                f"-k {k}: {name} shares its anchors out among {len(scales)} scales; ask for a "
+                f"multiple of {len(scales)}."
+            )
+        shares = [each] * len(scales)
+    ends = list(itertools.accumulate(shares))
+    return tuple(
+        Scale(scale.stride, tuple(range(end - share, end)))
+        for scale, share, end in zip(scales, shares, ends, strict=True)
+    )
 
 
-def sizes_in_cells(annotations: Annotations, canvas: Canvas) -> Tensor:
-    """``[T, 2]`` width and height of each box, in cells, its image letterboxed on the canvas."""
-    import numpy as np
-    import torch
+def as_yaml(
+    numbers: Sequence[Sequence[float]],
+    scales: Sequence[Scale],
+    form: Form,
+    model: Mapping[str, Any],
+) -> dict[str, str]:
+    """What a model block needs for the anchors: key to YAML on one line.
 
-    from detkit.preprocess import fit_inside
+    The anchors of each scale are named where the block names others, or where they are no even
+    shares, which is what a block without them means.
 
-    images = annotations.sizes  # [I, 2] height and width
-    inner = np.array([fit_inside((int(h), int(w)), canvas.size) for h, w in images])
-    scale = (inner / images)[:, ::-1]  # [I, 2] x and y
-    sides = annotations.boxes[:, 2:] - annotations.boxes[:, :2]  # [T, 2] image pixels
-    return torch.from_numpy(sides * scale[annotations.image_of_row()] / canvas.stride)
+    Args:
+        numbers: the anchors as the config states them, smallest first.
+        scales: how they are shared out, fine to coarse.
+        form: how the detector states them.
+        model: the block as it is.
+    """
+    values = {form.key: _flow([[f"{side:g}" for side in pair] for pair in numbers])}
+    masks = [list(scale.anchors) for scale in scales[::-1]]
+    stated = model.get(form.masks_key) if form.masks_key is not None else None
+    even = len({len(mask) for mask in masks}) == 1
+    if form.masks_key is not None and (stated or not even) and stated != masks:
+        values[form.masks_key] = _flow([[*map(str, mask)] for mask in masks])
+    return values
 
 
-def measure(sizes: Tensor, anchors: Tensor) -> Fit:
-    """Compare ``[T, 2]`` box sizes with ``[A, 2]`` anchors, both in cells."""
-    from detkit.ops import size_iou
+def _flow(rows: Sequence[Sequence[str]]) -> str:
+    pairs = (f"[{', '.join(row)}]" for row in rows)
+    return f"[{', '.join(pairs)}]"
 
-    best, owner = size_iou(sizes, anchors.to(sizes)).max(dim=1)  # [T], [T]
-    shares = owner.bincount(minlength=len(anchors)) / len(sizes)
-    recall = (best >= RECALL_IOU).double().mean()
-    return Fit(anchors, float(best.mean()), float(recall), shares)
+
+def block_to_write(path: Path, form: Form) -> Mapping[str, Any]:
+    """The model block of the config that is to get the anchors.
+
+    Raises:
+        ConfigError: it is another detector's, which states anchors otherwise.
+    """
+    from detkit.config import read_config
+    from detkit.detectors import DETECTORS
+
+    model = read_config(path)[0].get("model")
+    if not isinstance(model, Mapping):
+        return {}
+    name = model.get("name")
+    if isinstance(name, str) and name in [*DETECTORS]:
+        other = DETECTORS[name]
+        if (other.anchors_key, other.anchors_unit) != (form.key, form.unit):
+            raise ConfigError(
+                f"--write {path}: is a config of {name!r}, where anchors of {form.name!r} have no "
+                "place. Name another file."
+            )
+    return model
 
 
 # -------------------------------------------------------------------------------- report
 
 
-def as_yaml(anchors: Tensor) -> str:
-    """Write ``[A, 2]`` anchors as a YAML list on one line."""
-    pairs = (f"[{w:.{DIGITS}g}, {h:.{DIGITS}g}]" for w, h in anchors.tolist())
-    return f"[{', '.join(pairs)}]"
+def print_anchors(fit: AnchorFit, numbers: Sequence[Sequence[float]], form: Form) -> None:
+    """Print each anchor: its scale, its size, and how many boxes it is the best for."""
+    several = len(fit.scales) > 1
+    headings = ["pixels a cell"] if several else []
+    headings += ["cells (w x h)"] if form.unit != 1 else []
+    rows = []
+    for scale in fit.scales:
+        for index in scale.anchors:
+            width, height = fit.anchors[index].tolist()
+            row = [str(scale.stride)] if several else []
+            row += [" x ".join(f"{side:.2f}" for side in numbers[index])] if form.unit != 1 else []
+            rows.append([*row, f"{width:.0f} x {height:.0f}", f"{fit.shares[index]:.0%} of boxes"])
+    print_table([*headings, "pixels (w x h)", "best for"], rows)
 
 
-def print_fits(now: Fit, new: Fit, stride: int) -> None:
-    """Print the anchors, and how both sets fit."""
+def print_fits(now: AnchorFit, new: AnchorFit) -> None:
+    """Print how both sets fit, over all boxes and for those of each scale."""
+    from detkit.doctor.anchor_fit import GOOD_IOU
+
+    sets = {"the config's": now, "k-means": new}
+    print_table(
+        ["anchors", "average IoU", f"best possible recall at {GOOD_IOU}"],
+        [
+            [f"{name} ({len(fit.anchors)})", f"{fit.average_iou:.1%}", f"{fit.recall:.1%}"]
+            for name, fit in sets.items()
+        ],
+    )
+    if len(new.scales) == 1:
+        return
+    parts = {name: [part for _, part in fit.of_scales()] for name, fit in sets.items()}
+    rows = []
+    for index, scale in enumerate(new.scales):
+        row = [str(scale.stride)]
+        for part in (parts[name][index] for name in sets):
+            row.append(f"{len(part.ious) / len(new.ious):.0%}")
+            row.append(f"{part.recall:.1%}" if len(part.ious) else "-")
+        rows.append(row)
+    headings = [heading for name in sets for heading in (f"{name}: boxes", "recall")]
+    print_table(["pixels a cell", *headings], rows)
+
+
+def print_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print a table without lines, a blank line above it."""
     from rich.console import Console
     from rich.table import Table
 
-    anchors = Table("cells (w x h)", "pixels (w x h)", "best for", box=None)
-    for (w, h), share in zip(new.anchors.tolist(), new.shares.tolist(), strict=True):
-        pixels = f"{w * stride:.0f} x {h * stride:.0f}"
-        anchors.add_row(f"{w:.2f} x {h:.2f}", pixels, f"{share:.0%} of boxes")
-    fits = Table("anchors", "average IoU", f"best possible recall at {RECALL_IOU}", box=None)
-    for name, fit in (("the config's", now), ("k-means", new)):
-        fits.add_row(f"{name} ({len(fit.anchors)})", f"{fit.average_iou:.1%}", f"{fit.recall:.1%}")
+    table = Table(*headings, box=None)
+    for row in rows:
+        table.add_row(*row)
     console = Console()
     console.print()
-    console.print(anchors)
-    console.print()
-    console.print(fits)
+    console.print(table)
 
 
-def draw_fit(path: Path, sizes: Tensor, now: Fit, new: Fit) -> None:
+def draw_fit(path: Path, sizes: Tensor, now: AnchorFit, new: AnchorFit, form: Form) -> None:
     """Draw box sizes as dots with both sets of anchors, and the new ones as rectangles."""
     from matplotlib.figure import Figure
     from matplotlib.patches import Rectangle
 
+    from detkit.files import whole_file
+
     figure = Figure(figsize=(11, 5.5), layout="constrained")
     dots, shapes = figure.subplots(1, 2)
     every = max(len(sizes) // POINTS_DRAWN, 1)
-    width, height = sizes[::every].unbind(dim=1)
+    width, height = (sizes[::every] / form.unit).unbind(dim=1)
     dots.scatter(width, height, s=4, alpha=0.25, color="#7f7f7f", linewidths=0, label="boxes")
     for name, fit, marker, colour in (
-        ("the config's", now, "x", "#d62728"),
-        ("k-means", new, "o", "#1f77b4"),
+        ("the config's", now, "x", OLD_COLOUR),
+        ("k-means", new, "o", COLOURS[0]),
     ):
         label = f"{name}: average IoU {fit.average_iou:.1%}"
-        dots.scatter(*fit.anchors.unbind(dim=1), s=60, marker=marker, color=colour, label=label)
-    dots.set(xlabel="width (cells)", ylabel="height (cells)", title="Training boxes and anchors")
-    dots.set(xlim=0, ylim=0)
+        places = (fit.anchors / form.unit).unbind(dim=1)
+        dots.scatter(*places, s=60, marker=marker, color=colour, label=label)
+    unit = form.unit_name if form.unit != 1 else "canvas pixels"
+    dots.set(xlabel=f"width ({unit})", ylabel=f"height ({unit})")
+    dots.set(xlim=0, ylim=0, title="Training boxes and anchors")
     dots.legend()
-    for w, h in new.anchors.tolist():
-        shapes.add_patch(Rectangle((-w / 2, -h / 2), w, h, fill=False, color="#1f77b4", lw=2))
-    reach = 0.55 * float(new.anchors.max())
+    for number, scale in enumerate(new.scales):
+        colour = COLOURS[number % len(COLOURS)]
+        label = f"{scale.stride} pixels a cell"
+        for w, h in (new.anchors[list(scale.anchors)] / form.unit).tolist():
+            corner = (-w / 2, -h / 2)
+            shapes.add_patch(Rectangle(corner, w, h, fill=False, color=colour, lw=2, label=label))
+            label = ""  # a scale stands in the legend once
+    if len(new.scales) > 1:
+        shapes.legend()
+    reach = 0.55 * float(new.anchors.max()) / form.unit
     shapes.set(xlim=(-reach, reach), ylim=(-reach, reach), aspect="equal")
-    shapes.set(xlabel="cells", ylabel="cells", title="The new anchors, one centre")
+    shapes.set(xlabel=unit, ylabel=unit, title="The new anchors, one centre")
     try:
-        figure.savefig(path)
+        with whole_file(path) as temporary:
+            figure.savefig(temporary)
     except (OSError, ValueError) as problem:  # no such folder; an ending that is no picture's
         raise ConfigError(f"--draw {path}: cannot be written ({problem}).") from problem
-
-
-# --------------------------------------------------------------------------------- write
-
-
-def write_anchors(path: Path, anchors: Tensor) -> None:
-    """Set ``model.anchors_cells`` in a config file; every other character stays as it is.
-
-    Raises:
-        ConfigError: a file that is missing, is no config, or is laid out so that the change
-            cannot be made; it is then left alone.
-    """
-    from detkit.config import read_config
-
-    before, _ = read_config(path)
-    if not isinstance(before.get("model", {}), dict):
-        raise ConfigError(f"{path}: model: expected a block of keys; got nothing.")
-    text = replace_in_model(path.read_bytes().decode(), as_yaml(anchors))
-    temporary = path.with_name(f".{path.name}.part")  # beside it, so that its base is found
-    try:
-        temporary.write_bytes(text.encode())
-        if not is_only_change(before, read_config(temporary)[0]):
-            raise ConfigError(f"{path}: cannot be changed safely; paste the two lines by hand.")
-        os.replace(temporary, path)
-    except OSError as problem:
-        raise ConfigError(f"{path}: cannot be written ({problem.strerror}).") from problem
-    finally:
-        temporary.unlink(missing_ok=True)  # there only when it was not renamed
-
-
-def is_only_change(before: dict[str, Any], after: dict[str, Any]) -> bool:
-    """Tell whether nothing but the model block's anchors differs."""
-    anchors = after.get("model", {}).get(KEY)
-    return after == {**before, "model": {**before.get("model", {}), KEY: anchors}}
-
-
-def replace_in_model(text: str, value: str) -> str:
-    """Return YAML ``text`` with ``value`` for the model block's anchors, added where missing."""
-    import yaml
-
-    root = yaml.compose(text, Loader=yaml.SafeLoader)
-    entries = root.value if isinstance(root, yaml.MappingNode) else []
-    model = find(entries, "model")
-    if model is None:  # the block stands in the base alone
-        return f"{text.rstrip()}\n\nmodel:\n  {KEY}: {value}\n"
-    if not isinstance(model, yaml.MappingNode) or not model.value:
-        raise ConfigError("model: expected a block of keys, one a line.")
-    old = find(model.value, KEY)
-    if old is not None:
-        return text[: old.start_mark.index] + value + text[end_of(old) :]
-    end = end_of(model.value[-1][1])
-    if model.flow_style:
-        return f"{text[:end]}, {KEY}: {value}{text[end:]}"
-    indent = " " * model.value[0][0].start_mark.column
-    line_end = text.find("\n", end)  # behind a comment, if there is one
-    head, tail = (text, "") if line_end < 0 else (text[:line_end], text[line_end:])
-    return f"{head}\n{indent}{KEY}: {value}{tail}"
-
-
-def find(entries: Sequence[tuple[yaml.Node, yaml.Node]], key: str) -> yaml.Node | None:
-    """Return the value of ``key`` among a mapping's entries."""
-    return next((value for name, value in entries if name.value == key), None)
-
-
-def end_of(node: yaml.Node) -> int:
-    """Index behind the last character of ``node``; a block's own mark lies beyond its comments."""
-    import yaml
-
-    if isinstance(node, yaml.CollectionNode) and not node.flow_style and node.value:
-        last = node.value[-1]
-        return end_of(last[1] if isinstance(last, tuple) else last)
-    return int(node.end_mark.index)

@@ -7,29 +7,21 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from detkit.errors import ConfigError, DetkitError
+from detkit.cli.ending import FAILED, ended
+from detkit.errors import ConfigError, DetkitError, did_you_mean
 
 if TYPE_CHECKING:
     from detkit.data import Annotations
     from detkit.doctor.figures import Entry, Role, Split
-    from detkit.doctor.verdicts import Finding
     from detkit.engine.experiment import ExperimentConfig
 
-INTERRUPTED = 130  # the shell's code for Ctrl-C
 CONFIG_ENDINGS = (".yaml", ".yml")
-# whose view is shown where no config is named: tiny YOLOv2 with the anchors of its VOC file
-DEFAULT_MODEL: dict[str, Any] = {
-    "name": "yolo_v2",
-    "backbone": "darknet_tiny",
-    "passthrough": False,
-    "anchors_cells": [[1.08, 1.19], [3.42, 4.41], [6.63, 11.38], [9.42, 5.11], [16.62, 10.52]],
-}
+DEFAULT_MODEL = "yolo_v2_tiny"  # whose view is shown of a folder where no detector is named
 
 
 @dataclass(slots=True)
@@ -45,7 +37,7 @@ class Patient:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Parse, delegate, and turn a detkit error into one readable line."""
+    """Parse, delegate, and turn what stops the work into one readable line."""
     parser = argparse.ArgumentParser(
         prog="detkit data check",
         description=__doc__,
@@ -56,31 +48,28 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="e.g. data.root=PATH")
     parser.add_argument(
-        "--model", type=Path, metavar="CONFIG", help="with ROOT: whose detector to ask"
+        "--model",
+        metavar="NAME|CONFIG",
+        help="the detector to ask, with its defaults or as a config has it (default: "
+        f"CONFIG's own; for a folder {DEFAULT_MODEL})",
     )
     parser.add_argument(
         "--out", type=Path, help="folder of the pictures (default: runs/check/<name>)"
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="all figures and findings")
     args = parser.parse_intermixed_args(argv)  # overrides may stand anywhere
-    try:
-        findings = run(args)
-    except DetkitError as problem:
-        print(f"detkit data check: {problem}", file=sys.stderr)
-        return 2
-    except OSError as problem:  # a disk that is full or gone
-        print(f"detkit data check: {problem}.", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("detkit data check: stopped.", file=sys.stderr)
-        return INTERRUPTED
-    return 2 if any(finding.gravity == "stop" for finding in findings) else 0
+    return ended("data check", lambda: run(args))
 
 
-def run(args: argparse.Namespace) -> list[Finding]:
-    """Read, examine, say, draw."""
+def run(args: argparse.Namespace) -> int:
+    """Read, examine, say, draw.
+
+    Returns:
+        The exit code: 2 where training or evaluation would refuse the data.
+    """
     from detkit.detectors import build_detector
     from detkit.doctor.figures import examine
+    from detkit.doctor.installation import look_at_gpu
     from detkit.doctor.page import as_record, bad_files, print_checkup
     from detkit.doctor.plots import write_page, write_samples
     from detkit.doctor.verdicts import find
@@ -89,19 +78,22 @@ def run(args: argparse.Namespace) -> list[Finding]:
 
     folder = args.out or Path("runs") / "check" / args.source.resolve().stem
     if args.source.is_dir():
-        patient = from_folder(args.source, args.overrides, args.model)
+        patient = from_folder(args.source, args.overrides)
         keep_out_of(folder, args.source)
     else:
         patient = from_config(args.source, args.overrides)
+    if args.model is not None:
+        patient.model = named_model(args.model)
     splits = read_splits(patient)
     classes = {name for split in splits for name in split.annotations.class_names}
     model = {**patient.model, "num_classes": max(len(classes), 1)}
+    detector: Any = build_detector(model)
     checkup = examine(
         splits,
-        build_detector(model),
+        detector,
         expected=patient.classes,
         refused=patient.refused,
-        model=f"{model['name']} ({model.get('backbone', 'its own backbone')})",
+        model=f"{model['name']} ({detector.config.backbone})",
     )
     findings = [*find(checkup), *look_at_gpu()]
     print_checkup(checkup, findings, console())
@@ -123,7 +115,7 @@ def run(args: argparse.Namespace) -> list[Finding]:
         write_atomically(args.json, text + "\n")
     if written:
         print(f"\nwritten: {', '.join(map(str, written))}")
-    return findings
+    return FAILED if any(finding.gravity == "stop" for finding in findings) else 0
 
 
 # -------------------------------------------------------------------------- what to look at
@@ -152,15 +144,33 @@ def from_config(path: Path, overrides: Sequence[str]) -> Patient:
     )
 
 
-def from_folder(root: Path, overrides: Sequence[str], config: Path | None) -> Patient:
+def named_model(word: str) -> dict[str, Any]:
+    """The model block that ``--model`` means: a detector with its defaults, or a config's own.
+
+    Raises:
+        ConfigError: a config that cannot be read, or a name that is neither.
+    """
+    from detkit.detectors import DETECTORS
+    from detkit.engine.experiment import read_experiment
+
+    if word in [*DETECTORS]:
+        return {"name": word}
+    if not Path(word).exists() and Path(word).suffix not in CONFIG_ENDINGS:
+        raise ConfigError(
+            f"--model {word}: no detector and no config file has this name."
+            f"{did_you_mean(word, DETECTORS)}"
+        )
+    return dict(read_experiment(Path(word))[0].model)
+
+
+def from_folder(root: Path, overrides: Sequence[str]) -> Patient:
     """Every split of a folder that is recognised, or the one entry that the words name."""
     from detkit.cli.data_entries import AUTO_KEYS, class_list, read_keys
     from detkit.data.recognise import recognise
-    from detkit.engine.experiment import read_experiment
 
     keys = {**read_keys(overrides), "root": str(root)}
     classes = class_list(keys)
-    model = DEFAULT_MODEL if config is None else dict(read_experiment(config)[0].model)
+    model = {"name": DEFAULT_MODEL}
     if keys.get("format", "auto") != "auto":
         return Patient(str(root), {"data": ("train", [keys])}, model, classes)
     rest = {key: value for key, value in keys.items() if key in AUTO_KEYS[1:]}
@@ -263,24 +273,3 @@ def check_num_classes(patient: Patient, splits: Sequence[Split]) -> None:
         settle(patient.experiment, train[0].annotations)
     except ConfigError as problem:
         patient.refused.append(str(problem))
-
-
-def look_at_gpu() -> list[Finding]:
-    """A GPU that this PyTorch cannot use."""
-    import shutil
-
-    import torch
-
-    from detkit.doctor.verdicts import Finding
-
-    if torch.cuda.is_available() or shutil.which("nvidia-smi") is None:
-        return []
-    built = torch.version.cuda
-    why = f"is built for CUDA {built}, newer than the driver" if built else "is built without CUDA"
-    return [
-        Finding(
-            "look",
-            f"this machine has an NVIDIA driver, but PyTorch {torch.__version__} {why}; "
-            "pytorch.org/get-started names the build that fits.",
-        )
-    ]

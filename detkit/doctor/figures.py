@@ -1,7 +1,7 @@
 """The doctor's figures: what a dataset holds, and which of its images are the same.
 
 What a detector makes of the data is in ``fit.py``. What follows from the figures is said in
-``verdicts.py``, and shown in ``doctor_page.py`` and ``doctor_plots.py``.
+``verdicts.py``, and shown in ``page.py`` and ``plots.py``.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from detkit.data.join import join
 from detkit.data.scan import hash_files, scan_images
 from detkit.detectors import Detector
 from detkit.doctor.fit import Fit, fit_detector
+from detkit.evaluation.coco_map import AREA_RANGES
 from detkit.image import ImageHeader
 
 Role: TypeAlias = Literal["train", "eval", "other"]
@@ -32,7 +33,6 @@ QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 NEAR_NAMES = 0.9  # likeness of two class names, as difflib measures it
 LEAST_NAME = 5  # letters; shorter words are alike by chance
 MOST_NAMES = 300  # compared letter by letter: with more of them it takes too long
-COCO_SMALL, COCO_MEDIUM = 32.0**2, 96.0**2  # square pixels; COCO's classes of area
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +144,7 @@ def count(split: Split) -> Figures:
     data = split.annotations
     per_image = np.diff(data.offsets)
     sides = data.boxes[:, 2:] - data.boxes[:, :2]
-    small, medium = data.area < COCO_SMALL, data.area < COCO_MEDIUM
+    small, medium = (data.area < AREA_RANGES[size][1] for size in ("small", "medium"))
     classes = len(data.class_names)
     return Figures(
         images=len(data),

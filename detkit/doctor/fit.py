@@ -8,7 +8,6 @@ and no pixels (PyTorch's device ``meta``): where an image lies follows from its 
 
 from __future__ import annotations
 
-import copy
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -18,11 +17,14 @@ import torch
 from numpy.typing import NDArray
 
 from detkit.data.base import Annotations, for_training
-from detkit.detectors import Audit, Detector
+from detkit.detectors import Audit, Detector, Scale
+from detkit.doctor.anchor_fit import AnchorFit
 from detkit.preprocess import Geometry
 from detkit.types import Boxes
 
 AT_ONCE = 32  # images that a detector audits in one call
+FULL = 0.999  # of the canvas; what is missing is float32's
+SAME_SHAPE = 0.02  # what whole pixels may change of width over height
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -31,10 +33,11 @@ class Fit:
 
     canvas: NDArray[np.int64]  # [I, 2] height and width
     places: NDArray[np.float32]  # [I, 4] xyxy, where the image lies, canvas pixels
-    scales: NDArray[np.float64]  # [I] canvas pixels per image pixel
+    scales: NDArray[np.float64]  # [I, 2] canvas pixels per image pixel, x and y
     offsets: NDArray[np.int64]  # [I + 1] rows of each image's objects
     boxes: NDArray[np.float32]  # [T, 4] canvas pixels
     audit: Audit | None  # of the T objects; None: the detector says nothing
+    grids: tuple[Scale, ...] = ()  # that share out the detector's anchors, fine to coarse
 
     @property
     def covered(self) -> NDArray[np.float64]:
@@ -46,6 +49,31 @@ class Fit:
     def sides(self) -> NDArray[np.float32]:
         """``[T, 2]`` width and height of each object, in canvas pixels."""
         return self.boxes[:, 2:] - self.boxes[:, :2]
+
+    @property
+    def stretches(self) -> bool:
+        """Whether images lose their shape: they fill the canvas, whatever theirs is."""
+        return bool((self.covered > FULL).all() and (abs(self.widening - 1) > SAME_SHAPE).any())
+
+    @property
+    def widening(self) -> NDArray[np.float64]:
+        """``[I]`` how many times wider than it is an image is made; 1 where it keeps its shape."""
+        return np.asarray(self.scales[:, 0] / self.scales[:, 1])
+
+    @property
+    def anchors(self) -> AnchorFit | None:
+        """How the anchors fit the objects; None where the detector has none, or says nothing."""
+        if self.audit is None or not self.audit.has_anchors:
+            return None
+        found = self.audit
+        return AnchorFit(found.best_ious, found.owners, found.anchors, self.grids)
+
+    @property
+    def lost(self) -> NDArray[np.bool_]:
+        """``[T]`` whether an object is not learned, because another has its prediction."""
+        if self.audit is None:
+            return np.zeros(len(self.boxes), dtype=np.bool_)
+        return np.asarray(self.audit.lost.numpy())
 
     def below_stride(self) -> NDArray[np.bool_]:
         """``[T]`` whether an object is smaller than a cell, both ways."""
@@ -72,7 +100,7 @@ def fit_detector(detector: Detector, annotations: Annotations) -> Fit:
     size_of = size_of.reshape(-1)
     placed = list(_place_sizes(detector, sizes.tolist()))  # [S]
     canvas = np.array([canvas for _, canvas in placed], dtype=np.int64).reshape(-1, 2)
-    scales = np.array([geometry.scale for geometry, _ in placed]).reshape(-1, 2)  # [S, 2] x and y
+    scales = np.array([geometry.scale for geometry, _ in placed]).reshape(-1, 2)  # [S, 2]
     whole = [geometry.to_canvas(_edges(geometry.size)) for geometry, _ in placed]
     places = torch.cat(whole or [torch.zeros(0, 4)]).numpy()  # [S, 4]
 
@@ -88,10 +116,11 @@ def fit_detector(detector: Detector, annotations: Annotations) -> Fit:
     return Fit(
         canvas=canvas[size_of],
         places=places[size_of],
-        scales=np.sqrt(scales.prod(axis=1))[size_of],
+        scales=scales[size_of],
         offsets=data.offsets,
         boxes=boxes,
         audit=_joined(audits) if audits else None,
+        grids=detector.anchor_scales(),
     )
 
 
@@ -99,7 +128,8 @@ def _place_sizes(
     detector: Detector, sizes: Sequence[Sequence[int]]
 ) -> Iterator[tuple[Geometry, tuple[int, int]]]:
     """How the detector places an image of each (height, width), and on which canvas."""
-    shapes_only = copy.deepcopy(detector).to("meta")  # no pixels are resampled
+    with torch.device("meta"):  # no pixels are resampled
+        shapes_only = type(detector)(detector.config)
     for height, width in sizes:
         image = torch.zeros(3, height, width, dtype=torch.uint8, device="meta")
         batch = shapes_only.preprocess([image])

@@ -1,9 +1,12 @@
-"""What is wrong with the installation, whatever the data: findings as those of ``verdicts.py``."""
+"""What is wrong with the installation or the machine, whatever the data: findings as elsewhere."""
 
 from __future__ import annotations
 
 import importlib.metadata
+import shutil
 from collections.abc import Iterator
+
+import torch
 
 from detkit.doctor.figures import Checkup
 from detkit.doctor.finding import Finding
@@ -22,3 +25,16 @@ def look_at_installation(checkup: Checkup) -> Iterator[Finding]:
             f"    pip uninstall -y {' '.join(owners)}\n"
             f"    pip install {ONE_OPENCV}",
         )
+
+
+def look_at_gpu() -> Iterator[Finding]:
+    """A GPU that this PyTorch cannot use."""
+    if torch.cuda.is_available() or shutil.which("nvidia-smi") is None:
+        return
+    built = torch.version.cuda
+    why = f"is built for CUDA {built}, newer than the driver" if built else "is built without CUDA"
+    yield Finding(
+        "look",
+        f"this machine has an NVIDIA driver, but PyTorch {torch.__version__} {why}; "
+        "pytorch.org/get-started names the build that fits.",
+    )

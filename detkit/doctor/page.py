@@ -14,16 +14,17 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from detkit.doctor.anchor_fit import GOOD_IOU, AnchorFit
 from detkit.doctor.figures import QUANTILES, Checkup, Figures, Split, repeated_images
 from detkit.doctor.finding import GRAVITIES, Finding, Gravity
 from detkit.doctor.fit import Fit
-from detkit.doctor.verdicts import GOOD_IOU
 
 STYLES: dict[Gravity, str] = {"stop": "bold red", "harm": "red", "look": "yellow", "note": "dim"}
 WORD = 7  # columns of a finding's gravity
 SIZES_NAMED = 2  # of the images, the most frequent
 BAD_SHOWN = 5  # unusable images in the terminal; bad_files.txt has all
 CLASSES_SHOWN = 100  # rows of the table; doctor.png and the JSON have all
+_RECALL = f"recall_at_{GOOD_IOU}"  # in the JSON
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -216,24 +217,47 @@ def _canvas(fit: Fit) -> str:
 
 
 def _scales(fit: Fit) -> str:
-    return _range(fit.scales)
+    return _range(np.sqrt(fit.scales.prod(axis=1)))
+
+
+def _stretch(fit: Fit) -> str:
+    if not fit.stretches:
+        return ""
+    return f"{_range(fit.widening)} times as wide"
 
 
 def _grey(fit: Fit) -> str:
-    return f"{1 - float(fit.covered.mean()):.0%} of the canvas"
+    return "" if fit.stretches else f"{1 - float(fit.covered.mean()):.0%} of the canvas"
 
 
 def _recall(fit: Fit) -> str:
-    if fit.audit is None or not len(fit.boxes):
+    if fit.anchors is None or not len(fit.boxes):
         return ""
-    ious = fit.audit.best_ious
-    return f"{float((ious >= GOOD_IOU).float().mean()):.1%}, mean IoU {float(ious.mean()):.2f}"
+    return f"{fit.anchors.recall:.1%}, mean IoU {fit.anchors.average_iou:.2f}"
+
+
+def _of_scales(fit: Fit) -> str:
+    if fit.anchors is None or len(fit.grids) < 2 or not len(fit.boxes):
+        return ""
+    lines = []
+    for scale, part in fit.anchors.of_scales():
+        line = f"cells of {scale.stride}: {len(part.ious) / len(fit.boxes):.0%}"
+        lines.append(line + (f", {part.recall:.0%} at IoU {GOOD_IOU}" if len(part.ious) else ""))
+    return "\n".join(lines)
+
+
+def _lost_with_anchor(fit: Fit) -> str:
+    return _lost(fit) if fit.anchors is not None else ""
+
+
+def _lost_without(fit: Fit) -> str:
+    return _lost(fit) if fit.audit is not None and fit.anchors is None else ""
 
 
 def _lost(fit: Fit) -> str:
-    if fit.audit is None or not len(fit.boxes):
+    if not len(fit.boxes):
         return ""
-    lost = int(fit.audit.lost.sum())
+    lost = int(fit.lost.sum())
     return f"{lost} of {len(fit.boxes)} ({lost / len(fit.boxes):.1%})"
 
 
@@ -247,9 +271,12 @@ def _below_stride(fit: Fit) -> str:
 CANVAS_ROWS: tuple[tuple[str, Callable[[Fit], str]], ...] = (
     ("canvas (h x w)", _canvas),
     ("scale of the images", _scales),
+    ("stretched", _stretch),
     ("grey around the images", _grey),
     (f"with an anchor of IoU {GOOD_IOU}", _recall),
-    ("lost: same cell and anchor", _lost),
+    ("objects by scale", _of_scales),
+    ("lost: same cell and anchor", _lost_with_anchor),
+    ("lost: same cell", _lost_without),
     ("smaller than a cell", _below_stride),
 )
 
@@ -314,9 +341,18 @@ def _split_record(split: Split, figures: Figures, fit: Fit) -> dict[str, Any]:
     if fit.audit is not None and len(fit.boxes):
         record["detector"] = {
             "objects": len(fit.boxes),
-            "mean_iou": float(fit.audit.best_ious.mean()),
-            f"recall_at_{GOOD_IOU}": float((fit.audit.best_ious >= GOOD_IOU).float().mean()),
-            "lost": int(fit.audit.lost.sum()),
+            **(_anchors_record(fit.anchors) if fit.anchors is not None else {}),
+            "lost": int(fit.lost.sum()),
             "below_stride": int(fit.below_stride().sum()),
         }
     return record
+
+
+def _anchors_record(fit: AnchorFit) -> dict[str, Any]:
+    """Figures of the anchors; those of a scale that no object falls to are left out."""
+    scales = [
+        {"stride": scale.stride, "objects": len(part.ious)}
+        | ({_RECALL: part.recall} if len(part.ious) else {})
+        for scale, part in fit.of_scales()
+    ]
+    return {"mean_iou": fit.average_iou, _RECALL: fit.recall, "scales": scales}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -12,9 +13,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from detkit.data.base import Annotations
+from detkit.doctor.anchor_fit import GOOD_IOU
 from detkit.doctor.figures import Checkup
 from detkit.doctor.fit import Fit
-from detkit.doctor.verdicts import GOOD_IOU
 from detkit.drawing import draw_target
 from detkit.errors import DataError
 from detkit.files import whole_file
@@ -42,6 +43,8 @@ CELLS_DRAWN = 30  # lines of the canvas's grid; a finer one would be a grey area
 FULLNESS = 0.75  # of the images have fewer objects than the one on the picture of the canvas
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 ANCHOR_COLOUR = "#d62728"
+MARKERS = ("x", "+", "1")  # of the anchors of each scale, fine to coarse
+LITTLE = 0.01  # of a cell
 SAMPLES = 12  # images in samples.png
 SAMPLE_COLUMNS = 4
 SAMPLE_INCHES = 3.6
@@ -149,28 +152,45 @@ def _says_nothing(panel: Axes, title: str, checkup: Checkup) -> bool:
     return True
 
 
+def _strides(fit: Fit) -> list[float]:
+    """Pixels a cell of each grid of the detector, fine to coarse."""
+    used = fit.audit.strides.unique().tolist() if fit.audit is not None else []
+    return sorted({*used, *(float(scale.stride) for scale in fit.grids)})
+
+
+def _can_be_drawn(step: float, height: int, width: int) -> bool:
+    """Whether cells of ``step`` pixels fill a canvas and are not too many to be seen."""
+    whole = all(abs(side / step - round(side / step)) < LITTLE for side in (height, width))
+    return whole and max(height, width) / step <= CELLS_DRAWN
+
+
 def _draw_sizes(panel: Axes, checkup: Checkup) -> None:
-    """Widths and heights on the canvas, with the anchors."""
-    if _says_nothing(panel, "Objects and anchors", checkup):
+    """Widths and heights on the canvas, with the anchors where the detector has some."""
+    anchors = _fit_of(checkup).anchors
+    title = "Widths and heights on the canvas" if anchors is None else "Objects and anchors"
+    if _says_nothing(panel, title, checkup):
         return
     for row, index in reversed(list(enumerate(_drawn(checkup)))):
         sides = _thinned(checkup.fits[index].sides)
         panel.scatter(sides[:, 0], sides[:, 1], s=5, alpha=0.25, linewidths=0, color=COLOURS[row])
-    audit = _fit_of(checkup).audit
-    if audit is not None:
-        label = f"anchors of {checkup.model}"
-        width, height = audit.anchors.numpy().T
-        style: dict[str, Any] = {"marker": "x", "s": 55, "color": ANCHOR_COLOUR, "zorder": 3}
-        panel.scatter(width, height, label=label, **style)
-        panel.legend(fontsize="x-small", loc="upper left")
+    if anchors is not None:
+        style: dict[str, Any] = {"s": 55, "color": ANCHOR_COLOUR, "zorder": 3}
+        whose = f"anchors of {checkup.model}"
+        several = len(anchors.scales) > 1
+        for scale, marker in zip(anchors.scales, itertools.cycle(MARKERS)):
+            width, height = anchors.anchors[list(scale.anchors)].numpy().T
+            label = f"cells of {scale.stride}" if several else whose
+            panel.scatter(width, height, marker=marker, label=label, **style)
+        heading = whose if several else None
+        small: dict[str, Any] = {"fontsize": "x-small", "title_fontsize": "x-small"}
+        panel.legend(title=heading, loc="upper left", **small)
     panel.set(xlabel="width (canvas pixels)", ylabel="height (canvas pixels)")
     _log_axis(panel, "x")
     _log_axis(panel, "y")
     panel.grid(alpha=0.3)
-    said = ""
-    if audit is not None and len(audit.best_ious):
-        said = f": {float((audit.best_ious >= GOOD_IOU).float().mean()):.1%} at IoU {GOOD_IOU}"
-    panel.set_title(f"Objects and anchors{said}", fontsize="medium")
+    if anchors is not None and len(anchors.ious):
+        title = f"{title}: {anchors.recall:.1%} at IoU {GOOD_IOU}"
+    panel.set_title(title, fontsize="medium")
 
 
 def _draw_sides(panel: Axes, checkup: Checkup) -> None:
@@ -186,10 +206,10 @@ def _draw_sides(panel: Axes, checkup: Checkup) -> None:
             weights = np.full(len(side), 100 / len(side))
             style: dict[str, Any] = {"histtype": "step", "color": COLOURS[row], "lw": 1.5}
             panel.hist(side, edges, weights=weights, **style)
-    audit = _fit_of(checkup).audit
-    if audit is not None and len(audit.strides):
+    strides = _strides(_fit_of(checkup))
+    if strides:
         panel.set_ylim(top=ROOM * panel.get_ylim()[1])  # for the words above the bars
-        for stride in audit.strides.unique().tolist():
+        for stride in strides:
             panel.axvline(stride, color=ANCHOR_COLOUR, linestyle="--", linewidth=1)
             panel.annotate(
                 f" cell: {stride:.0f}",
@@ -218,18 +238,17 @@ def _draw_canvas(panel: Axes, checkup: Checkup) -> None:
     image = int(np.argsort(per_image, kind="stable")[math.ceil(FULLNESS * (len(per_image) - 1))])
     height, width = fit.canvas[image].tolist()
     left, top, right, bottom = fit.places[image].tolist()
-    panel.add_patch(Rectangle((0, 0), width, height, facecolor="#c8c8c8"))
-    panel.add_patch(Rectangle((left, top), right - left, bottom - top, facecolor="white"))
+    panel.add_patch(Rectangle((0, 0), width, height, facecolor="#c8c8c8", zorder=0))
+    panel.add_patch(Rectangle((left, top), right - left, bottom - top, facecolor="white", zorder=0))
     rows = slice(*fit.offsets[image : image + 2].tolist())
-    lost = np.zeros(len(fit.boxes[rows]), dtype=np.bool_)
-    if fit.audit is not None:
-        lost = fit.audit.lost[rows].numpy()
-        strides = fit.audit.strides[rows] if per_image[image] else fit.audit.strides[:1]
-        step = float(strides.min()) if len(strides) else float(max(height, width))
-        if max(height, width) / step <= CELLS_DRAWN:
-            upright = [[(x, 0), (x, height)] for x in np.arange(step, width, step)]
-            level = [[(0, y), (width, y)] for y in np.arange(step, height, step)]
-            panel.add_collection(LineCollection(upright + level, colors="#dddddd", linewidths=0.6))
+    lost = fit.lost[rows]
+    step = next((s for s in _strides(fit) if _can_be_drawn(s, height, width)), None)
+    if step is not None:
+        upright = [[(x, 0), (x, height)] for x in np.arange(step, width, step)]
+        level = [[(0, y), (width, y)] for y in np.arange(step, height, step)]
+        panel.add_collection(
+            LineCollection(upright + level, colors="#dddddd", linewidths=0.6, zorder=0.5)
+        )
     for box, is_lost in zip(fit.boxes[rows], lost, strict=True):
         x1, y1, x2, y2 = box.tolist()
         colour = ANCHOR_COLOUR if is_lost else COLOURS[0]

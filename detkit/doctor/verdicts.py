@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detkit.data.settle import CLIPPED, INVERTED, NOT_NUMBERS, OTHER_SIZE, OUTSIDE, TURNED
+from detkit.doctor.anchor_fit import GOOD_IOU, AnchorFit
 from detkit.doctor.figures import (
     Checkup,
     Role,
@@ -22,6 +23,7 @@ from detkit.doctor.figures import (
 )
 from detkit.doctor.finding import GRAVITIES, Gravity
 from detkit.doctor.finding import Finding as Finding
+from detkit.doctor.fit import Fit
 from detkit.doctor.installation import look_at_installation
 
 NAMED = 3  # classes or files named in a sentence
@@ -29,11 +31,12 @@ FEW_IMAGES = 20  # of a class in training; with fewer, what is learned is the pi
 UNEQUAL = 50  # times as many objects of the most frequent class as of the rarest
 MANY_EMPTY = 0.5  # of the images
 MANY_CLIPPED = 0.01  # of the boxes
-GOOD_IOU = 0.5  # of an object with its anchor: what evaluation asks of a box
 MANY_UNREACHED = 0.1  # of the objects; YOLOv2's own anchors leave 5 % of VOC's so
 MANY_LOST = 0.02  # of the objects
 MANY_BELOW_STRIDE = 0.1  # of the objects
 MUCH_GREY = 0.25  # of the canvas
+MUCH_WIDER = 1.5  # times as wide, or as high, as the median image is
+IDLE_SCALE = 0.01  # of the objects; with fewer, a scale's anchors are all but unused
 LARGE_IMAGE = 4000  # pixels a side; decoding it takes longer than detecting in it
 
 
@@ -273,40 +276,79 @@ def look_at_fit(checkup: Checkup) -> Iterator[Finding]:
         objects = len(fit.boxes)
         if split.role != "train" or not objects:  # eval images are placed as these are
             continue
-        canvas = "{} x {}".format(*fit.canvas[0])
-        covered = float(np.median(fit.covered))
-        if 1 - covered > MUCH_GREY:
-            yield Finding(
-                "look",
-                f"{split.name}: on the canvas of {canvas} (height x width) {1 - covered:.0%} is "
-                "grey around the median image; a model.input_size of the images' shape uses it.",
-            )
-        if fit.audit is None:
-            continue
-        unreached = int((fit.audit.best_ious < GOOD_IOU).sum())
-        if unreached > MANY_UNREACHED * objects:
-            yield Finding(
-                "look",
-                f"{split.name}: {unreached / objects:.0%} of the objects overlap their anchor by "
-                f"less than {GOOD_IOU} (mean IoU {float(fit.audit.best_ious.mean()):.2f}); "
-                "tools/anchors.py CONFIG --write CONFIG fits the anchors to the data.",
-            )
-        lost = int(fit.audit.lost.sum())
+        yield from look_at_canvas(split.name, fit)
+        if fit.anchors is not None:
+            yield from look_at_anchors(split.name, fit.anchors)
+        lost = int(fit.lost.sum())
         if lost > MANY_LOST * objects:
-            yield Finding(
-                "look",
-                f"{split.name}: {lost} objects ({lost / objects:.1%}) are not learned in their "
-                "image, because another has the same cell and anchor; a larger model.input_size, "
-                "or more anchors, parts them.",
-            )
+            said = f"{split.name}: {lost} objects ({lost / objects:.1%}) are not learned in their"
+            yield Finding("look", f"{said} image, {_why_lost(fit)}.")
         small = int(fit.below_stride().sum())
-        if small > MANY_BELOW_STRIDE * objects:
+        if fit.audit is not None and small > MANY_BELOW_STRIDE * objects:
             yield Finding(
                 "look",
                 f"{split.name}: {small / objects:.0%} of the objects are smaller than a cell "
-                f"({float(fit.audit.strides.median()):.0f} pixels) on the canvas of {canvas}; a "
-                "larger model.input_size, or a finer detector, will see more of them.",
+                f"({float(fit.audit.strides.median()):.0f} pixels) on the canvas of "
+                f"{_canvas(fit)}; a larger model.input_size, or a finer detector, will see more "
+                "of them.",
             )
+
+
+def look_at_canvas(name: str, fit: Fit) -> Iterator[Finding]:
+    """Grey around the images, or images that are stretched out of their shape."""
+    covered = float(np.median(fit.covered))
+    if 1 - covered > MUCH_GREY:
+        yield Finding(
+            "look",
+            f"{name}: on the canvas of {_canvas(fit)} (height x width) {1 - covered:.0%} is "
+            "grey around the median image; a model.input_size of the images' shape uses it.",
+        )
+    wider = float(np.median(fit.widening))
+    times = max(wider, 1 / wider)
+    if fit.stretches and times > MUCH_WIDER:
+        yield Finding(
+            "look",
+            f"{name}: the canvas of {_canvas(fit)} (height x width) makes the median image "
+            f"{times:.1f} times as {'wide' if wider > 1 else 'high'} as it is; a model.input_size "
+            "of the images' shape keeps it.",
+        )
+
+
+def look_at_anchors(name: str, fit: AnchorFit) -> Iterator[Finding]:
+    """Objects that no anchor fits, scales that have nothing to do."""
+    unreached = 1 - fit.recall
+    if unreached > MANY_UNREACHED:
+        yield Finding(
+            "look",
+            f"{name}: {unreached:.0%} of the objects overlap their anchor by "
+            f"less than {GOOD_IOU} (mean IoU {fit.average_iou:.2f}); "
+            "tools/anchors.py CONFIG --write CONFIG fits the anchors to the data.",
+        )
+    for scale, part in fit.of_scales():
+        share = len(part.ious) / len(fit.ious)
+        if share < IDLE_SCALE:
+            yield Finding(
+                "look",
+                f"{name}: the anchors of the scale of {scale.stride} pixels a cell are the best "
+                f"for {share:.1%} of the objects, so this scale learns next to nothing; "
+                "tools/anchors.py CONFIG --write CONFIG shares the objects out.",
+            )
+
+
+def _why_lost(fit: Fit) -> str:
+    if fit.anchors is None:
+        return (
+            "because another lies in the same cell, and a cell learns one; a detector with finer "
+            "cells, or one with anchors, parts them"
+        )
+    return (
+        "because another has the same cell and anchor; a larger model.input_size, or more "
+        "anchors, parts them"
+    )
+
+
+def _canvas(fit: Fit) -> str:
+    return "{} x {}".format(*fit.canvas[0])
 
 
 LOOKS: tuple[Callable[[Checkup], Iterator[Finding]], ...] = (

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,21 +13,17 @@ import torch
 import yaml
 from PIL import Image
 
-from detkit.cli.anchors import (
-    Canvas,
-    main,
-    measure,
-    replace_in_model,
-    sizes_in_cells,
-    write_anchors,
-)
+from detkit.cli.anchors import Form, as_yaml, main, share_out
+from detkit.cli.model_block import replace_in_model, set_in_model
 from detkit.config import read_config
-from detkit.data import read_dataset
+from detkit.detectors import DETECTORS, Scale, build_detector
 from detkit.errors import ConfigError
 from tests.oracles import voc_xml, write_voc
+from tests.test_overfit import FORMS
 
-NEW = torch.tensor([[1.0, 2.0], [3.25, 4.5]])
 NEW_YAML = "[[1, 2], [3.25, 4.5]]"
+NEW = {"anchors_cells": NEW_YAML}
+V3 = Form("yolo_v3", "anchors", 1, "anchor_masks")
 
 
 @pytest.fixture
@@ -53,33 +50,6 @@ def told(capsys: pytest.CaptureFixture[str], *words: str | Path) -> str:
 
 
 # ------------------------------------------------------------------------------- figures
-
-
-def test_sizes_are_those_on_the_letterboxed_canvas(tmp_path: Path) -> None:
-    folder = write_voc(tmp_path, {"wide": voc_xml([("cat", (1, 1, 40, 30))])})  # 60 x 80 pixels
-    boxes = read_dataset({"format": "voc", "root": folder, "split": "trainval"})
-    sizes = sizes_in_cells(boxes, Canvas((160, 160), 32, NEW))
-    assert sizes.tolist() == [[40 * 2 / 32, 30 * 2 / 32]]  # 80 wide becomes 160 wide
-
-
-def test_measures_against_a_loop() -> None:
-    generator = torch.Generator().manual_seed(0)
-    sizes, anchors = (
-        torch.rand(50, 2, generator=generator) * 5,
-        torch.rand(4, 2, generator=generator),
-    )
-    best, owners = [], []
-    for w, h in sizes.tolist():
-        ious = []
-        for aw, ah in anchors.tolist():
-            inter = min(w, aw) * min(h, ah)
-            ious.append(inter / (w * h + aw * ah - inter))
-        best.append(max(ious))
-        owners.append(ious.index(max(ious)))
-    fit = measure(sizes, anchors)
-    assert fit.average_iou == pytest.approx(np.mean(best))
-    assert fit.recall == pytest.approx(np.mean([iou >= 0.5 for iou in best]))
-    assert fit.shares.tolist() == pytest.approx([owners.count(a) / 50 for a in range(4)])
 
 
 def test_report_speaks_of_training_boxes_only(
@@ -116,6 +86,158 @@ def test_picture(config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert f"drawn: {tmp_path / 'anchors.png'}" in capsys.readouterr().out
     with Image.open(tmp_path / "anchors.png") as picture:
         assert picture.width > picture.height > 200
+
+
+# ------------------------------------------------------------------------ every detector
+
+
+def recipe(folder: Path, tiny_voc: Path, model: dict[str, Any]) -> Path:
+    path = folder / "any.yaml"
+    data = {"train": [{"format": "voc", "root": str(tiny_voc), "split": "trainval"}]}
+    path.write_text(yaml.safe_dump({"model": model, "data": data, "train": {"epochs": 1}}))
+    return path
+
+
+def figures(said: str, name: str) -> tuple[str, ...]:
+    """Average IoU and recall in the row of one set of anchors."""
+    (row,) = [line.split() for line in said.splitlines() if line.strip().startswith(f"{name} (")]
+    return tuple(row[-2:])
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_anchors_of_every_detector(
+    form: str, tiny_voc: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """They are written in the config's own unit: measured as the config's they are as good."""
+    path = recipe(tmp_path, tiny_voc, FORMS[form])
+    name = FORMS[form]["name"]
+    if DETECTORS[name].anchors_key is None:
+        assert told(capsys, path) == (
+            f"detkit anchors: model.name: {name!r} has no anchors, so there is nothing to cluster "
+            "for it.\n"
+        )
+        return
+    scales = len(build_detector({"num_classes": 2, **FORMS[form]}).anchor_scales())
+    k = 2 if scales == 1 else scales  # four boxes there are
+    picture = tmp_path / "anchors.png"
+    words = [str(path), "-k", str(k), "--write", str(path), "--draw", str(picture)]
+    assert main(words) == 0
+    clustered = figures(capsys.readouterr().out, "k-means")
+    assert picture.is_file()
+
+    model = read_config(path)[0]["model"]
+    key = DETECTORS[name].anchors_key
+    assert {**model, key: 0} == {**yaml.safe_load(yaml.safe_dump(FORMS[form])), key: 0}
+    built = build_detector({"num_classes": 2, **model})
+    shares = [scale.anchors for scale in built.anchor_scales()]
+    assert [index for share in shares for index in share] == [*range(k)]
+    assert main([str(path)]) == 0
+    assert figures(capsys.readouterr().out, "the config's") == clustered
+
+
+def test_a_detector_with_several_scales(
+    tiny_voc: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Boxes of 20 x 30, 51 x 41, 40 x 30 and 40 x 50 pixels, 1.6 times as large on the canvas."""
+    model = {
+        "name": "yolo_v3_tiny",
+        "backbone": "tiny",
+        "input_size": 128,
+        "anchors": [[16, 16], [32, 32], [48, 48], [400, 400]],
+    }
+    path = recipe(tmp_path, tiny_voc, model)
+    assert main([str(path)]) == 0
+    said = capsys.readouterr().out
+    assert said.startswith(
+        f"{path}: 4 training boxes on a canvas of 128 x 128 pixels (height x width), 16 and 32 "
+        "pixels a cell; difficult boxes left out\n"
+    )
+    rows = [" ".join(line.split()) for line in said.splitlines()]
+    assert rows[2:7] == [
+        "pixels a cell pixels (w x h) best for",
+        "16 32 x 48 25% of boxes",
+        "16 64 x 48 25% of boxes",
+        "32 64 x 80 25% of boxes",
+        "32 82 x 66 25% of boxes",
+    ]
+    assert figures(said, "k-means") == ("100.0%", "100.0%")
+    # 32 x 48 with 32 x 32 is 0.667; 64 x 48 with 48 x 48 0.75, 64 x 80 0.45, 81.6 x 65.6 0.43
+    assert figures(said, "the config's") == ("57.4%", "50.0%")
+    assert rows[-6:-3] == [
+        "pixels a cell the config's: boxes recall k-means: boxes recall",
+        "16 25% 100.0% 50% 100.0%",
+        "32 75% 33.3% 50% 100.0%",
+    ]
+    assert rows[-2:] == ["model:", "anchors: [[32, 48], [64, 48], [64, 80], [81.6, 65.6]]"]
+
+
+def test_the_detector_itself_places_the_boxes(
+    tiny_voc: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """On a canvas of 64 x 160 the height of 60 decides: boxes are 64 / 60 times as large."""
+    model = {"name": "yolo_v2", "backbone": "tiny", "input_size": [64, 160]}
+    assert main([str(recipe(tmp_path, tiny_voc, model)), "-k", "4"]) == 0
+    said = capsys.readouterr().out
+    found = yaml.safe_load(said[said.index("model:") :])["model"]["anchors_cells"]
+    (inner,) = {64 * 80 // 60}  # whole pixels, as the letterbox has it
+    scale = np.array([inner / 80, 64 / 60]) / 32
+    expected = sorted(
+        (np.array(size) * scale for size in ((20, 30), (51, 41), (40, 30), (40, 50))), key=np.prod
+    )
+    np.testing.assert_allclose(found, expected, rtol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("before", "k", "after"),
+    [
+        (((0, 1, 2), (3, 4, 5)), 4, ((0, 1), (2, 3))),
+        (((2, 4), (0, 1, 3)), 5, ((0, 1), (2, 3, 4))),
+        (((2, 4), (0, 1, 3)), 6, ((0, 1, 2), (3, 4, 5))),
+        (((0, 1, 2), (2, 3, 4)), 6, ((0, 1, 2), (3, 4, 5))),
+    ],
+    ids=["even", "as they were", "another number", "shared by two scales"],
+)
+def test_shares_of_the_scales(
+    before: tuple[tuple[int, ...], ...], k: int, after: tuple[tuple[int, ...], ...]
+) -> None:
+    scales = [Scale(stride, mask) for stride, mask in zip((16, 32), before, strict=True)]
+    assert tuple(scale.anchors for scale in share_out(scales, k, "yolo_v3")) == after
+
+
+def test_a_number_that_scales_cannot_share(
+    tiny_voc: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = recipe(tmp_path, tiny_voc, {"name": "yolo_v3_tiny", "backbone": "tiny"})
+    assert told(capsys, path, "-k", "3") == (
+        "detkit anchors: -k 3: yolo_v3_tiny shares its anchors out among 2 scales; ask for a "
+        "multiple of 2.\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("block", "shares", "masks"),
+    [
+        ({}, ((0, 1), (2, 3)), None),
+        ({"anchor_masks": [[2, 3], [0, 1]]}, ((0, 1), (2, 3)), None),
+        ({"anchor_masks": [[3, 4, 5], [0, 1, 2]]}, ((0, 1), (2, 3)), "[[2, 3], [0, 1]]"),
+        ({}, ((0,), (1, 2, 3)), "[[1, 2, 3], [0]]"),
+    ],
+    ids=["a block means even shares", "stated so", "stated otherwise", "not even"],
+)
+def test_which_scale_has_which_is_written_where_it_must_be(
+    block: dict[str, Any], shares: tuple[tuple[int, ...], ...], masks: str | None
+) -> None:
+    scales = [Scale(stride, mask) for stride, mask in zip((16, 32), shares, strict=True)]
+    values = as_yaml([[10.0, 14.0], [23.5, 27.0], [37, 58], [81, 82]], scales, V3, block)
+    expected = {"anchors": "[[10, 14], [23.5, 27], [37, 58], [81, 82]]"}
+    assert values == (expected if masks is None else {**expected, "anchor_masks": masks})
+
+
+def test_pixels_have_a_digit_and_cells_five() -> None:
+    sizes = torch.tensor([[0.01, 10.04], [116.25, 373.0]])
+    assert V3.numbers(sizes) == [[0.1, 10.0], [116.2, 373.0]]
+    cells = Form("yolo_v2", "anchors_cells", 32, None)
+    assert cells.numbers(torch.tensor([[42.3072, 55.4064]])) == [[1.3221, 1.7314]]
 
 
 # ------------------------------------------------------------------------------- writing
@@ -161,20 +283,20 @@ def test_written_anchors_leave_the_rest_of_the_file_alone(
     ],
 )
 def test_every_layout_of_a_model_block(before: str, after: str, tmp_path: Path) -> None:
-    assert replace_in_model(before, NEW_YAML) == after
+    assert replace_in_model(before, "anchors_cells", NEW_YAML) == after
     path = tmp_path / "a.yaml"
     path.write_text(before)
-    write_anchors(path, NEW)
+    set_in_model(path, NEW)
     assert path.read_text() == after
-    assert read_config(path)[0]["model"]["anchors_cells"] == NEW.tolist()
+    assert read_config(path)[0]["model"]["anchors_cells"] == [[1, 2], [3.25, 4.5]]
 
 
 def test_a_block_that_stands_in_the_base_is_added(tmp_path: Path) -> None:
     (tmp_path / "base.yaml").write_text("model: {a: 1}\n")
     (tmp_path / "top.yaml").write_text("base: base.yaml\n")
-    write_anchors(tmp_path / "top.yaml", NEW)
+    set_in_model(tmp_path / "top.yaml", NEW)
     settings, _ = read_config(tmp_path / "top.yaml")
-    assert settings == {"model": {"a": 1, "anchors_cells": NEW.tolist()}}
+    assert settings == {"model": {"a": 1, "anchors_cells": [[1, 2], [3.25, 4.5]]}}
     assert (tmp_path / "base.yaml").read_text() == "model: {a: 1}\n"
 
 
@@ -182,7 +304,7 @@ def test_an_empty_model_block_is_left_alone(tmp_path: Path) -> None:
     path = tmp_path / "a.yaml"
     path.write_text("model:\ntrain: {}\n")
     with pytest.raises(ConfigError) as caught:
-        write_anchors(path, NEW)
+        set_in_model(path, NEW)
     assert str(caught.value) == f"{path}: model: expected a block of keys; got nothing."
     assert path.read_text() == "model:\ntrain: {}\n"
 
@@ -234,6 +356,36 @@ def test_config_to_write_to_is_missing(config: Path, capsys: pytest.CaptureFixtu
     assert told(capsys, config, "--write", gone) == (
         f"detkit anchors: {gone}: no such config file. Did you mean 'mine.yaml'?\n"
     )
+
+
+def test_anchors_of_another_kind_of_detector(
+    config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = tmp_path / "other.yaml"
+    other.write_text("model: {name: yolo_v3}\n")
+    assert told(capsys, config, "--write", other) == (
+        f"detkit anchors: --write {other}: is a config of 'yolo_v3', where anchors of 'yolo_v2' "
+        "have no place. Name another file.\n"
+    )
+    assert other.read_text() == "model: {name: yolo_v3}\n"
+
+
+def test_no_restarts(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main([str(config), "--restarts", "0"])
+    assert ended.value.code == 2
+    assert "--restarts must be 1 or more" in capsys.readouterr().err
+
+
+def test_ctrl_c(
+    config: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupt(*args: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("detkit.cli.anchors.training_boxes", interrupt)
+    assert main([str(config)]) == 130
+    assert capsys.readouterr().err == "detkit anchors: stopped.\n"
 
 
 def test_help_imports_nothing_heavy() -> None:

@@ -8,10 +8,13 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 from PIL import Image
 
 from detkit.cli.data_check import main
+from detkit.detectors import DETECTORS
 from tests.oracles import voc_xml, write_voc
+from tests.test_overfit import FORMS
 
 
 @pytest.fixture
@@ -62,7 +65,7 @@ def test_a_folder(tiny_voc: Path, tmp_path: Path, capsys: pytest.CaptureFixture[
         f"{tiny_voc}: PASCAL VOC, splits test 2, trainval 4; training on trainval, evaluating on "
         "test\n"
     )
-    assert "for yolo_v2 (darknet_tiny)" in said
+    assert "for yolo_v2_tiny (darknet_tiny)" in said
     record = json.loads((tmp_path / "a.json").read_text())
     assert {name: split["role"] for name, split in record["splits"].items()} == {
         "trainval": "train", "test": "eval"
@@ -74,6 +77,39 @@ def test_a_folder_with_the_model_of_a_config(
 ) -> None:
     assert check(tiny_voc, "--model", config, "--out", tmp_path / "out") == 0
     assert "for yolo_v2 (tiny)" in capsys.readouterr().out
+
+
+def test_a_config_with_another_detector(
+    config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert check(config, "--model", "yolo_v1_tiny", "--out", tmp_path / "out") == 0
+    assert "for yolo_v1_tiny (darknet_v1_tiny)" in capsys.readouterr().out
+
+
+def test_a_detector_that_nobody_registered(
+    tiny_voc: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert told(capsys, tiny_voc, "--model", "yolo_v2_tini") == (
+        "detkit data check: --model yolo_v2_tini: no detector and no config file has this name. "
+        "Did you mean 'yolo_v2_tiny'?\n"
+    )
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_every_detector(
+    form: str, tiny_voc: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "any.yaml"
+    path.write_text(yaml.safe_dump({"model": FORMS[form], "train": {"epochs": 1}}))
+    out = tmp_path / "out"
+    assert check(tiny_voc, "--model", path, "--out", out, "--json", out / "a.json") == 0
+    assert f"for {FORMS[form]['name']} (" in capsys.readouterr().out
+    told_of = json.loads((out / "a.json").read_text())["splits"]["trainval"]["detector"]
+    assert told_of["objects"] == 4
+    has_anchors = DETECTORS[FORMS[form]["name"]].anchors_key is not None
+    assert ("mean_iou" in told_of, "scales" in told_of) == (has_anchors, has_anchors)
+    assert sum(scale["objects"] for scale in told_of.get("scales", [])) == 4 * has_anchors
+    assert (out / "doctor.png").is_file()
 
 
 def test_a_split_of_its_own_is_parted(tmp_path: Path) -> None:
@@ -192,7 +228,7 @@ def test_a_folder_without_data(tmp_path: Path, capsys: pytest.CaptureFixture[str
     ("word", "said"),
     [
         ("train.lr=1", "'train.lr=1': expected data.KEY=VALUE, e.g. data.split=train."),
-        ("data.split=[", "'data.split=[': its value is not readable as YAML. Quote it."),
+        ("data.hold_out=[", "data.hold_out: the value '[' is not readable as YAML. Quote it."),
         ("data.classes=cat", "data.classes: expected a list, e.g. 'data.classes=[cat, dog]'."),
         (
             "data.names=[cat]",

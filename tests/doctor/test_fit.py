@@ -10,12 +10,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from detkit.detectors import Audit, YoloV2, YoloV2Config
+from detkit.detectors import Audit, Detector, YoloV2, YoloV2Config, build_detector
 from detkit.doctor.fit import fit_detector, learned
 from detkit.image import read_image
 from detkit.preprocess import Batch
 from detkit.types import Target
 from tests.evaluation.datasets import annotate
+from tests.test_overfit import FORMS
 
 IMAGES = [
     ((60, 80), [("cat", (1, 1, 41, 31)), ("dog", (30, 20, 80, 60))]),
@@ -28,6 +29,22 @@ IMAGES = [
 @pytest.fixture
 def model() -> YoloV2:
     return YoloV2(YoloV2Config(num_classes=2, backbone="tiny", input_size=(128, 160)))
+
+
+def check_against_the_real_road(tmp_path: Path, model: Detector) -> None:
+    data = annotate(tmp_path, IMAGES)
+    fit = fit_detector(model, data)
+    for image, path in enumerate(data.paths):
+        pixels = read_image(str(path))
+        batch = model.preprocess([pixels])
+        rows = slice(*data.offsets[image : image + 2])
+        expected = batch.geometry[0].to_canvas(torch.from_numpy(data.boxes[rows]))
+        np.testing.assert_allclose(fit.boxes[rows], expected.numpy(), rtol=1e-6)
+        assert fit.canvas[image].tolist() == list(batch.pixels.shape[2:])
+        height, width = pixels.shape[1:]
+        whole = batch.geometry[0].to_canvas(torch.tensor([[0.0, 0.0, width, height]]))
+        np.testing.assert_allclose(fit.places[image], whole[0].numpy(), rtol=1e-6)
+    assert fit.offsets.tolist() == data.offsets.tolist()
 
 
 class BySize(YoloV2):
@@ -48,21 +65,45 @@ class Silent(YoloV2):
 
 
 def test_boxes_and_places_are_those_of_the_real_road(tmp_path: Path, model: YoloV2) -> None:
-    data = annotate(tmp_path, IMAGES)
-    fit = fit_detector(model, data)
-    for image, path in enumerate(data.paths):
-        pixels = read_image(str(path))
-        batch = model.preprocess([pixels])
-        rows = slice(*data.offsets[image : image + 2])
-        expected = batch.geometry[0].to_canvas(torch.from_numpy(data.boxes[rows]))
-        np.testing.assert_allclose(fit.boxes[rows], expected.numpy(), rtol=1e-6)
-        assert fit.canvas[image].tolist() == list(batch.pixels.shape[2:])
-        height, width = pixels.shape[1:]
-        whole = batch.geometry[0].to_canvas(torch.tensor([[0.0, 0.0, width, height]]))
-        np.testing.assert_allclose(fit.places[image], whole[0].numpy(), rtol=1e-6)
-    assert fit.offsets.tolist() == data.offsets.tolist()
+    check_against_the_real_road(tmp_path, model)
+    fit = fit_detector(model, annotate(tmp_path, IMAGES))
     assert fit.covered[0] == pytest.approx(160 * 120 / (128 * 160))  # 60 x 80 made twice as large
-    assert fit.scales[0] == pytest.approx(2)
+    assert fit.scales[0].tolist() == pytest.approx([2, 2])
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_every_detector_says_where_its_images_lie(form: str, tmp_path: Path) -> None:
+    model = build_detector({"num_classes": 2, **FORMS[form]})
+    check_against_the_real_road(tmp_path, model)
+    fit = fit_detector(model, annotate(tmp_path, IMAGES))
+    assert fit.audit is not None
+    assert len(fit.lost) == len(fit.below_stride()) == 6
+    assert fit.grids == model.anchor_scales()
+    assert (fit.anchors is None) == (model.anchors_key is None)
+    if fit.anchors is not None:
+        parts = [part for _, part in fit.anchors.of_scales()]
+        assert sum(len(part.ious) for part in parts) == 6
+
+
+def test_a_detector_that_stretches(tmp_path: Path) -> None:
+    """60 x 80 on 128 x 128: scales 1.6 and 2.13; 120 x 90: 1.42 and 1.07."""
+    fit = fit_detector(
+        build_detector({"num_classes": 2, **FORMS["yolo_v1"]}), annotate(tmp_path, IMAGES[:2])
+    )
+    assert fit.stretches
+    np.testing.assert_allclose(fit.scales, [[1.6, 128 / 60], [128 / 90, 128 / 120]], rtol=1e-6)
+    assert fit.widening.tolist() == pytest.approx([0.75, 120 / 90])
+    assert fit.covered.tolist() == pytest.approx([1, 1])
+
+
+@pytest.mark.parametrize("form", ["yolo_v1", "yolo_v2"])
+def test_an_image_of_the_canvas_shape_is_not_stretched(form: str, tmp_path: Path) -> None:
+    square = annotate(tmp_path, [((100, 100), [("cat", (1, 1, 41, 31))])])
+    assert not fit_detector(build_detector({"num_classes": 2, **FORMS[form]}), square).stretches
+
+
+def test_a_letterbox_does_not_stretch(tmp_path: Path, model: YoloV2) -> None:
+    assert not fit_detector(model, annotate(tmp_path, IMAGES)).stretches
 
 
 def test_no_pixels_are_made_to_place_an_image(tmp_path: Path, model: YoloV2) -> None:

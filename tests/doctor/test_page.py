@@ -14,7 +14,7 @@ from PIL import Image
 from rich.console import Console
 
 from detkit.data import Report
-from detkit.detectors import YoloV2, YoloV2Config
+from detkit.detectors import YoloV2, YoloV2Config, build_detector
 from detkit.doctor.figures import Checkup, Entry, Split, examine
 from detkit.doctor.page import as_record, bad_files, print_checkup
 from detkit.doctor.plots import (
@@ -25,7 +25,8 @@ from detkit.doctor.plots import (
     write_samples,
 )
 from detkit.doctor.verdicts import Finding, find
-from tests.evaluation.datasets import annotate
+from tests.evaluation.datasets import Object, annotate
+from tests.test_overfit import FORMS
 
 
 @pytest.fixture
@@ -79,6 +80,70 @@ def test_terminal(checkup: Checkup) -> None:
         "",
         "look: worth a look; note: good to know",
     ]
+
+
+LARGE: list[Object] = [("cat", (0, 0, 45, 55)), ("dog", (60, 20, 100, 60)), ("dog", (0, 0, 9, 9))]
+
+
+def test_terminal_without_anchors(tmp_path: Path) -> None:
+    """An image of 100 x 128 on 128 x 128: 1.28 times as high; cells of 32, one object in each."""
+    data = annotate(tmp_path, [((100, 128), [*LARGE, ("cat", (1, 1, 10, 10))])])
+    model = build_detector({"num_classes": 2, **FORMS["yolo_v1"]})
+    checkup = examine([Split("train", "train", data, ())], model, model="yolo_v1 (tiny)")
+    text = printed(checkup, [])
+    assert row(text, "stretched") == "stretched 0.78 times as wide"
+    assert row(text, "lost") == "lost: same cell 1 of 4 (25.0%)"
+    assert "anchor" not in text
+    assert "grey" not in text
+    record = as_record(checkup, [])["splits"]["train"]["detector"]
+    assert record == {"objects": 4, "lost": 1, "below_stride": 2}
+
+
+def test_terminal_with_several_scales(tmp_path: Path) -> None:
+    """45 x 55 with 40 x 50: 0.81, 40 x 40: 0.8; 9 x 9 the same 81 / 2000."""
+    model = build_detector(
+        {
+            "name": "yolo_v3_tiny",
+            "backbone": "tiny",
+            "num_classes": 2,
+            "input_size": 128,
+            "anchors": [[40, 50], [120, 120]],
+        }
+    )
+    data = annotate(tmp_path, [((128, 128), LARGE)])
+    checkup = examine([Split("train", "train", data, ())], model, model="yolo_v3_tiny (tiny)")
+    text = printed(checkup, [])
+    assert row(text, "with an anchor") == "with an anchor of IoU 0.5 66.7%, mean IoU 0.55"
+    assert row(text, "objects by") == "objects by scale cells of 16: 100%, 67% at IoU 0.5"
+    assert row(text, "cells of 32") == "cells of 32: 0%"
+    assert row(text, "lost") == "lost: same cell and anchor 0 of 3 (0.0%)"
+    record = as_record(checkup, [])["splits"]["train"]["detector"]
+    assert record["scales"] == [
+        {"stride": 16, "objects": 3, "recall_at_0.5": pytest.approx(2 / 3)},
+        {"stride": 32, "objects": 0},
+    ]
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_pictures_of_every_detector(form: str, tmp_path: Path) -> None:
+    model = build_detector({"num_classes": 2, **FORMS[form]})
+    data = annotate(tmp_path, [((100, 128), LARGE)])
+    checkup = examine([Split("train", "train", data, ())], model, model=form)
+    figure = page_figure(checkup, "any")
+    figure.savefig(io.BytesIO(), format="png")
+    sizes, sides = figure.axes[1:3]
+    legend = sizes.get_legend()
+    named = [text.get_text() for text in legend.get_texts()] if legend is not None else []
+    scales = model.anchor_scales()
+    if len(scales) > 1:
+        assert named == [f"cells of {scale.stride}" for scale in scales]
+        named = [legend.get_title().get_text()]
+    assert named == ([f"anchors of {form}"] if scales else [])
+    begin = "Objects and anchors: " if scales else "Widths and heights on the canvas"
+    assert sizes.get_title().startswith(begin)
+    cells = [text.get_text() for text in sides.texts]
+    assert cells[: len(scales)] == [f" cell: {scale.stride}" for scale in scales]
+    assert len(cells) == max(len(scales), 1)
 
 
 def test_names_that_look_like_markup_are_printed_as_they_are(checkup: Checkup) -> None:

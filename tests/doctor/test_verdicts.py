@@ -14,10 +14,12 @@ from PIL import Image
 
 from detkit.data import Annotations, Report
 from detkit.data.settle import CLIPPED, INVERTED, OTHER_SIZE, TURNED
-from detkit.detectors import YoloV2, YoloV2Config
+from detkit.detectors import Detector, YoloV2, YoloV2Config, build_detector
 from detkit.doctor.figures import Entry, Role, Split, examine
+from detkit.doctor.installation import look_at_gpu
 from detkit.doctor.verdicts import GRAVITIES, find
 from tests.evaluation.datasets import Object, annotate
+from tests.test_overfit import FORMS
 
 GOOD: list[Object] = [("cat", (0, 0, 45, 55)), ("dog", (60, 20, 100, 60))]  # at the anchors' sizes
 SIZE = (128, 128)
@@ -38,8 +40,10 @@ def split(data: Annotations, role: Role = "train", *entries: Entry) -> Split:
     return Split(role, role, data, entries)
 
 
-def said(*splits: Split, refused: tuple[str, ...] = ()) -> list[tuple[str, str]]:
-    checkup = examine(splits, make_model(), refused=refused, model="yolo_v2")
+def said(
+    *splits: Split, refused: tuple[str, ...] = (), detector: Detector | None = None
+) -> list[tuple[str, str]]:
+    checkup = examine(splits, detector or make_model(), refused=refused, model="yolo_v2")
     return [(finding.gravity, finding.text) for finding in find(checkup)]
 
 
@@ -331,7 +335,95 @@ def test_a_canvas_of_another_shape(tmp_path: Path) -> None:
     ]
 
 
+def test_objects_of_one_cell_for_a_detector_without_anchors(tmp_path: Path) -> None:
+    """And no word of anchors, however badly YOLOv2's would fit."""
+    thin: list[Object] = [
+        ("cat", (0, 0, 50, 40)),
+        ("dog", (2, 2, 46, 54)),
+        ("cat", (66, 1, 126, 8)),
+    ]
+    model = build_detector({"num_classes": 2, **FORMS["yolo_v1"]})
+    assert said(split(annotate(tmp_path, [(SIZE, thin)] * 20)), detector=model) == [
+        (
+            "look",
+            "train: 20 objects (33.3%) are not learned in their image, because another lies in the "
+            "same cell, and a cell learns one; a detector with finer cells, or one with anchors, "
+            "parts them.",
+        )
+    ]
+
+
+@pytest.mark.parametrize(
+    ("size", "said_of_it"), [((60, 128), "2.1 times as high"), ((128, 60), "2.1 times as wide")]
+)
+def test_images_that_are_stretched_much(
+    tmp_path: Path, size: tuple[int, int], said_of_it: str
+) -> None:
+    data = annotate(tmp_path, [(size, [("cat", (0, 0, 40, 40)), ("dog", (20, 20, 60, 60))])] * 20)
+    model = build_detector({"num_classes": 2, **FORMS["yolo_v1"]})
+    assert said(split(data), detector=model) == [
+        (
+            "look",
+            f"train: the canvas of 128 x 128 (height x width) makes the median image {said_of_it} "
+            "as it is; a model.input_size of the images' shape keeps it.",
+        )
+    ]
+
+
+def test_a_scale_with_nothing_to_do(tmp_path: Path) -> None:
+    """Objects of 45 x 55 and 40 x 40 are nearest to the anchor of the fine scale."""
+    model = build_detector(
+        {
+            "name": "yolo_v3_tiny",
+            "backbone": "tiny",
+            "num_classes": 2,
+            "input_size": 128,
+            "anchors": [[40, 50], [120, 120]],
+        }
+    )
+    assert said(split(good(tmp_path)), detector=model) == [
+        (
+            "look",
+            "train: the anchors of the scale of 32 pixels a cell are the best for 0.0% of the "
+            "objects, so this scale learns next to nothing; tools/anchors.py CONFIG --write CONFIG "
+            "shares the objects out.",
+        )
+    ]
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_every_detector_is_judged_in_whole_sentences(form: str, tmp_path: Path) -> None:
+    close: list[Object] = [("cat", (0, 0, 7, 4)), ("dog", (1, 0, 7, 4)), ("cat", (1, 0, 7, 5))]
+    model = build_detector({"num_classes": 2, **FORMS[form]})
+    found = said(split(annotate(tmp_path, [(SIZE, close)] * 20)), detector=model)
+    assert any("are not learned in their image" in text for _, text in found)
+    assert any("are smaller than a cell" in text for _, text in found)
+    assert all(text.startswith("train: ") and text.endswith(".") for _, text in found)
+    assert any("anchors.py" in text for _, text in found) is (model.anchors_key is not None)
+
+
 # -------------------------------------------------------------------------- installation
+
+
+def test_a_gpu_that_pytorch_cannot_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.setattr("torch.__version__", "2.9.0")
+    monkeypatch.setattr("shutil.which", lambda name: f"/usr/bin/{name}")
+    begin = "this machine has an NVIDIA driver, but PyTorch 2.9.0 is built "
+    end = "; pytorch.org/get-started names the build that fits."
+    for built, why in (
+        (None, "without CUDA"),
+        ("13.0", "for CUDA 13.0, newer than the driver"),
+    ):
+        monkeypatch.setattr("torch.version.cuda", built)
+        (finding,) = look_at_gpu()
+        assert (finding.gravity, finding.text) == ("look", f"{begin}{why}{end}")
+
+
+def test_no_gpu_is_no_finding(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    assert list(look_at_gpu()) == []
 
 
 def test_opencv_installed_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
