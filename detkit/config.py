@@ -114,12 +114,16 @@ def _config_in(annotation: Any) -> type[Config] | None:
     return next((found for found in inner if found is not None), None)
 
 
-# YAML 1.1 takes 1e-3 (no dot) and 1.5e3 (no sign) for strings; a person meant numbers.
+# YAML 1.1 takes 1e-3 (no dot) and 1.5e3 (no sign) for strings; a person meant numbers. It takes
+# yes, no, on and off for truth values; as the name of a class they are words, as YAML 1.2 has it,
+# and a field that is true or false understands the words.
+_BOOLEAN = "tag:yaml.org,2002:bool"
+_TRUE_OR_FALSE = re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$")
 _EXPONENT = re.compile(r"^[-+]?[0-9][0-9_]*(\.[0-9_]*)?[eE][-+]?[0-9]+$")
 
 
 class _Loader(yaml.SafeLoader):
-    """SafeLoader that reads ``1e-3`` as a number and refuses a key given twice."""
+    """SafeLoader that reads ``1e-3`` as a number, ``no`` as a word, and refuses a key twice."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[Any] = set()
@@ -135,8 +139,10 @@ class _Loader(yaml.SafeLoader):
 
 
 _Loader.yaml_implicit_resolvers = {
-    first: list(resolvers) for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    first: [resolver for resolver in resolvers if resolver[0] != _BOOLEAN]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
+_Loader.add_implicit_resolver(_BOOLEAN, _TRUE_OR_FALSE, list("tTfF"))
 _Loader.add_implicit_resolver("tag:yaml.org,2002:float", _EXPONENT, list("-+0123456789"))
 
 
@@ -162,12 +168,24 @@ def read_config(path: Path, overrides: Sequence[str] = ()) -> tuple[dict[str, An
         if "base" in below:
             raise ConfigError(f"{base_path}: a base has no base; merge the two by hand.")
         layers.insert(0, (str(base_path), below))
-    layers += [("command line", _override(text)) for text in overrides]
+    layers += [("command line", _nested(*parse_override(text))) for text in overrides]
     merged: dict[str, Any] = {}
     origins: Origins = {}
     for origin, layer in layers:
         _merge(merged, layer, origin, origins, prefix="")
     return merged, origins
+
+
+def with_overrides(settings: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+    """Return a copy of ``settings`` with ``key=value`` words on top.
+
+    Raises:
+        ConfigError: a word that is not ``key=value``, or whose value is not YAML.
+    """
+    merged: dict[str, Any] = {}
+    for layer in (settings, *(_nested(*parse_override(text)) for text in overrides)):
+        _merge(merged, layer, "", {}, prefix="")
+    return merged
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
@@ -201,17 +219,30 @@ def _yaml_names(folder: Path) -> list[str]:
     return [entry.name for entry in folder.glob("*.yaml")]
 
 
-def _override(text: str) -> dict[str, Any]:
+def parse_override(text: str) -> tuple[str, Any]:
+    """Part ``KEY=VALUE`` of a command line; the value is read as in a config file.
+
+    Returns:
+        The dotted key, and its value.
+
+    Raises:
+        ConfigError: a text of another form, or a value that is not YAML.
+    """
     key, equals, value = text.partition("=")
     if not equals or not all(key.split(".")):
         raise ConfigError(f"{text!r}: expected KEY=VALUE, for example train.lr=0.001.")
     try:
-        node: Any = yaml.load(value, Loader=_Loader)
+        return key, yaml.load(value, Loader=_Loader)
     except (yaml.YAMLError, ConfigError):
-        raise ConfigError(f"{key}: the value {value!r} is not readable as YAML.") from None
-    for part in reversed(key.split(".")):
-        node = {part: node}
-    return dict(node)
+        raise ConfigError(
+            f"{key}: the value {value!r} is not readable as YAML. Quote it."
+        ) from None
+
+
+def _nested(key: str, value: Any) -> dict[str, Any]:
+    """``{"train": {"lr": value}}`` of ``train.lr``."""
+    first, _, rest = key.partition(".")
+    return {first: _nested(rest, value) if rest else value}
 
 
 def _merge(

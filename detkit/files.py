@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ntpath
 import os
+import shutil
 import sys
 import unicodedata
 from collections.abc import Iterator
@@ -46,6 +47,27 @@ def whole_file(path: Path) -> Iterator[Path]:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)  # there only when writing failed
+
+
+@contextmanager
+def whole_folder(folder: Path) -> Iterator[Path]:
+    """Give a new folder beside ``folder``, which takes its name once all went well.
+
+    Raises:
+        DetkitError: it cannot be made or renamed, with the reason.
+    """
+    temporary = folder.with_name(f".{folder.name}.{os.getpid()}")
+    try:
+        temporary.mkdir(parents=True)
+        yield temporary
+        os.replace(temporary, folder)
+    except OSError as problem:
+        where = problem.filename or folder
+        raise DetkitError(
+            f"{folder}: cannot be written ({where}: {problem.strerror}). Nothing was left behind."
+        ) from problem
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)  # there only when writing failed
 
 
 def write_atomically(path: Path, text: str) -> None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import struct
 import zlib
+from collections.abc import Iterator
 from io import BytesIO
 from typing import BinaryIO, NamedTuple, TypeAlias
 
@@ -68,6 +69,20 @@ _SNIFF_BYTES = 512  # of a foreign file, to say what it seems to be
 _TAIL_BYTES = 4096  # of a JPEG, in which its end marker must stand, padding apart
 _JPEG_END = b"\xff\xd9"
 _PNG_SIGNATURE_BYTES = 8
+
+
+def images_below(folder: str | os.PathLike[str]) -> Iterator[str]:
+    """Names of the image files below ``folder`` at any depth, relative to it, in any order.
+
+    What a name tells is all that is looked at. Hidden files and folders are passed over, among
+    them macOS's ``._a.jpg``; so are folders with an image's ending.
+    """
+    for where, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        below = os.path.relpath(where, folder)
+        for name in names:
+            if name.lower().endswith(EXTENSIONS) and not name.startswith("."):
+                yield name if below == "." else f"{below}/{name}".replace(os.sep, "/")
 
 
 def read_image(path: str | os.PathLike[str]) -> Tensor:

@@ -20,7 +20,7 @@ from typing import Literal, TypeAlias
 from urllib.parse import unquote, urlsplit
 
 from detkit.errors import ConfigError, DataError
-from detkit.image import EXTENSIONS, decode_image, read_image
+from detkit.image import EXTENSIONS, decode_image, images_below, read_image
 from detkit.video import EXTENSIONS as VIDEO_EXTENSIONS
 from detkit.video import Frame, LiveStream, VideoFile
 from detkit.web import is_url, read_url, without_password
@@ -97,7 +97,7 @@ def _find(word: Word) -> list[Source]:
             return [Source(_kind_of_url(text), text)]
     path = Path(word)
     if path.is_dir():
-        inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in EXTENSIONS)
+        inside = sorted(path / name for name in images_below(path))
     elif path.exists():
         inside = [path]
     elif text.isdecimal():
@@ -106,7 +106,8 @@ def _find(word: Word) -> list[Source]:
         anchor = Path(path.anchor) if path.is_absolute() else Path()
         pattern = str(path.relative_to(anchor)) if path.is_absolute() else text
         near = sorted(anchor.glob(pattern)) if any(c in text for c in "*?[") else []
-        inside = [path for path in near if not path.is_dir()]
+        asked = path.name.startswith(".")  # hidden files are found by who asks, as in a shell
+        inside = [p for p in near if not p.is_dir() and (asked or not p.name.startswith("."))]
     if not inside:
         raise ConfigError(
             f"{text}: no image there; give an image, a folder, a glob, a zip, a video, a URL or "
@@ -147,6 +148,11 @@ def kind_of(path: Path) -> Kind:
     return "zip" if ending == ".zip" else "image"
 
 
+def originals(sources: Iterable[Source]) -> set[Path]:
+    """The files on this machine that sources are read from, which nothing must be written over."""
+    return {Path(source.where).resolve() for source in sources if source.kind in FILES}
+
+
 def safe_stem(name: str) -> str:
     """A file name from outside, less its folders and ending, that any system can hold."""
     last = ntpath.basename(name.replace("/", "\\"))  # both separators, drives too
@@ -154,14 +160,8 @@ def safe_stem(name: str) -> str:
     return stem[:_STEM_LETTERS] or "image"
 
 
-def read_source(
-    source: Source, *, stopped: Callable[[], bool] = lambda: False
-) -> Iterator[Frame | DataError]:
+def read_source(source: Source) -> Iterator[Frame | DataError]:
     """Read every image of one source.
-
-    Args:
-        source: what to read.
-        stopped: asked while a stream is waited for; true ends it.
 
     Yields:
         A frame, or the error of one that cannot be read.
@@ -170,7 +170,7 @@ def read_source(
         yield from _read_zip(Path(source.where))
     elif source.kind in ("video", "stream"):
         try:
-            video = open_video(source, stopped=stopped)
+            video = open_video(source)
         except DataError as problem:
             yield problem
             return

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from detkit.errors import DataError
 from detkit.image import decode_image
+from detkit.transfer import RefusedError, opener
 
 URL_SECONDS = 20.0  # for the answer to begin, and again for all of the image to come
 URL_BYTES = 100 * 2**20  # of one image
@@ -34,23 +35,11 @@ def without_password(url: str) -> str:
     return _PASSWORD.sub(r"\1", url)
 
 
-class _WebRedirects(urllib.request.HTTPRedirectHandler):
-    """Follows a redirect to the web, and to nothing else."""
-
-    def redirect_request(  # type: ignore[no-untyped-def]
-        self, req, fp, code, msg, headers, newurl
-    ):
-        if not is_url(newurl):
-            fp.close()
-            raise DataError(_not_the_web(without_password(req.full_url), newurl))
-        return super().redirect_request(req, fp, code, msg, headers, newurl)
-
-
 def read_url(url: str, *, seconds: float = URL_SECONDS, limit: int = URL_BYTES) -> Tensor:
     """Read an image from the web, in memory.
 
     Args:
-        url: http or https; redirects stay with these two.
+        url: http or https; redirects stay with these two, and with https where that was given.
         seconds: for the answer to begin, and again for all of it to come.
         limit: bytes.
 
@@ -71,15 +60,21 @@ def read_url(url: str, *, seconds: float = URL_SECONDS, limit: int = URL_BYTES) 
 def _fetch(url: str, name: str, seconds: float, limit: int) -> bytes:
     slow = f"{name}: no image within {seconds:g} s. Try again, or download it yourself."
     try:
-        with _opener().open(_request(url), timeout=seconds) as answer:
+        with opener().open(_request(url), timeout=seconds) as answer:
             _check_answer(answer.headers, name, limit)
             data = _read(answer, name, seconds, limit)
             promised = answer.headers.get("Content-Length", "")
+    except RefusedError as problem:
+        raise DataError(f"{name}: {problem}. Give the image's own address.") from None
     except urllib.error.HTTPError as problem:
         problem.close()
         goal = urljoin(problem.url, problem.headers.get("Location") or "")
         if problem.code in _REDIRECTS and not is_url(goal):  # urllib refuses file: by itself
-            raise DataError(_not_the_web(name, goal)) from None
+            goal = quote(goal, safe=_SAFE)
+            raise DataError(
+                f"{name}: redirects to {goal}, which is neither http nor https. "
+                "Give the image's own address."
+            ) from None
         if problem.code in _REDIRECTS:
             said = "redirects too often"
         else:
@@ -98,21 +93,6 @@ def _fetch(url: str, name: str, seconds: float, limit: int) -> bytes:
     if promised.isdecimal() and len(data) < int(promised):
         raise DataError(f"{name}: broke off after {len(data)} of {promised} bytes. Try again.")
     return data
-
-
-def _opener() -> urllib.request.OpenerDirector:
-    """Like urllib's own, but without handlers for files, data and FTP."""
-    opener = urllib.request.OpenerDirector()
-    for handler in (
-        urllib.request.ProxyHandler(),
-        urllib.request.HTTPHandler(),
-        urllib.request.HTTPSHandler(),
-        _WebRedirects(),
-        urllib.request.HTTPErrorProcessor(),
-        urllib.request.HTTPDefaultErrorHandler(),
-    ):
-        opener.add_handler(handler)
-    return opener
 
 
 def _request(url: str) -> urllib.request.Request:
@@ -148,11 +128,6 @@ def _check_answer(headers: http.client.HTTPMessage, name: str, limit: int) -> No
     promised = headers.get("Content-Length", "")
     if promised.isdecimal() and int(promised) > limit:
         raise DataError(_too_long(name, limit))
-
-
-def _not_the_web(name: str, goal: str) -> str:
-    scheme = goal.partition(":")[0]
-    return f"{name}: redirects to {scheme}:, which is not the web. Give the image's own address."
 
 
 def _too_long(name: str, limit: int) -> str:

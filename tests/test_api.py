@@ -97,8 +97,8 @@ def test_without_a_model_the_ways_are_listed() -> None:
         detkit.detect(picture(0))
     assert str(caught.value) == (
         "detect: no model given. Pass a run folder or checkpoint folder (detkit.detect(image, "
-        "'runs/quickstart')), or a detector from detkit.load; `make quickstart` trains one in "
-        "minutes."
+        "'runs/quickstart')), a name of the zoo ('yolo_v3_coco'; `detkit zoo list` names them "
+        "all), or a detector from detkit.load; `make quickstart` trains one in minutes."
     )
 
 

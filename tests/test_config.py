@@ -8,7 +8,7 @@ from typing import Any, Literal
 import pytest
 from pydantic import Field, PositiveInt, field_validator, model_validator
 
-from detkit.config import Config, Fraction, explain, parse, read_config
+from detkit.config import Config, Fraction, explain, parse, parse_override, read_config
 from detkit.errors import ConfigError
 
 
@@ -190,13 +190,36 @@ def test_layers_stay_apart(tmp_path: Path) -> None:
         ("1e", "1e"),
         ("none", "none"),
         ("true", True),
+        ("False", False),
         ("[1e-1, 2]", [0.1, 2]),
+        ("[yes, no, On, OFF, y, N]", ["yes", "no", "On", "OFF", "y", "N"]),
     ],
 )
 def test_numbers_as_a_person_writes_them(text: str, value: object, tmp_path: Path) -> None:
     path = write(tmp_path / "a.yaml", f"x: {text}\n")
     assert read_config(path)[0] == {"x": value}
     assert read_config(path, [f"x={text}"])[0] == {"x": value}
+
+
+@pytest.mark.parametrize(("word", "value"), [("yes", True), ("no", False), ("off", False)])
+def test_a_field_that_is_true_or_false_takes_the_words(
+    word: str, value: bool, tmp_path: Path
+) -> None:
+    path = write(tmp_path / "a.yaml", f"flip: {word}\n")
+    assert parse(Augment, read_config(path)[0]).flip is value
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "value"),
+    [
+        ("train.lr=1e-1", "train.lr", 0.1),
+        ("data.classes=[yes, no]", "data.classes", ["yes", "no"]),
+        ("a=", "a", None),
+        ("a=b=c", "a", "b=c"),
+    ],
+)
+def test_an_override_is_a_key_and_a_value(text: str, key: str, value: object) -> None:
+    assert parse_override(text) == (key, value)
 
 
 def test_a_missing_file_names_its_neighbour(tmp_path: Path) -> None:
@@ -257,8 +280,11 @@ def test_there_is_one_base(tmp_path: Path) -> None:
         ("train.lr", "'train.lr': expected KEY=VALUE, for example train.lr=0.001."),
         ("=3", "'=3': expected KEY=VALUE, for example train.lr=0.001."),
         ("train.=3", "'train.=3': expected KEY=VALUE, for example train.lr=0.001."),
-        ("train.lr=[1", "train.lr: the value '[1' is not readable as YAML."),
-        ("train={a: 1, a: 2}", "train: the value '{a: 1, a: 2}' is not readable as YAML."),
+        ("train.lr=[1", "train.lr: the value '[1' is not readable as YAML. Quote it."),
+        (
+            "train={a: 1, a: 2}",
+            "train: the value '{a: 1, a: 2}' is not readable as YAML. Quote it.",
+        ),
     ],
 )
 def test_overrides_that_are_none(override: str, said: str, tmp_path: Path) -> None:

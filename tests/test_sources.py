@@ -51,6 +51,18 @@ def test_files_folders_and_globs(tmp_path: Path) -> None:
     ]
 
 
+def test_what_only_looks_like_an_image_is_passed_over(tmp_path: Path) -> None:
+    (tmp_path / "folder.jpg").mkdir()
+    (tmp_path / ".thumbnails").mkdir()
+    for name in ("a.jpg", "._a.jpg", "folder.jpg/b.png", ".thumbnails/a.jpg"):
+        (tmp_path / name).touch()
+    inside = [Source("image", str(tmp_path / name)) for name in ("a.jpg", "folder.jpg/b.png")]
+    assert find_sources([str(tmp_path)]) == inside
+    assert find_sources([str(tmp_path / "*.jpg")]) == inside[:1]
+    hidden = Source("image", str(tmp_path / "._a.jpg"))
+    assert find_sources([str(tmp_path / "._*.jpg")]) == [hidden]  # who asks for it gets it
+
+
 @pytest.mark.parametrize(
     ("word", "kind", "name", "stem"),
     [

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import http.client
 import io
 import threading
 import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler
+from urllib.request import HTTPSHandler, Request
 
 import numpy as np
 import pytest
@@ -33,6 +35,11 @@ def only_with_password(handler: BaseHTTPRequestHandler) -> None:
 
 def not_with_password(handler: BaseHTTPRequestHandler) -> None:
     says(png(), "image/png", status=500 if handler.headers.get("Authorization") else 200)(handler)
+
+
+def to_http(handler: BaseHTTPRequestHandler) -> None:
+    goal = f"http://{handler.headers['Host']}/a.png"
+    says(b"", "text/plain", status=302, Location=goal)(handler)
 
 
 def trickle(handler: BaseHTTPRequestHandler) -> None:
@@ -64,6 +71,7 @@ def pages(gone: threading.Event) -> dict[str, Answer]:
         "/clip": says(b"", "video/mp4"),
         "/file": says(b"", "text/plain", status=302, Location="file:///etc/passwd"),
         "/ftp": says(b"", "text/plain", status=302, Location="ftp://127.0.0.1/a.png"),
+        "/unencrypted": to_http,
         "/round": says(b"", "text/plain", status=302, Location="/round"),
         "/short": says(png()[:500], "image/png", Content_Length=str(len(png()))),
         "/huge": says(b"", "image/png", Content_Length="99999999999"),
@@ -107,9 +115,14 @@ def test_a_password_is_sent_to_its_server_and_printed_nowhere(web: str) -> None:
         ("/clip", "a video, not an image. Write stream:{web}/clip to watch it."),
         (
             "/file",
-            "redirects to file:, which is not the web. Give the image's own address.",
+            "redirects to file:///etc/passwd, which is neither http nor https. "
+            "Give the image's own address.",
         ),
-        ("/ftp", "redirects to ftp:, which is not the web. Give the image's own address."),
+        (
+            "/ftp",
+            "redirects to ftp://127.0.0.1/a.png, which is neither http nor https. "
+            "Give the image's own address.",
+        ),
         ("/round", "redirects too often. Check the address."),
         ("/short", "broke off after 500 of {size} bytes. Try again."),
         ("/huge", "more than 2 MiB, too much for an image. Make it smaller."),
@@ -123,6 +136,23 @@ def test_what_a_server_does_instead_gets_one_sentence(web: str, path: str, sente
     with pytest.raises(DataError) as caught:
         read_url(web + path, seconds=0.5, limit=2 * 2**20)
     assert str(caught.value) == f"{web}{path}: {sentence.format(web=web, size=len(png()))}"
+
+
+def test_from_https_to_http_is_refused(web: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was asked for over an encrypted line must not come over one that is not."""
+
+    def without_encryption(self: HTTPSHandler, request: Request) -> http.client.HTTPResponse:
+        return self.do_open(http.client.HTTPConnection, request)
+
+    monkeypatch.setattr(HTTPSHandler, "https_open", without_encryption)
+    address = web.replace("http:", "https:")
+    assert read_url(f"{address}/moved").shape == (3, 30, 40)
+    with pytest.raises(DataError) as caught:
+        read_url(f"{address}/unencrypted")
+    assert str(caught.value) == (
+        f"{address}/unencrypted: redirects from https to {web}/a.png, which is not encrypted. "
+        "Give the image's own address."
+    )
 
 
 def test_nobody_answers() -> None:

@@ -13,6 +13,8 @@ COMMANDS = {
     "detect": "find objects in images",
     "anchors": "cluster a dataset's boxes into anchors",
     "data": "check, convert or get datasets",
+    "convert": "take darknet's .weights files in, and write them",
+    "zoo": "list, fetch or check the weights that detectors' authors published",
 }
 
 

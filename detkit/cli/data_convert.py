@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from detkit.errors import ConfigError, DetkitError
+from detkit.cli.ending import ended
+from detkit.errors import ConfigError
 
 if TYPE_CHECKING:
     from detkit.data.convert import Converted
 
-INTERRUPTED = 130  # the shell's code for Ctrl-C
 FORMATS = ("voc", "coco", "yolo", "csv")
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Parse, delegate, and turn a detkit error into one readable line."""
+    """Parse, delegate, and end in one readable line where something is wrong."""
     parser = argparse.ArgumentParser(
         prog="detkit data convert",
         description=__doc__,
@@ -35,15 +34,7 @@ def main(argv: list[str] | None = None) -> int:
     how.add_argument("--copy", action="store_true", help="copy the images (as without a flag)")
     how.add_argument("--link", action="store_true", help="link the images, hard or symbolically")
     args = parser.parse_intermixed_args(argv)
-    try:
-        run(args)
-    except DetkitError as problem:
-        print(f"detkit data convert: {problem}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("detkit data convert: stopped; nothing was left behind.", file=sys.stderr)
-        return INTERRUPTED
-    return 0
+    return ended("data convert", lambda: run(args), left="Nothing was left behind.")
 
 
 def run(args: argparse.Namespace) -> None:

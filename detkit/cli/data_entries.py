@@ -2,36 +2,32 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from detkit.data.base import FOLDER_KEYS
 from detkit.errors import ConfigError
 
-AUTO_KEYS = ("split", "hold_out", "split_seed", "max_unreadable")  # that a folder goes by
+AUTO_KEYS = ("split", *FOLDER_KEYS)  # that a folder goes by
 
 
 def read_keys(words: Sequence[str]) -> dict[str, Any]:
-    """Parse ``data.KEY=VALUE`` words; values are read as YAML.
+    """Parse ``data.KEY=VALUE`` words; values are read as in a config file.
 
     Raises:
         ConfigError: a word of another form.
     """
-    import yaml
+    from detkit.config import parse_override
+    from detkit.engine.experiment import split_overrides
 
-    keys: dict[str, Any] = {}
-    for word in words:
-        match = re.fullmatch(r"data\.(\w+)=(.*)", word, re.DOTALL)
-        if match is None:
+    keys, rest = split_overrides(words)
+    for word in rest:
+        key, value = parse_override(word)
+        block, _, name = key.partition(".")
+        if block != "data" or not name or "." in name:
             raise ConfigError(f"{word!r}: expected data.KEY=VALUE, e.g. data.split=train.")
-        try:
-            keys[match[1]] = yaml.safe_load(match[2])
-        except yaml.YAMLError:
-            raise ConfigError(f"{word!r}: its value is not readable as YAML. Quote it.") from None
-    for key in ("root", "split", "format"):  # a split called 2007 is a name
-        if key in keys:
-            keys[key] = str(keys[key])
+        keys[name] = value
     return keys
 
 
@@ -39,12 +35,15 @@ def class_list(keys: dict[str, Any]) -> tuple[str, ...]:
     """Take ``classes`` out of an entry's keys; they belong to the data as a whole.
 
     Raises:
-        ConfigError: no list of names.
+        ConfigError: no list of names; a number among them that is not in quotes.
     """
+    from detkit.config import parse
+    from detkit.engine.experiment import DataConfig
+
     classes = keys.pop("classes", [])
     if not isinstance(classes, list):
         raise ConfigError("data.classes: expected a list, e.g. 'data.classes=[cat, dog]'.")
-    return tuple(str(name) for name in classes)
+    return parse(DataConfig, {"classes": classes}, "data.").classes
 
 
 def all_splits(keys: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
@@ -54,19 +53,19 @@ def all_splits(keys: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         ConfigError: no root.
         DataError: a folder that is not recognised.
     """
-    from detkit.data.recognise import recognise
+    from detkit.data.recognise import find_splits, recognise
 
     if "root" not in keys:
         raise ConfigError("data.root: missing; name the folder that holds the data.")
-    is_auto = keys.get("format", "auto") == "auto"
-    if keys.get("split") and not is_auto:
-        return {keys["split"]: dict(keys)}
-    found = recognise(Path(keys["root"]), keys.get("split", "")) if is_auto else None
-    if found is None:  # a format without a split: all that recognise finds of it, else its whole
-        guess = recognise(Path(keys["root"]))
-        if guess.format != keys["format"]:
-            return {"all": dict(keys)}
-        found = guess
+    root, split = Path(keys["root"]), keys.get("split", "")
+    named = keys.get("format", "auto")
     rest = {key: value for key, value in keys.items() if key not in ("format", "split")}
-    names = [keys["split"]] if keys.get("split") else [split.name for split in found.splits]
-    return {name: {**rest, "format": found.format, "split": name} for name in names}
+    if split:
+        named = recognise(root, split).format if named == "auto" else named
+        return {split: {**rest, "format": named, "split": split}}
+    if named != "auto" and "annotations" in keys:  # one file is named, and with it one split
+        return {"all": dict(keys)}
+    data_format, splits = find_splits(root, "" if named == "auto" else named)
+    if not splits:  # the reader of a format that is named knows best what it lacks
+        return {"all": dict(keys)}
+    return {each.name: {**rest, "format": data_format, "split": each.name} for each in splits}

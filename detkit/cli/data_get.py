@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from detkit.errors import DetkitError
+from detkit.cli.ending import ended
 
 if TYPE_CHECKING:
     from detkit.data.known import DatasetRecord
     from detkit.transfer import DownloadSettings
 
-INTERRUPTED = 130  # the shell's code for Ctrl-C
-
 
 def main(argv: list[str] | None = None) -> int:
-    """Parse, delegate, and turn a detkit error into one readable line."""
+    """Parse, delegate, and end in one readable line where something is wrong."""
     parser = argparse.ArgumentParser(
         prog="detkit data get",
         description=__doc__,
@@ -39,23 +36,17 @@ def main(argv: list[str] | None = None) -> int:
     )
     add("--keep", action="store_true", help="keep the archives (default: delete them at the end)")
     args = parser.parse_args(argv)
-    try:
-        from detkit.data.known import KNOWN_DATASETS, describe
+    return ended("data get", lambda: run(args), left="The same command goes on from here.")
 
-        if args.name is None:
-            print("\n".join(describe(record) for record in KNOWN_DATASETS.values()))
-            return 0
+
+def run(args: argparse.Namespace) -> None:
+    """List what is known, or get what is named."""
+    from detkit.data.known import KNOWN_DATASETS, describe
+
+    if args.name is None:
+        print("\n".join(describe(record) for record in KNOWN_DATASETS.values()))
+    else:
         get(args.name, args.out, args.given, KNOWN_DATASETS, keep=args.keep)
-    except DetkitError as problem:
-        print(f"detkit data get: {problem}", file=sys.stderr)
-        return 2
-    except OSError as problem:
-        print(f"detkit data get: {problem}. The same command goes on from here.", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("detkit data get: stopped. The same command goes on from here.", file=sys.stderr)
-        return INTERRUPTED
-    return 0
 
 
 def get(
@@ -72,9 +63,9 @@ def get(
     Raises:
         DetkitError: it cannot be had.
     """
-    from detkit.cli.console_watch import ConsoleWatch
     from detkit.data.get import get_dataset
     from detkit.data.known import find_record
+    from detkit.engine.console_watch import ConsoleWatch
     from detkit.transfer import DownloadSettings
 
     record = find_record(name, records)

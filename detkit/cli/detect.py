@@ -9,16 +9,17 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from detkit.cli.ending import FAILED, INTERRUPTED, ended
 from detkit.errors import ConfigError, DetkitError
 
 if TYPE_CHECKING:
     from detkit.cli.detect_run import Done
     from detkit.sources import Source
 
-INTERRUPTED = 130  # the shell's code for Ctrl-C
 SAVE_FORMATS = ("json", "coco", "voc", "yolo", "csv")
 
 
@@ -31,24 +32,22 @@ def _share(text: str) -> float:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Parse, delegate, and turn a detkit error into one readable line."""
+    """Parse, delegate, and end in one readable line where something is wrong."""
     parser = _parser()
     args = parser.parse_args(argv)
     if args.max_images is not None and args.max_images < 1:
         parser.error("--max-images must be 1 or more")
-    try:
-        done = detect_everything(args)
-    except DetkitError as problem:
-        print(f"detkit detect: {problem}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("detkit detect: stopped; the files that are there are whole.", file=sys.stderr)
-        return INTERRUPTED
+    return ended("detect", lambda: run(args), left="The files that are there are whole.")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Detect, and say how it went; what could not be read makes it a failure."""
+    done = detect_everything(args)
     print(done.in_words(args.out))
     if done.stopped:
         print("detkit detect: stopped; what was found until then is kept.", file=sys.stderr)
         return INTERRUPTED
-    return 2 if done.refused else 0
+    return FAILED if done.refused else 0
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -61,7 +60,13 @@ def _parser() -> argparse.ArgumentParser:
         help="images, folders of images, globs, zips, URLs of images, video files, a camera "
         "(0 or camera:0), a stream (rtsp://..., stream:http://...)",
     )
-    add("--weights", required=True, type=Path, help="run or checkpoint folder")
+    add(
+        "--weights",
+        required=True,
+        type=Path,
+        metavar="CHECKPOINT",
+        help="run or checkpoint folder, or a name of the zoo such as yolo_v3_coco",
+    )
     add("--out", required=True, type=Path, help="folder for pictures and detections")
     add("--score-threshold", type=_share, help="least score to report (default: the model's)")
     add("--max-images", type=int, help="stop after so many images and frames")
@@ -83,7 +88,7 @@ def detect_everything(args: argparse.Namespace) -> Done:
         DetkitError: no model, a source that matches nothing, files that cannot be written.
     """
     from detkit.api import load
-    from detkit.cli.detect_run import Job, run
+    from detkit.cli.detect_run import Job, look_at
     from detkit.cli.device import choose_device
     from detkit.engine.signals import ctrl_c
     from detkit.files import make_folder
@@ -91,8 +96,8 @@ def detect_everything(args: argparse.Namespace) -> Done:
 
     sources = find_sources(args.sources)
     stems = Stems()
-    named = {source.name: stems.give(source.stem) for source in sources}
-    refuse_overwriting(sources, named, args.out)
+    named = {source: stems.give(source.stem) for source in sources}
+    refuse_overwriting(named, args.out)
     model = load(args.weights, choose_device(args.device))
     make_folder(args.out)
     with ctrl_c() as stopped:
@@ -107,7 +112,7 @@ def detect_everything(args: argparse.Namespace) -> Done:
             stopped=stopped,
         )
         try:
-            run(sources, job)
+            look_at(sources, job)
         except OSError as problem:  # reading has sentences of its own: this was writing
             raise DetkitError(
                 f"{args.out}: cannot be written ({problem.strerror or problem}). "
@@ -135,19 +140,22 @@ class Stems:
         return stem
 
 
-def refuse_overwriting(sources: list[Source], named: dict[str, str], out: Path) -> None:
+def refuse_overwriting(named: Mapping[Source, str], out: Path) -> None:
     """Stop before a drawn picture takes the place of a photo, or a video that of a video.
+
+    Args:
+        named: the stem of each source's output files.
+        out: their folder.
 
     Raises:
         ConfigError: naming the photo or video.
     """
-    from detkit.sources import FILES
+    from detkit.sources import originals
 
-    originals = {Path(source.where).resolve() for source in sources if source.kind in FILES}
-    for source in sources:
-        ending = ".mp4" if source.is_video else ".jpg"
-        drawn = out / f"{named[source.name]}{ending}"
-        if drawn.resolve() in originals:
+    files = originals(named)
+    for source, stem in named.items():
+        drawn = out / f"{stem}{'.mp4' if source.is_video else '.jpg'}"
+        if drawn.resolve() in files:
             kind = "videos" if source.is_video else "images"
             raise ConfigError(
                 f"{drawn}: is one of the {kind}; drawing would replace it. Name another --out."

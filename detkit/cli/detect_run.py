@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections import deque
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from itertools import groupby
@@ -18,7 +19,7 @@ from detkit.cli.detect_files import WRITTEN, Add, Looked, saving, video_files
 from detkit.drawing import draw
 from detkit.errors import DataError
 from detkit.files import whole_file
-from detkit.sources import Source, open_video, read_source, safe_stem
+from detkit.sources import Source, open_video, originals, read_source, safe_stem
 from detkit.video import Frame
 
 if TYPE_CHECKING:
@@ -36,7 +37,8 @@ class Done:
     images: int = 0
     frames: int = 0
     detections: int = 0
-    dropped: int = 0  # frames of live streams
+    live: bool = False  # a stream or camera was among what was seen
+    dropped: int = 0  # frames of these left out, as they came faster than they were looked at
     refused: int = 0  # images and videos that cannot be read, whole or in part
     seconds: float = 0.0  # of detection
     stopped: bool = False  # by Ctrl-C
@@ -46,10 +48,15 @@ class Done:
         """The last line of a run."""
         each = 1000 * self.seconds / max(1, self.images + self.frames)
         return (
-            f"{_seen(self.images, self.frames)}: {_many(self.detections, 'detection')}, "
-            f"{self.dropped} dropped, {self.refused} refused, {each:.0f} ms each; "
+            f"{_seen(self.images, self.frames)}: {_many(self.detections, 'detection')}"
+            f"{_dropped(self)}, {self.refused} refused, {each:.0f} ms each; "
             f"{', '.join(self.written) or 'nothing'} in {out}"
         )
+
+
+def _dropped(seen: Done | _Tally) -> str:
+    """Of what waits for nobody, how much was left out; everything else is seen whole."""
+    return f", {_many(seen.dropped, 'frame')} dropped" if seen.live else ""
 
 
 def _seen(images: int, frames: int) -> str:
@@ -67,7 +74,7 @@ class Job:
 
     model: Detector
     out: Path
-    named: dict[str, str]  # stem of the output files, by a source's name
+    named: Mapping[Source, str]  # stem of each one's output files
     stems: Stems  # gives more, for images in a zip
     threshold: float | None
     most: int | None  # images and frames
@@ -98,7 +105,7 @@ class Job:
                 return
 
 
-def run(sources: list[Source], job: Job) -> None:
+def look_at(sources: list[Source], job: Job) -> None:
     """Look at every source, in order."""
     with ExitStack() as stack:
         if not all(source.is_video for source in sources):
@@ -117,7 +124,8 @@ def run_pictures(sources: list[Source], job: Job, save: Add) -> None:
     """Detect in images, draw each, hand what was found to ``save``, print a line."""
     from rich.progress import track
 
-    frames = job.readable(frame for source in sources for frame in read_source(source))
+    stems: deque[str] = deque()  # of the frames on their way through the detector, in order
+    frames = job.readable(_named_frames(sources, job, stems))
     countable = all(source.kind != "zip" for source in sources)
     bar = track(
         frames,
@@ -130,7 +138,7 @@ def run_pictures(sources: list[Source], job: Job, save: Add) -> None:
         milliseconds = 1000 * batch.seconds / len(batch.frames)
         for frame, found in zip(batch.frames, batch.found, strict=True):
             job.done.detections += len(found)
-            stem = job.named.get(frame.name) or _free_stem(frame.name, job)
+            stem = stems.popleft()
             picture = draw(frame.image, found).permute(1, 2, 0).numpy()
             with whole_file(job.out / f"{stem}.jpg") as place:
                 Image.fromarray(picture).save(place)
@@ -139,12 +147,24 @@ def run_pictures(sources: list[Source], job: Job, save: Add) -> None:
             print(f"{frame.name}: {in_words(found)} ({milliseconds:.0f} ms)")
 
 
-def _free_stem(name: str, job: Job) -> str:
-    """A stem for an image in a zip, whose picture replaces none of the images."""
-    originals = {Path(original).resolve() for original in job.named}
+def _named_frames(
+    sources: Iterable[Source], job: Job, stems: deque[str]
+) -> Iterator[Frame | DataError]:
+    """Every image of ``sources``; the stem of its output files is appended to ``stems``."""
+    taken = originals(job.named)
+    for source in sources:
+        for frame in read_source(source):
+            if isinstance(frame, Frame):
+                inside = source.kind == "zip"
+                stems.append(_free_stem(frame.name, job, taken) if inside else job.named[source])
+            yield frame
+
+
+def _free_stem(name: str, job: Job, taken: Collection[Path]) -> str:
+    """A stem for an image in a zip, whose picture replaces none of the files ``taken``."""
     while True:
         stem = job.stems.give(safe_stem(name))
-        if (job.out / f"{stem}.jpg").resolve() not in originals:
+        if (job.out / f"{stem}.jpg").resolve() not in taken:
             return stem
 
 
@@ -156,7 +176,7 @@ def run_video(source: Source, job: Job) -> None:
         print(f"detkit detect: {problem}", file=sys.stderr)
         job.done.refused += 1
         return
-    stem, tally = job.named[source.name], _Tally(source.name)
+    stem, tally = job.named[source], _Tally(source.name, live=source.kind == "stream")
     with closing(video), ExitStack() as stack:
         add = None
         for batch in detect_batches(job.readable(video.frames()), job.model, job.threshold):
@@ -169,6 +189,7 @@ def run_video(source: Source, job: Job) -> None:
         return
     job.done.written.append(f"{stem}.mp4 and {stem}.jsonl")
     job.done.detections += tally.detections
+    job.done.live |= tally.live
     job.done.dropped += tally.dropped
     job.done.seconds += tally.seconds
     tally.say()
@@ -177,8 +198,9 @@ def run_video(source: Source, job: Job) -> None:
 class _Tally:
     """The counts of one video, said every few seconds."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, *, live: bool) -> None:
         self._name, self._said = name, time.monotonic()
+        self.live = live
         self.frames = self.detections = self.dropped = 0
         self.seconds = 0.0
 
@@ -194,8 +216,7 @@ class _Tally:
         milliseconds = 1000 * self.seconds / max(1, self.frames)
         print(
             f"{self._name}: {_many(self.frames, 'frame')}, "
-            f"{_many(self.detections, 'detection')}, "
-            f"{self.dropped} dropped ({milliseconds:.0f} ms each)",
+            f"{_many(self.detections, 'detection')}{_dropped(self)} ({milliseconds:.0f} ms each)",
             flush=True,
         )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import shlex
 import sys
 from collections.abc import Sequence
@@ -10,7 +11,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from detkit.errors import ConfigError, DetkitError
+from detkit.cli.ending import ended
+from detkit.errors import ConfigError
 
 if TYPE_CHECKING:
     from detkit.cli.measuring import Settings
@@ -19,7 +21,6 @@ if TYPE_CHECKING:
     from detkit.evaluation.html_report import Evaluated
 
 RANK_TIMEOUT_MINUTES = 30.0  # how long ranks wait for one another; training's default
-INTERRUPTED = 130  # the shell's code for Ctrl-C
 HTML = (".html", ".htm")
 MIN_RESAMPLES = 100  # fewer do not make an interval
 MODEL_SETTINGS = ("score_threshold", "nms_iou", "input_size")  # what no weight depends on
@@ -27,10 +28,10 @@ EXAMPLE = "data.format=voc data.root=FOLDER data.split=test"
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Parse, delegate, and turn a detkit error into one readable line."""
+    """Parse, delegate, and end in one readable line where something is wrong."""
     parser = _parser()
     args = parser.parse_intermixed_args(argv)  # overrides may stand anywhere
-    overrides = [word for word in args.words if "=" in word and not Path(word).exists()]
+    overrides = [word for word in args.words if "=" in word and not os.path.exists(word)]
     checkpoints = [Path(word) for word in args.words if word not in overrides]
     if not checkpoints and not args.detections:
         parser.error("name a run folder, a checkpoint folder, or --detections FILE")
@@ -43,18 +44,7 @@ def main(argv: list[str] | None = None) -> int:
     args.command = shlex.join(["detkit", "eval", *(sys.argv[1:] if argv is None else argv)])
     if args.report is not None and args.report.suffix.lower() not in HTML:
         args.report = args.report / "report.html"  # a folder was named
-    try:
-        from detkit.engine.joining import join_ranks
-
-        with join_ranks() as ranks:
-            measure(checkpoints, overrides, args, ranks)
-    except DetkitError as problem:
-        print(f"detkit eval: {problem}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("detkit eval: stopped.", file=sys.stderr)
-        return INTERRUPTED
-    return 0
+    return ended("eval", lambda: run(checkpoints, overrides, args))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -68,9 +58,10 @@ def _parser() -> argparse.ArgumentParser:
         "words",
         nargs="*",
         metavar="CHECKPOINT | KEY=VALUE",
-        help="run or checkpoint folders; data.format=, data.root= and data.split= replace what the "
-        "checkpoint names for evaluation; also eval.batch_size=8, data.workers=2, and "
-        "model.score_threshold=, model.nms_iou=, model.input_size= for measuring",
+        help="run or checkpoint folders, or names of the zoo; data.format=, data.root= and "
+        "data.split= replace what the checkpoint names for evaluation; also eval.batch_size=8, "
+        "data.workers=2, and model.score_threshold=, model.nms_iou=, model.input_size= for "
+        "measuring",
     )
     add(
         "--detections",
@@ -115,6 +106,14 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def run(checkpoints: Sequence[Path], overrides: list[str], args: argparse.Namespace) -> None:
+    """Measure, alone or as one of the ranks that torchrun started."""
+    from detkit.engine.joining import join_ranks
+
+    with join_ranks() as ranks:
+        measure(checkpoints, overrides, args, ranks)
+
+
 def measure(
     checkpoints: Sequence[Path], overrides: list[str], args: argparse.Namespace, ranks: Ranks
 ) -> None:
@@ -126,16 +125,21 @@ def measure(
         DetkitError: anything that cannot be measured or written.
     """
     from detkit.cli.measuring import measure_checkpoint, measure_file
-    from detkit.engine.checkpoint import find_checkpoint, load_checkpoint
+    from detkit.engine.checkpoint import load_checkpoint
+    from detkit.engine.console_watch import ConsoleWatch
+    from detkit.engine.named import checkpoint_folder
     from detkit.evaluation.tables import console, print_report
     from detkit.files import make_folder
+    from detkit.transfer import SILENT
 
     settings = _check(overrides, args)
     own = ranks.connect(settings.device, RANK_TIMEOUT_MINUTES)
     settings = replace(settings, device=str(own))
     if settings.model and not checkpoints:
         raise ConfigError(f"model.{next(iter(settings.model))}: a file of detections has no model.")
-    folders = [find_checkpoint(path) for path in checkpoints]  # all, before the first is measured
+    with ConsoleWatch() as watch:  # all of them, before the first is measured
+        told = watch if ranks.is_main else SILENT
+        folders = [checkpoint_folder(path, told) for path in checkpoints]
     for path in (args.json, args.csv, args.markdown, args.report, args.save_detections):
         if path is not None and ranks.is_main:
             _check_writable(path)
@@ -176,16 +180,15 @@ def _write_files(measured: Sequence[Evaluated], args: argparse.Namespace) -> Non
 
 
 def _check(overrides: list[str], args: argparse.Namespace) -> Settings:
-    import yaml
-
     from detkit.cli.device import choose_device
     from detkit.cli.measuring import Settings
+    from detkit.config import parse_override
     from detkit.engine.experiment import split_overrides
 
     entry, rest = split_overrides(overrides)
     blocks: dict[str, dict[str, Any]] = {"data": {}, "eval": {}, "model": {}}
     for text in rest:
-        key, _, value = text.partition("=")
+        key, value = parse_override(text)
         block, _, name = key.partition(".")
         if block not in blocks or not name or (block == "model" and name not in MODEL_SETTINGS):
             allowed = ", ".join(f"model.{setting}" for setting in MODEL_SETTINGS)
@@ -193,10 +196,7 @@ def _check(overrides: list[str], args: argparse.Namespace) -> Settings:
                 f"{key}: not for evaluation; here data.*, eval.* and {allowed} can be set, "
                 "the rest is in the checkpoint."
             )
-        try:
-            blocks[block][name] = yaml.safe_load(value)
-        except yaml.YAMLError:
-            raise ConfigError(f"{key}: the value {value!r} is not readable as YAML.") from None
+        blocks[block][name] = value
     device = choose_device(args.device)
     if args.precision == "fp16" and device == "cpu":
         raise ConfigError("--precision fp16: needs a GPU; use bf16 or fp32 on a CPU.")

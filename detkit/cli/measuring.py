@@ -13,6 +13,7 @@ from typing import Any
 import torch
 import yaml
 
+from detkit.cli.eval import EXAMPLE
 from detkit.config import parse
 from detkit.data import Annotations, DetectionDataset, join, read_dataset
 from detkit.data.auto import resolve
@@ -29,7 +30,7 @@ from detkit.evaluation.html_report import Evaluated
 from detkit.evaluation.plots import PICTURE_SCORE
 from detkit.evaluation.results import Results, read_detections, write_detections
 from detkit.evaluation.rows import Row
-from detkit.evaluation.run import Progress, detect_all, evaluate_results
+from detkit.evaluation.run import Progress, detect_dataset, evaluate_results
 from detkit.evaluation.speed import (
     Precision,
     SpeedProtocol,
@@ -42,14 +43,13 @@ from detkit.files import cache_folder
 
 GPU_WORKERS = 4  # a GPU would wait for images; a CPU's cores are busy with the network
 TICK_SECONDS = 30.0  # between two lines of progress where no terminal shows a bar
-EXAMPLE = "data.format=voc data.root=FOLDER data.split=test"
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
     """What the command line says, checked."""
 
-    entry: dict[str, str]  # data.format, data.root, data.split
+    entry: dict[str, Any]  # data.format, data.root, data.split
     data: dict[str, Any]  # other keys of the data block
     eval: dict[str, Any]
     model: dict[str, Any]  # how a detector selects what it finds
@@ -62,7 +62,7 @@ class Settings:
     use_cache: bool  # take what is there; what is new is kept in any case
 
 
-def workers_for(asked: int | None, device: torch.device) -> int:
+def measuring_workers(asked: int | None, device: torch.device) -> int:
     """Processes that read images: the config's, or what suits the device."""
     if asked is not None:
         return asked
@@ -124,7 +124,7 @@ def measure_checkpoint(
     kept = load_cached(key, annotations) if look else None
     fresh = kept
     if ranks.from_main(lambda: kept is None):
-        workers = workers_for(data.workers, device)
+        workers = measuring_workers(data.workers, device)
         results = _detect(detector, dataset, name, (config.batch_size, workers), settings, ranks)
         fresh = Cached(results, About(when=now()))
     if not ranks.is_main or fresh is None:
@@ -171,7 +171,7 @@ def _detect(
         print(f"measuring {name} on {len(dataset)} images", file=sys.stderr)
     bar = _progress(name) if ranks.is_main else nullcontext()
     with autocast(torch.device(settings.device), settings.precision), bar as progress:
-        return detect_all(
+        return detect_dataset(
             detector,
             dataset,
             batch_size=batch_size,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
@@ -21,12 +21,16 @@ from detkit.data.base import Sample
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+CROP_JITTER = 0.5  # two opposite edges that each move by half of a side may meet
 MIN_SIDE = 0.001  # of the canvas; darknet drops objects whose width or height is less
 
 
 class AugmentConfig(Config):
     """``train.augment``. Defaults are the authors' for YOLOv2 on PASCAL VOC."""
 
+    # letterbox: onto grey, its shape kept but for jitter (YOLOv2 and later); crop: edges moved by
+    # jitter, then stretched to the canvas (YOLOv1)
+    placement: Literal["letterbox", "crop"] = "letterbox"
     flip: Fraction = 0.5  # chance of a mirror image
     vertical_flip: Fraction = 0.0  # for images that have no up: microscopes, aerial views
     quarter_turns: Fraction = 0.0  # chance of a draw among 0, 90, 180 and 270 degrees; likewise
@@ -41,6 +45,22 @@ class AugmentConfig(Config):
     mixup: Fraction = 0.0  # chance of a second image laid over
     mixup_alpha: float = Field(1.5, gt=0)  # its share of the pixels is drawn from Beta(a, a)
     mix_until: Fraction = 1.0  # share of the training after which mosaic and mixup end
+
+    @model_validator(mode="after")
+    def _crop_leaves_something(self) -> AugmentConfig:
+        if self.placement != "crop":
+            return self
+        if self.jitter >= CROP_JITTER:
+            raise ValueError(
+                f"jitter: with placement crop each edge moves by up to this share of a side, so it "
+                f"must be below {CROP_JITTER}, got {self.jitter}."
+            )
+        if self.zoom != (1.0, 1.0):
+            raise ValueError(
+                f"zoom: placement crop fills the canvas and knows no zoom, got {self.zoom}; "
+                "leave it out, or take placement: letterbox."
+            )
+        return self
 
     @model_validator(mode="after")
     def _zoom_is_a_range(self) -> AugmentConfig:
@@ -68,6 +88,9 @@ class Augmentation:
             sample: image and boxes in its pixels.
             canvas: (height, width) to place the image on; None keeps its size.
             seed: whole numbers that every draw derives from: (seed, epoch, dataset index).
+
+        The objects come out in a drawn order, as in darknet: where two claim one place, YOLOv1
+        gives it to the first, YOLOv2 to the last.
         """
         if self._pipeline is None:
             self._pipeline = build_pipeline(self.config)
@@ -83,7 +106,7 @@ class Augmentation:
         image: NDArray[np.uint8] = np.ascontiguousarray(done["image"])
         boxes = np.asarray(done["bboxes"], dtype=np.float32).reshape(-1, 4)
         rows = np.asarray(done["rows"], dtype=np.int64)
-        keep = large_enough(boxes, image.shape[:2])
+        keep = rng.permutation(large_enough(boxes, image.shape[:2]).nonzero()[0])  # the last draw
         kept = target.select(torch.from_numpy(rows[keep]))
         return replace(
             sample,
@@ -101,14 +124,19 @@ def large_enough(boxes: NDArray[np.float32], canvas: tuple[int, int]) -> NDArray
 
 def build_pipeline(config: AugmentConfig) -> Any:
     """Build the albumentations pipeline: turn, place, distort, flip, in darknet's order."""
-    from detkit.data.darknet_augment import DistortHSV, PlaceOnCanvas  # first: it sets the switch
+    # this module first: it sets the switch
+    from detkit.data.darknet_augment import CropAndStretch, DistortHSV, PlaceOnCanvas
 
     import albumentations as A  # isort: skip
 
+    if config.placement == "crop":
+        place: Any = CropAndStretch(config.jitter)
+    else:
+        place = PlaceOnCanvas(config.jitter, config.zoom)
     return A.Compose(
         [
             A.RandomRotate90(p=config.quarter_turns),
-            PlaceOnCanvas(config.jitter, config.zoom),
+            place,
             DistortHSV(config.hue, config.saturation, config.exposure),
             A.HorizontalFlip(p=config.flip),
             A.VerticalFlip(p=config.vertical_flip),

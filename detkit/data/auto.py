@@ -14,6 +14,7 @@ from typing import Any
 from detkit.config import parse
 from detkit.data.base import (
     DATASETS,
+    FOLDER_KEYS,
     Annotations,
     DatasetConfig,
     DatasetFormat,
@@ -24,7 +25,6 @@ from detkit.data.recognise import Recognised, Use, recognise
 from detkit.errors import ConfigError
 
 AUTO = "auto"
-OWN_KEYS = ("hold_out", "split_seed", "max_unreadable")  # of an auto entry, handed on
 
 
 class AutoConfig(DatasetConfig):
@@ -108,7 +108,7 @@ def _resolve(entry: Mapping[str, Any], train: Sequence[Mapping[str, Any]] = ()) 
             f"data.part: {config.part} does not go with format auto, which parts by itself. "
             "Name the format."
         )
-    keys = {key: settings[key] for key in OWN_KEYS if key in settings}
+    keys = {key: getattr(config, key) for key in FOLDER_KEYS if key in settings}
     places = [_place(other) for other in train]
     root, split = _place(entry)
     beside = [other for where, other in places if where == root and other not in ("", split)]
@@ -117,7 +117,7 @@ def _resolve(entry: Mapping[str, Any], train: Sequence[Mapping[str, Any]] = ()) 
 
 def read_auto(config: AutoConfig, classes: Sequence[str] = ()) -> Annotations:
     """Read the split that is named, or what would be trained on."""
-    keys = {key: getattr(config, key) for key in OWN_KEYS}
+    keys = {key: getattr(config, key) for key in FOLDER_KEYS}
     found = recognise(config.root, config.split, keys)
     parts = [read_dataset(e, classes) for e in (found.test if config.split else found.train)]
     return parts[0] if len(parts) == 1 else join(parts, classes)

@@ -43,6 +43,12 @@ class DatasetConfig(Config):
     max_unreadable: Fraction = 0.01  # of the images; more of them stop the run
 
 
+# Keys that a folder goes by whichever of its splits is read, and in whichever format.
+FOLDER_KEYS = tuple(
+    key for key in DatasetConfig.model_fields if key not in ("root", "split", "part")
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Report:
     """What became of the bad data of one dataset: each kind counted, each file named.

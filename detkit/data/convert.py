@@ -15,18 +15,15 @@ import os
 import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
 from detkit.data.base import Annotations
-from detkit.data.join import join
+from detkit.data.join import join, shared_category_ids
 from detkit.data.scan import scan_images
 from detkit.data.writers import IMAGE_FOLDERS, WRITERS, Page, write_yolo_names
 from detkit.errors import DataError, UnknownNameError, did_you_mean
+from detkit.files import whole_folder
 from detkit.image import ImageHeader
 
 MOST_DIGITS = 18  # of an image id; JSON readers elsewhere take 64 bits
@@ -65,8 +62,8 @@ def convert(
         link: link the images (hard, else symbolically) where they would be copied.
 
     Raises:
-        DataError: a folder that exists or lies in a source; names that cannot be written; an
-            image that cannot be copied.
+        DataError: a folder that exists or lies in a source; names that cannot be written.
+        DetkitError: the folder cannot be written, or an image cannot be copied.
         UnknownNameError: no such format.
     """
     if data_format not in WRITERS:
@@ -76,7 +73,7 @@ def convert(
     _check_target(folder, sources)
     names = _class_names(splits)
     stripped = [_stripped(data) for data in splits.values()]
-    category_ids = _category_ids(stripped, names)
+    category_ids = shared_category_ids(stripped, names)
     renamed = {
         split: replace(join([data], names), category_ids=category_ids)
         for split, data in zip(splits, stripped, strict=True)
@@ -180,20 +177,6 @@ def _image_numbers(splits: Sequence[Annotations], file_names: Mapping[str, str])
     return {path: number for number, path in enumerate(file_names, 1)}
 
 
-def _category_ids(splits: Sequence[Annotations], names: Sequence[str]) -> NDArray[np.int64] | None:
-    """COCO's category ids: the source's own where all splits have them and agree."""
-    number_of: dict[str, int] = {}
-    for data in splits:
-        if data.category_ids is None:
-            return None
-        for name, number in zip(data.class_names, data.category_ids.tolist(), strict=True):
-            if number_of.setdefault(name, number) != number:
-                return None
-    if len(set(number_of.values())) < len(number_of):
-        return None
-    return np.array([number_of[name] for name in names], dtype=np.int64)
-
-
 def _check_shared(splits: Mapping[str, Annotations]) -> None:
     """Refuse an image that has other objects in one split than in another."""
     seen: dict[str, tuple[str, bytes]] = {}
@@ -221,27 +204,6 @@ def _check_target(folder: Path, sources: Sequence[Path]) -> None:
                 f"{folder}: lies in the source {source}, where nothing is written. "
                 "Name a folder beside it."
             )
-
-
-@contextmanager
-def whole_folder(folder: Path) -> Iterator[Path]:
-    """Give a new folder beside ``folder``, which takes its name once all went well.
-
-    Raises:
-        DataError: it cannot be made or renamed, with the reason.
-    """
-    temporary = folder.with_name(f".{folder.name}.{os.getpid()}")
-    try:
-        temporary.mkdir(parents=True)
-        yield temporary
-        os.replace(temporary, folder)
-    except OSError as problem:
-        where = problem.filename or folder
-        raise DataError(
-            f"{folder}: cannot be written ({where}: {problem.strerror}). Nothing was left behind."
-        ) from problem
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)  # there only when writing failed
 
 
 def _bring_images(file_names: Mapping[str, str], folder: Path, *, link: bool) -> None:

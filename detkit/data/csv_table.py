@@ -32,7 +32,14 @@ from pathlib import Path
 import numpy as np
 
 from detkit.data.base import DATASETS, Annotations, DatasetConfig, DatasetFormat
-from detkit.data.listing import contents, inner_path, is_class_name, read_text, short_ids
+from detkit.data.listing import (
+    contents,
+    inner_path,
+    is_class_name,
+    number_in,
+    read_text,
+    short_ids,
+)
 from detkit.data.settle import Draft, label_of, settle
 from detkit.errors import ConfigError, DataError, shown
 from detkit.files import leaves_folder
@@ -154,7 +161,7 @@ def looks_like_table(path: Path) -> bool:
     if header is not None:
         return set(COLUMNS) <= set(header)
     cells = first[1]
-    numbers = [_number(cell) for cell in cells[1:5]]
+    numbers = [number_in(cell) for cell in cells[1:5]]
     sound = all(map(math.isfinite, numbers)) or not any(cells[1:])
     return len(cells) == len(COLUMNS) and bool(cells[0]) and sound
 
@@ -241,7 +248,7 @@ def _add(pages: dict[str, _Page], cells: Mapping[str, str], where: str) -> None:
             "Write paths relative to it, without '..'."
         )
     page = pages.setdefault(name, _Page())
-    size = [_number(cells.get(side, "")) for side in ("height", "width")]
+    size = [number_in(cells.get(side, "")) for side in ("height", "width")]
     if all(side >= 1 and side.is_integer() for side in size):
         page.size = int(size[0]), int(size[1])
     if not cells["name"] and not any(cells[side] for side in SIDES):
@@ -254,12 +261,5 @@ def _add(pages: dict[str, _Page], cells: Mapping[str, str], where: str) -> None:
     if not is_class_name(cells["name"]):
         raise DataError(f"{where}: the box has no name that can be read. Name its class.")
     page.names.append(cells["name"])
-    page.boxes.append(tuple(_number(cells[side]) for side in SIDES))
+    page.boxes.append(tuple(number_in(cells[side]) for side in SIDES))
     page.difficult.append(cells.get("difficult", "").lower() in TRUE)
-
-
-def _number(cell: str) -> float:
-    try:
-        return float(cell)
-    except ValueError:
-        return math.nan

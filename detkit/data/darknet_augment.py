@@ -1,6 +1,6 @@
-"""Darknet's augmentation as albumentations transforms: jitter-and-place, and HSV distortion.
+"""Darknet's augmentation as albumentations transforms: jitter-and-place or crop, HSV distortion.
 
-Source: darknet, ``data.c: load_data_detection``, ``image.c: place_image``,
+Source: darknet, ``data.c: load_data_detection`` and ``load_data_region``, ``image.c: place_image``,
 ``image.c: random_distort_image``. OpenCV is imported in the functions that draw.
 """
 
@@ -117,6 +117,89 @@ def place_image(
         borderMode=cv2.BORDER_REPLICATE,
     )
     return out
+
+
+class CropAndStretch(A.DualTransform):
+    """Move each edge of an image in or out a little, then stretch what is left to the canvas.
+
+    What YOLOv1 was trained with. Beyond the image its last row or column repeats.
+
+    The call gives the canvas as ``canvas=(height, width)``; None stretches to the image's size.
+    """
+
+    _targets = (A.core.type_definitions.Targets.IMAGE, A.core.type_definitions.Targets.BBOXES)
+
+    def __init__(self, jitter: float) -> None:
+        super().__init__(p=1.0)
+        self.jitter = jitter
+
+    @property
+    def targets_as_params(self) -> list[str]:
+        """What the draw needs beside the image's shape."""
+        return ["canvas"]
+
+    def get_params_dependent_on_data(
+        self, params: dict[str, Any], data: dict[str, Any]
+    ) -> dict[str, Any]:
+        """Draw the crop: left, top, width and height in the image's pixels."""
+        size = params["shape"][:2]
+        return {"canvas": data["canvas"] or size, "crop": draw_crop(size, self)}
+
+    def apply(self, img: NDArray[Any], **params: Any) -> NDArray[Any]:  # albumentations' signature
+        """Resample ``[H, W, 3]`` uint8 onto the canvas."""
+        return crop_and_stretch(img, params["canvas"], params["crop"])
+
+    def apply_to_bboxes(self, bboxes: NDArray[Any], **params: Any) -> NDArray[Any]:
+        """Move boxes, as fractions of the image, to fractions of the canvas."""
+        left, top, crop_width, crop_height = params["crop"]
+        height, width = params["shape"][:2]
+        moved = bboxes.copy()
+        moved[:, [0, 2]] = (bboxes[:, [0, 2]] * width - left) / crop_width
+        moved[:, [1, 3]] = (bboxes[:, [1, 3]] * height - top) / crop_height
+        return moved
+
+
+def draw_crop(size: tuple[int, int], transform: CropAndStretch) -> tuple[int, int, int, int]:
+    """Return (left, top, width, height) of a crop of an image of ``size`` (height, width).
+
+    Each edge moves by its own whole number, U(-j, j) of the side cut off towards zero as in the
+    source; a negative one reaches beyond the image.
+
+    Source:
+        darknet, ``data.c: load_data_region``.
+    """
+    rng: random.Random = transform.py_random
+    height, width = size
+    far_x, far_y = int(width * transform.jitter), int(height * transform.jitter)
+    left, right = (int(rng.uniform(-far_x, far_x)) for _ in range(2))
+    top, bottom = (int(rng.uniform(-far_y, far_y)) for _ in range(2))
+    return left, top, width - left - right, height - top - bottom
+
+
+def crop_and_stretch(
+    image: NDArray[Any], canvas: tuple[int, int], crop: tuple[int, int, int, int]
+) -> NDArray[Any]:
+    """Resize a part of ``image`` (``[H, W, 3]`` uint8) to a canvas of (height, width).
+
+    Bilinear, corners on corners: target pixel x reads pixel ``x * (w - 1) / (W - 1)`` of the crop.
+
+    Source:
+        darknet, ``image.c: crop_image`` and ``resize_image``.
+    """
+    import cv2
+
+    left, top, crop_width, crop_height = crop
+    height, width = canvas
+    step_x = (crop_width - 1) / max(width - 1, 1)
+    step_y = (crop_height - 1) / max(height - 1, 1)
+    stretched = cv2.warpAffine(
+        np.ascontiguousarray(image),
+        np.array([[step_x, 0, left], [0, step_y, top]], dtype=np.float64),
+        (width, height),
+        flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+        borderMode=cv2.BORDER_REPLICATE,
+    )
+    return np.asarray(stretched, dtype=np.uint8)
 
 
 class DistortHSV(A.ImageOnlyTransform):

@@ -54,7 +54,7 @@ def join(datasets: Sequence[Annotations], classes: Sequence[str] = ()) -> Annota
         crowd=np.concatenate([d.crowd for d in datasets]),
         area=np.concatenate([d.area for d in datasets]),
         report=report,
-        category_ids=_shared_category_ids(datasets, names),
+        category_ids=shared_category_ids(datasets, names),
         segments=_joined_segments(datasets),
     )
 
@@ -81,10 +81,14 @@ def _distinct_ids(datasets: Sequence[Annotations]) -> tuple[NDArray[np.str_], in
     return np.concatenate(parts), prefixed
 
 
-def _shared_category_ids(
+def shared_category_ids(
     datasets: Sequence[Annotations], names: Sequence[str]
 ) -> NDArray[np.int64] | None:
-    """The datasets' own numbers of ``names``, where all have them and agree."""
+    """``[K]`` the datasets' own numbers of ``names``; None where they do not tell classes apart.
+
+    They do where every dataset has numbers, every name has one, and the same in all datasets, and
+    no number stands for two names.
+    """
     number_of: dict[str, int] = {}
     for data in datasets:
         if data.category_ids is None:
@@ -92,7 +96,7 @@ def _shared_category_ids(
         for name, number in zip(data.class_names, data.category_ids.tolist(), strict=True):
             if number_of.setdefault(name, number) != number:
                 return None
-    if not all(name in number_of for name in names):
+    if len(set(number_of.values())) < len(number_of) or not set(names) <= set(number_of):
         return None
     return np.array([number_of[name] for name in names], dtype=np.int64)
 

@@ -70,9 +70,9 @@ _COCO_HOSTS = (  # images.cocodataset.org has no valid certificate; the first is
 )
 
 
-def _voc(year: str, name: str, size: int, sha256: str) -> Archive:
+def _voc(year: int, name: str, size: int, sha256: str) -> Archive:
     """A plain tar, which cannot unpack to more than its own size."""
-    addresses = tuple(host.format(year=year) + name for host in _VOC_HOSTS)
+    addresses = tuple(host.format(year=f"voc{year}") + name for host in _VOC_HOSTS)
     return Archive(
         RemoteFile(name, addresses, size, f"sha256:{sha256}"), Limits(members=60_000, size=size)
     )
@@ -83,55 +83,66 @@ def _coco(folder: str, name: str, size: int, sha256: str, limits: Limits) -> Arc
     return Archive(RemoteFile(name, addresses, size, f"sha256:{sha256}"), limits)
 
 
-_RECORDS = (
-    DatasetRecord(
-        name="voc2007",
-        about="PASCAL VOC 2007: 5,011 trainval and 4,952 test images, 20 classes",
+def _voc_layout(images: int, splits: Mapping[str, int]) -> tuple[Expected, ...]:
+    """An annotation for each image, and a list of so many for each split."""
+    return (
+        Expected("JPEGImages/*.jpg", images),
+        Expected("Annotations/*.xml", images),
+        *(Expected(f"ImageSets/Main/{split}.txt", count) for split, count in splits.items()),
+    )
+
+
+def _voc_record(
+    year: int, about: str, archives: tuple[Archive, ...], images: int, splits: Mapping[str, int]
+) -> DatasetRecord:
+    """One year of PASCAL VOC, which goes into the VOCdevkit that all years share."""
+    folder = f"VOCdevkit/VOC{year}"
+    return DatasetRecord(
+        name=f"voc{year}",
+        about=about,
         terms=FLICKR,
-        folder="VOCdevkit/VOC2007",
-        inside="VOCdevkit/VOC2007",
-        archives=(
+        folder=folder,
+        inside=folder,
+        archives=archives,
+        expected=_voc_layout(images, splits),
+        entry=f"{{{{format: voc, root: {{root}}/VOCdevkit, split: VOC{year}/trainval}}}}",
+    )
+
+
+_RECORDS = (
+    _voc_record(
+        2007,
+        "PASCAL VOC 2007: 5,011 trainval and 4,952 test images, 20 classes",
+        (
             _voc(
-                "voc2007",
+                2007,
                 "VOCtrainval_06-Nov-2007.tar",
                 460_032_000,
                 "7d8cd951101b0957ddfd7a530bdc8a94f06121cfc1e511bb5937e973020c7508",
             ),
             _voc(
-                "voc2007",
+                2007,
                 "VOCtest_06-Nov-2007.tar",
                 451_020_800,
                 "6836888e2e01dca84577a849d339fa4f73e1e4f135d312430c4856b5609b4892",
             ),
         ),
-        expected=(
-            Expected("JPEGImages/*.jpg", 9_963),
-            Expected("Annotations/*.xml", 9_963),
-            Expected("ImageSets/Main/trainval.txt", 5_011),
-            Expected("ImageSets/Main/test.txt", 4_952),
-        ),
-        entry="{{format: voc, root: {root}/VOCdevkit, split: VOC2007/trainval}}",
+        9_963,
+        {"trainval": 5_011, "test": 4_952},
     ),
-    DatasetRecord(
-        name="voc2012",
-        about="PASCAL VOC 2012: 17,125 images, 11,540 of them trainval, 20 classes",
-        terms=FLICKR,
-        folder="VOCdevkit/VOC2012",
-        inside="VOCdevkit/VOC2012",
-        archives=(
+    _voc_record(
+        2012,
+        "PASCAL VOC 2012: 17,125 images, 11,540 of them trainval, 20 classes",
+        (
             _voc(
-                "voc2012",
+                2012,
                 "VOCtrainval_11-May-2012.tar",
                 1_999_639_040,
                 "e14f763270cf193d0b5f74b169f44157a4b0c6efa708f4dd0ff78ee691763bcb",
             ),
         ),
-        expected=(
-            Expected("JPEGImages/*.jpg", 17_125),
-            Expected("Annotations/*.xml", 17_125),
-            Expected("ImageSets/Main/trainval.txt", 11_540),
-        ),
-        entry="{{format: voc, root: {root}/VOCdevkit, split: VOC2012/trainval}}",
+        17_125,
+        {"trainval": 11_540},
     ),
     DatasetRecord(
         name="coco2017",
@@ -184,12 +195,7 @@ _RECORDS = (
                 Limits(members=2_000, size=50_000_000),
             ),
         ),
-        expected=(
-            Expected("JPEGImages/*.jpg", 364),
-            Expected("Annotations/*.xml", 364),
-            Expected("ImageSets/Main/trainval.txt", 292),
-            Expected("ImageSets/Main/test.txt", 72),
-        ),
+        expected=_voc_layout(364, {"trainval": 292, "test": 72}),
         entry="{{format: voc, root: {root}/bccd, split: trainval}}",
     ),
 )

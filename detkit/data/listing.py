@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import math
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
@@ -10,7 +10,7 @@ from typing import TypeGuard
 
 from detkit.errors import DataError
 from detkit.files import is_plain, leaves_folder
-from detkit.image import EXTENSIONS
+from detkit.image import images_below
 
 MAX_TEXT = 1 << 31  # bytes of an annotation file; COCO's largest has 469 MB
 LONGEST_NAME = 200  # characters of a class
@@ -43,17 +43,11 @@ def find_images(folder: Path) -> list[str]:
     Raises:
         DataError: a name that is no text, so that no list of files could hold it.
     """
-    found = []
-    for where, folders, names in os.walk(folder):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        below = os.path.relpath(where, folder)
-        for name in names:
-            if name.lower().endswith(EXTENSIONS) and not name.startswith("."):
-                found.append(name if below == "." else f"{below}/{name}".replace(os.sep, "/"))
+    found = sorted(images_below(folder))
     for name in found:
         if leaves_folder(name):
             raise DataError(f"{folder}: the file name {name!r} is no readable text. Rename it.")
-    return sorted(found)
+    return found
 
 
 def short_ids(names: Sequence[str]) -> list[str]:
@@ -80,6 +74,14 @@ def inner_path(name: object) -> str | None:
 def is_class_name(name: object) -> TypeGuard[str]:
     """Whether ``name`` can be shown in a table: some text on one line, not a page of it."""
     return isinstance(name, str) and 0 < len(name) <= LONGEST_NAME and is_plain(name)
+
+
+def number_in(text: str) -> float:
+    """The number that a cell or a word of a text file holds; NaN where it holds none."""
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan
 
 
 def contents(folder: Path) -> str:

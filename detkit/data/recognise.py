@@ -111,21 +111,7 @@ def recognise(
     Raises:
         DataError: no format is recognised, or several; no split can be chosen.
     """
-    if not root.exists():
-        raise DataError(f"{root}: no such folder. Point to your data with data.root=PATH.")
-    found = {name: splits for name, find in _FINDERS.items() if (splits := find(root))}
-    for splits in found.values():
-        splits.sort(key=lambda split: (ORDER.index(split.purpose), split.name))
-    if not found:
-        raise DataError(_nothing_found(root))
-    if len(found) > 1:
-        shown = " and ".join(
-            f"{TITLES[name]} (splits {', '.join(s.name or 'all' for s in splits)})"
-            for name, splits in found.items()
-        )
-        choices = " or ".join(f"data.format={name}" for name in found)
-        raise DataError(f"{root}: holds {shown}. Say which with {choices}, and name data.split.")
-    data_format, splits = next(iter(found.items()))
+    data_format, splits = find_splits(root)
     train, val, test = _choose(root, data_format, splits, split, learned)
 
     def entries(names: Sequence[str], **more: str) -> tuple[dict[str, Any], ...]:
@@ -144,6 +130,39 @@ def recognise(
 
 
 # --------------------------------------------------------------------------- what lies there
+
+
+def find_splits(root: Path, data_format: str = "") -> tuple[str, list[Split]]:
+    """Find out which format a folder has, and its splits, those to train on first.
+
+    Args:
+        root: the folder, or a CSV table or ``data.yaml`` itself.
+        data_format: the only one to look for; empty: the one that is there.
+
+    Returns:
+        The format, and its splits; none of a format that is named and not found.
+
+    Raises:
+        DataError: no such folder; without a name, no format is recognised, or several.
+    """
+    finders = {n: f for n, f in _FINDERS.items() if data_format in ("", n)}
+    if finders and not root.exists():
+        raise DataError(f"{root}: no such folder. Point to your data with data.root=PATH.")
+    found = {name: splits for name, find in finders.items() if (splits := find(root))}
+    for splits in found.values():
+        splits.sort(key=lambda split: (ORDER.index(split.purpose), split.name))
+    if data_format:
+        return data_format, found.get(data_format, [])
+    if not found:
+        raise DataError(_nothing_found(root))
+    if len(found) > 1:
+        shown = " and ".join(
+            f"{TITLES[name]} (splits {', '.join(s.name or 'all' for s in splits)})"
+            for name, splits in found.items()
+        )
+        choices = " or ".join(f"data.format={name}" for name in found)
+        raise DataError(f"{root}: holds {shown}. Say which with {choices}, and name data.split.")
+    return next(iter(found.items()))
 
 
 def _find_voc(root: Path) -> list[Split]:

@@ -27,7 +27,6 @@ logger = logging.getLogger(__name__)
 THREADS = 8  # image headers wait for the disk more than for a core
 RULES = 1  # raised when check_image judges otherwise, so that old answers are not taken
 WAIT_SECONDS = 10.0  # for another process that writes the cache
-HASH_BLOCK = 1 << 20  # bytes
 _TABLES = """
 CREATE TABLE IF NOT EXISTS images (path TEXT PRIMARY KEY, stamp TEXT NOT NULL,
     height INTEGER, width INTEGER, orientation INTEGER);
@@ -70,14 +69,11 @@ def _look(path: Path) -> Look:
 
 
 def _digest(path: Path) -> str:
-    digest = hashlib.sha256()
     try:
         with path.open("rb") as file:
-            while block := file.read(HASH_BLOCK):
-                digest.update(block)
+            return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError:
         return ""
-    return digest.hexdigest()
 
 
 _HEADER: _Question[Look] = _Question(

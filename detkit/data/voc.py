@@ -42,7 +42,7 @@ REPEATED = "repeated ids read once"
 
 ALL = "all"  # the split of a folder without ImageSets
 ONE_PIXEL = 1.0  # the least side of a sound box: both corners are included
-_FLAG = re.compile(r"(.*\S)\s+(?:-1|0|1)")  # "id  1" in a class's own split file
+FLAGGED = re.compile(r"(.*\S)\s+(?:-1|0|1)")  # "id  1" in a class's own split file
 
 
 class VOCConfig(DatasetConfig):
@@ -143,7 +143,7 @@ def read_split(split_file: Path) -> list[str]:
     else:
         text = split_file.read_text(encoding="utf-8-sig", errors="replace")
         lines = [line.strip() for line in text.splitlines() if line.strip()]
-        flagged = [_FLAG.fullmatch(line) for line in lines]
+        flagged = [FLAGGED.fullmatch(line) for line in lines]
         if all(flagged):  # an id such as "photo 1" has a number too, but seldom do all
             lines = [match[1] for match in flagged if match]
     if not lines:

@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import csv
 import json
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,7 +29,8 @@ import yaml
 from numpy.typing import NDArray
 
 from detkit.data.base import Annotations
-from detkit.data.voc import ONE_PIXEL
+from detkit.data.settle import ROUNDING
+from detkit.data.voc import FLAGGED, ONE_PIXEL
 
 CROWD_AS_DIFFICULT = "crowd regions written as difficult objects"
 CROWD_LEFT_OUT = "crowd regions left out"
@@ -41,10 +41,6 @@ REPEATED = "objects with the class and box of another in the image left out"
 
 MOST_DECIMALS = 9  # tried; then all digits are written
 YOLO_DECIMALS = (6, 7, 8, 9, 10, 11, 12)  # tried, from the customary six
-ROUNDING = 0.01  # pixels; what float32 may take from a side
-
-# ids that all end so would be read as "id" and a class's flag; a flag behind them prevents it
-_FLAGGED = re.compile(r".*\S\s+(?:-1|0|1)")
 
 Table: TypeAlias = list[list[str]]  # [T][4]
 
@@ -98,7 +94,7 @@ def write_voc(folder: Path, page: Page) -> None:
     sets = folder / "ImageSets" / "Main"
     sets.mkdir(parents=True, exist_ok=True)
     ids = [_stem(name) for name in page.file_names]
-    if all(_FLAGGED.fullmatch(image_id) for image_id in ids):
+    if all(FLAGGED.fullmatch(image_id) for image_id in ids):  # would lose their endings as flags
         ids = [f"{image_id}  1" for image_id in ids]
     (sets / f"{page.split}.txt").write_text("".join(f"{i}\n" for i in ids), encoding="utf-8")
 

@@ -40,7 +40,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detkit.data.base import DATASETS, Annotations, DatasetConfig, DatasetFormat
-from detkit.data.listing import contents, find_images, inner_path, read_text, short_ids
+from detkit.data.listing import (
+    contents,
+    find_images,
+    inner_path,
+    number_in,
+    read_text,
+    short_ids,
+)
 from detkit.data.settle import Draft, label_of, settle
 from detkit.data.yolo_names import (
     MAX_CLASSES,
@@ -288,27 +295,20 @@ def _read_file(path: Path, names: Mapping[int, str], described: Described, rows:
                 f"known{f' from {described.source}' if described.source else ''}. "
                 "Add its name or correct the line."
             )
-        values = [_number(token) for token in tokens[1:]]
+        values = [number_in(token) for token in tokens[1:]]
         rows.numbers.append(number)
         rows.boxes.append(_around(values) if is_polygon else _corners(values))
         rows.note(FROM_POLYGONS, int(is_polygon))
 
 
 def _class_number(token: str, where: str) -> int:
-    value = _number(token)
+    value = number_in(token)
     if value.is_integer() and 0 <= value < MAX_CLASSES:  # 3.0 is a class, too
         return int(value)
     raise DataError(
         f"{where}: {shown(token)} is no class number, which counts from 0. "
         "Is this a YOLO label file?"
     )
-
-
-def _number(token: str) -> float:
-    try:
-        return float(token)
-    except ValueError:
-        return math.nan
 
 
 def _corners(values: Sequence[float]) -> tuple[float, ...]:

@@ -13,7 +13,7 @@ from detkit.data.cache import ImageCache, make_cache
 from detkit.data.loader import BatchOrder, TrainBatch, TrainSet, train_batches
 from detkit.data.sampling import repeat_factors
 from detkit.engine.experiment import ExperimentConfig
-from detkit.engine.loop import TrainState
+from detkit.engine.state import TrainState
 
 CPU_WORKERS, GPU_WORKERS = 1, 8  # loader processes: a CPU's cores are busy with the network
 
@@ -35,7 +35,7 @@ def training_batches(
         else None,
         mix_end=math.ceil(config.augment.mix_until * plan.steps),
     )
-    workers = workers_for(experiment, run.device)
+    workers = training_workers(experiment, run.device)
     cache = _cache(experiment, train_data, run.ranks.here, workers)
     return train_batches(
         TrainSet(train_data, Augmentation(config.augment), config.seed, cache),
@@ -53,7 +53,7 @@ def _cache(
     return make_cache(train_data.sizes, processes, workers)
 
 
-def workers_for(experiment: ExperimentConfig, device: torch.device) -> int:
+def training_workers(experiment: ExperimentConfig, device: torch.device) -> int:
     """Loader processes: the config's, or what suits the device."""
     if experiment.data.workers is not None:
         return experiment.data.workers

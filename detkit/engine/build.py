@@ -17,8 +17,8 @@ from detkit.detectors import DETECTORS, Detector, build_detector
 from detkit.engine.clock import Clock
 from detkit.engine.decisions import Decisions
 from detkit.engine.experiment import ExperimentConfig, Horizon, TrainConfig, horizon
-from detkit.engine.loop import TrainState
 from detkit.engine.precision import build_scaler
+from detkit.engine.state import TrainState
 from detkit.engine.stopping import frozen_parts, part_of
 from detkit.errors import ConfigError
 
@@ -169,18 +169,18 @@ def build_average(model: Detector, decay: float | None) -> AveragedModel | None:
     return AveragedModel(model, multi_avg_fn=update, use_buffers=True)
 
 
-def settled(experiment: ExperimentConfig, run: TrainState) -> ExperimentConfig:
+def with_defaults(experiment: ExperimentConfig, run: TrainState) -> ExperimentConfig:
     """The experiment with every default of its model written out."""
     model = {"name": experiment.model["name"], **run.model.config.model_dump(mode="json")}
     return experiment.model_copy(update={"model": model})
 
 
-def start_weights(run: TrainState, experiment: ExperimentConfig) -> str:
+def load_start_weights(run: TrainState, experiment: ExperimentConfig) -> str:
     """Apply ``model.backbone_weights`` to a new run and say what was loaded.
 
     Never called on a run that is resumed: its checkpoint has weights of its own.
     """
-    settings = settled(experiment, run).model
+    settings = with_defaults(experiment, run).model
     source = settings.get("backbone_weights", "none")
     if source == "none":
         return "weights: drawn from train.seed; none loaded"

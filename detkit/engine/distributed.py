@@ -26,7 +26,7 @@ from torch import nn
 from torch.distributed import Store  # type: ignore[attr-defined]
 from torch.nn.parallel import DistributedDataParallel
 
-from detkit.engine.watch import Watch
+from detkit.engine.watch import RankWatch
 from detkit.errors import ConfigError, DetkitError
 from detkit.evaluation.run import Shard
 
@@ -48,7 +48,7 @@ class Ranks:
     world: int = 1
     local_rank: int = 0  # on this machine
     store: Store | None = None  # the ranks' common key-value store, of this start alone
-    watch: Watch | None = None
+    watch: RankWatch | None = None
     here: int = 1  # ranks on this machine
 
     @property

@@ -11,8 +11,8 @@ from detkit.data import Annotations
 from detkit.data.base import Sample
 from detkit.data.loader import TrainBatch
 from detkit.detectors import Detector
-from detkit.engine.loop import TrainState
 from detkit.engine.memory import Snapshot, in_parts_that_fit, release
+from detkit.engine.state import TrainState
 from detkit.types import make_target
 
 MANY_OBJECTS = 100  # in each image of the dry run, where the data's fullest image has fewer

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -19,13 +18,15 @@ from pydantic import (
     model_validator,
 )
 
-from detkit.config import Config, Fraction, Origins, parse, read_config
+from detkit.config import Config, Fraction, Origins, parse, parse_override, read_config
 from detkit.data.augment import AugmentConfig
 from detkit.data.auto import is_auto, resolve
+from detkit.data.base import FOLDER_KEYS
 from detkit.engine.records import RecordName
 from detkit.errors import ConfigError
 
 RECOGNISED = "recognised "  # how the origin of entries begins that were format: auto
+NAMES = ("format", "root", "split")  # keys of an entry whose values are names
 
 Metric = Literal["voc07_map", "voc10_map", "coco_ap", "coco_ap50"]
 
@@ -229,22 +230,25 @@ def recognised(origins: Origins) -> list[str]:
     return [origin for origin in said if origin.startswith(RECOGNISED)]
 
 
-def split_overrides(overrides: Sequence[str]) -> tuple[dict[str, str], list[str]]:
-    """Part what belongs to every entry, ``data.format=`` and its like, from other overrides."""
-    entry_overrides, rest = {}, []
+def split_overrides(overrides: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
+    """Part what belongs to every entry, ``data.format=`` and its like, from other overrides.
+
+    Names are taken as they are typed, whatever YAML makes of a split called ``2007`` or ``no``.
+    """
+    entry_overrides: dict[str, Any] = {}
+    rest = []
     for text in overrides:
-        match = re.fullmatch(
-            r"data\.(format|root|split|max_unreadable|hold_out|split_seed)=(.+)", text
-        )
-        if match:
-            entry_overrides[match[1]] = match[2]
-        else:
+        key, _, value = text.partition("=")
+        name = key.removeprefix("data.")
+        if name == key or name not in (*NAMES, *FOLDER_KEYS) or not value:
             rest.append(text)
+        else:
+            entry_overrides[name] = value if name in NAMES else parse_override(text)[1]
     return entry_overrides, rest
 
 
 def replace_entries(
-    data: dict[str, Any], overrides: dict[str, str], use: Literal["train", "eval"]
+    data: dict[str, Any], overrides: Mapping[str, Any], use: Literal["train", "eval"]
 ) -> dict[str, list[dict[str, Any]]]:
     """Return the ``train`` and ``eval`` entries of a data block with ``overrides`` in place."""
     replaced = {}
@@ -258,7 +262,7 @@ def replace_entries(
     return replaced
 
 
-def _replaced(entry: dict[str, Any], here: dict[str, str]) -> dict[str, Any]:
+def _replaced(entry: dict[str, Any], here: Mapping[str, Any]) -> dict[str, Any]:
     if here.get("format") == "auto":  # another folder has other splits
         entry = {key: value for key, value in entry.items() if key == "root"}
     if here.get("format", entry.get("format")) != entry.get("format"):  # its own keys go with it

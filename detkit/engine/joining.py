@@ -17,7 +17,7 @@ from torch.distributed import PrefixStore, Store, TCPStore  # type: ignore[attr-
 
 from detkit.engine.distributed import ElsewhereError, Ranks
 from detkit.engine.signals import ignore_stop, stop_as_interrupt
-from detkit.engine.watch import Watch
+from detkit.engine.watch import RankWatch
 from detkit.errors import ConfigError, DetkitError
 
 JOIN_SECONDS = 600.0  # for all ranks to start; importing torch takes minutes on a slow disk
@@ -41,7 +41,7 @@ def join_ranks() -> Iterator[Ranks]:
     rank, local_rank = int(os.environ["RANK"]), int(os.environ.get("LOCAL_RANK", "0"))
     with stop_as_interrupt():
         store, own = meet(rank, world)
-        watch = Watch(own, rank, world)
+        watch = RankWatch(own, rank, world)
         try:
             here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
             yield Ranks(rank, world, local_rank, store, watch, here)
@@ -122,7 +122,7 @@ def _nobody(missing: Sequence[int]) -> DetkitError:
     )
 
 
-def end_with(problem: BaseException, rank: int, watch: Watch) -> int:
+def end_with(problem: BaseException, rank: int, watch: RankWatch) -> int:
     """Print what went wrong, unless another rank has; return the exit code."""
     text = None if isinstance(problem, ElsewhereError) else said_of(problem, watch)
     if text is None:
@@ -142,7 +142,7 @@ def end_with(problem: BaseException, rank: int, watch: Watch) -> int:
     return FAILED if isinstance(problem, DetkitError | OSError | RuntimeError) else CRASHED
 
 
-def said_of(problem: BaseException, watch: Watch) -> str | None:
+def said_of(problem: BaseException, watch: RankWatch) -> str | None:
     """What to say about ``problem``; None: it is the consequence of another rank's."""
     if isinstance(problem, DetkitError | OSError):
         return str(problem)

@@ -2,82 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
-from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
-from torch.optim.swa_utils import AveragedModel
 
 from detkit.data.loader import TrainBatch
-from detkit.detectors import Detector, Step
-from detkit.engine.clock import BACKWARD, DATA, FORWARD, OPTIMIZER, OTHER, Clock
-from detkit.engine.decisions import Decisions
-from detkit.engine.distributed import ElsewhereError, Ranks
-from detkit.engine.experiment import Horizon, TrainConfig
+from detkit.engine.clock import BACKWARD, DATA, FORWARD, OPTIMIZER, OTHER
+from detkit.engine.distributed import ElsewhereError
 from detkit.engine.memory import Snapshot, in_parts_that_fit, release
-from detkit.engine.precision import build_scaler, disagreement
+from detkit.engine.not_finite import NOT_FINITE, not_finite
+from detkit.engine.precision_check import check_precision
 from detkit.engine.schedule import learning_rate
+from detkit.engine.state import TrainState
 from detkit.errors import DetkitError
-from detkit.evaluation.speed import Precision, autocast
-from detkit.types import Losses
-
-NOT_FINITE = "the loss on another rank is not finite"
-
-
-@dataclass
-class TrainState:
-    """All that changes while training, and what the loop needs to change it."""
-
-    model: Detector
-    optimizer: torch.optim.Optimizer
-    scaler: torch.amp.GradScaler
-    average: AveragedModel | None
-    config: TrainConfig
-    horizon: Horizon
-    device: torch.device
-    folder: Path  # of the run
-    ranks: Ranks = field(default_factory=Ranks)  # alone
-    spread: nn.Module | None = None  # the model as several ranks call it; None: alone
-    stop_asked: Callable[[], bool] = lambda: False  # Ctrl-C on this rank
-    step: int = 0  # optimiser steps taken
-    best: float | None = None  # the metric of the best checkpoint so far
-    clock: Clock = field(default_factory=Clock)
-    decided: Decisions = field(default_factory=Decisions)  # micro-batches, precision, ...
-    say: Callable[[str], None] = lambda text: None  # a line for a person
-    unfixed: set[str] = field(default_factory=set)  # operations without a deterministic form
-
-    def autocast(self) -> AbstractContextManager[None]:
-        """Reduced precision for the forward pass, as the config says."""
-        return autocast(self.device, self.decided.precision)
-
-    def losses(self, part: TrainBatch, *, last: bool) -> Losses:
-        """Loss terms of ``part``, the ``last`` of a step or not.
-
-        Gradients add up on each rank; the backward of the last part averages them over all ranks.
-        """
-        images = [sample.image for sample in part.samples]
-        targets = [sample.target for sample in part.samples]
-        model = self.model if self.spread is None else self.spread
-        apart: AbstractContextManager[None] = nullcontext()
-        if isinstance(model, DistributedDataParallel) and not last:
-            apart = model.no_sync()
-        with self.autocast(), apart:
-            return model(images, targets, None, Step(part.size, part.seen))
-
-    def turn(self, done: str, doing: str) -> None:
-        """From one phase to the next: for the clock, and for ranks that ask where this one is."""
-        self.clock.mark(done)
-        self.ranks.turn(f"step {self.step}, {doing}", together=True)
-
-    def stopping(self) -> bool:
-        """Whether a stop was asked for on any rank; the same answer on every rank."""
-        return self.ranks.any(self.stop_asked() or self.ranks.orphaned)
 
 
 def train_epoch(run: TrainState, batches: Iterable[TrainBatch], log: Callable[..., None]) -> None:
@@ -178,54 +116,3 @@ def gradients(run: TrainState, batch: TrainBatch) -> dict[str, Tensor]:
         run.decided.skipped += 1
         run.say(f"step {run.step}: the loss in fp16 is not finite; this batch is left out")
     return mean
-
-
-def check_precision(run: TrainState, part: TrainBatch) -> None:
-    """Fall back to fp32 where the reduced precision computes another loss of ``part``."""
-    if run.decided.precision == "fp32":
-        return
-    images = [sample.image for sample in part.samples]
-    targets = [sample.target for sample in part.samples]
-    before = Snapshot.of(run.model, run.device)
-
-    @torch.no_grad()
-    def loss_in(precision: Precision) -> float:
-        with autocast(run.device, precision):
-            losses = run.model(images, targets, None, Step(part.size, part.seen))
-        before.put_back(run.model, run.device)
-        return float(torch.stack(list(losses.values())).sum())
-
-    found = disagreement(loss_in, run.decided.precision, run.config.precision_tolerance)
-    if run.ranks.any(found is not None):
-        run.decided.fall_back()
-        run.scaler = build_scaler(run.decided.precision, run.device)
-        run.say(
-            f"step {run.step}: {found or 'the losses disagree on another rank'}; "
-            "training goes on in fp32"
-        )
-
-
-def not_finite(run: TrainState, losses: Losses, part: TrainBatch) -> DetkitError:
-    """Save the batch that broke training and say which loss term, step and images it was."""
-    broken = [name for name, loss in losses.items() if not torch.isfinite(loss)]
-    rank = f"_rank_{run.ranks.rank}" if run.ranks.world > 1 else ""
-    folder = run.folder / f"not_finite_step_{run.step}{rank}"
-    folder.mkdir(parents=True, exist_ok=True)
-    tensors: dict[str, Tensor] = {}
-    for index, sample in enumerate(part.samples):
-        tensors[f"image_{index}"] = sample.image.contiguous()
-        tensors[f"boxes_{index}"] = sample.target.boxes
-        tensors[f"labels_{index}"] = sample.target.labels
-    save_file(tensors, folder / "batch.safetensors")
-    ids = [sample.image_id for sample in part.samples]
-    said = {
-        "step": run.step,
-        "losses": {name: str(loss.item()) for name, loss in losses.items()},
-        "images": [{"image_id": sample.image_id, "path": sample.path} for sample in part.samples],
-    }
-    (folder / "batch.json").write_text(json.dumps(said, indent=2) + "\n", encoding="utf-8")
-    return DetkitError(
-        f"step {run.step}: {', '.join(broken) or 'the sum of the losses'} is not finite on images "
-        f"{', '.join(ids)}; the batch is in {folder}. Try a lower train.lr, or train.clip_norm=10; "
-        "the last checkpoint is whole."
-    )

@@ -15,13 +15,13 @@ from detkit.config import Origins, explain
 from detkit.data import Annotations, summary
 from detkit.data.loader import TrainBatch
 from detkit.drawing import draw_target
-from detkit.engine.build import settled
+from detkit.engine.build import with_defaults
 from detkit.engine.checkpoint import versions
 from detkit.engine.clock import BACKWARD, DATA, FORWARD, OPTIMIZER, Reading
 from detkit.engine.distributed import Ranks
 from detkit.engine.experiment import ExperimentConfig, TrainConfig
 from detkit.engine.log import RunLog, losses_line
-from detkit.engine.loop import TrainState
+from detkit.engine.state import TrainState
 from detkit.evaluation import EvalResult
 from detkit.files import whole_file
 from detkit.preprocess import denormalise
@@ -102,7 +102,7 @@ def explain_run(experiment: ExperimentConfig, origins: Origins, run: TrainState)
     if experiment.train.class_weights == "auto":
         filled.append("model.class_weights")
     from_data = dict.fromkeys(filled, "the data")
-    return said + explain(settled(experiment, run), from_data | origins)
+    return said + explain(with_defaults(experiment, run), from_data | origins)
 
 
 def with_picture(batches: Iterator[TrainBatch], run: TrainState) -> Iterator[TrainBatch]:

@@ -2,34 +2,25 @@
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
-import numpy as np
-import torch
-
+from detkit.config import Origins
 from detkit.data import Annotations, DetectionDataset
 from detkit.detectors import Detector
-from detkit.engine.batches import training_batches, workers_for
-from detkit.engine.build import build_run, check_model, read_data, settle, settled, start_weights
-from detkit.engine.checkpoint import (
-    changes_since,
-    existing_checkpoint,
-    restore,
-    save_checkpoint,
-)
+from detkit.engine.batches import training_batches, training_workers
+from detkit.engine.build import check_model, with_defaults
+from detkit.engine.checkpoint import save_checkpoint
 from detkit.engine.determinism import determinism_line, deterministic
 from detkit.engine.distributed import Ranks, check_shares
-from detkit.engine.dry_run import choose_micro_batches
 from detkit.engine.experiment import ExperimentConfig, read_experiment, recognised
 from detkit.engine.joining import join_ranks
 from detkit.engine.log import RunLog
-from detkit.engine.loop import TrainState, train_epoch
-from detkit.engine.records import check_records, flat
+from detkit.engine.loop import train_epoch
+from detkit.engine.records import check_records
 from detkit.engine.report import (
     epoch_line,
     explain_run,
@@ -40,13 +31,12 @@ from detkit.engine.report import (
     with_picture,
 )
 from detkit.engine.signals import ctrl_c
+from detkit.engine.start import Prepared, before_first_step, find_run, prepare
+from detkit.engine.state import TrainState
 from detkit.engine.stopping import thaw
 from detkit.errors import ConfigError
-from detkit.evaluation import detect_all, evaluate_results
+from detkit.evaluation import detect_dataset, evaluate_results
 from detkit.files import make_folder, write_atomically
-
-SHOWN_DIGITS = 12  # of a digest
-ONE_PRECISION = "the GPUs differ, so set it to one that all of them have: fp16, or fp32"
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,75 +89,31 @@ def train(
     check_model(experiment)
     if ranks.is_main:
         check_records(experiment.train.records)
-    ranks.turn("reading data")
-    train_data, eval_data = ranks.main_first(lambda: read_data(experiment))
-    experiment = settle(experiment, train_data)
-    run = build_run(experiment, train_data, folder, own)
-    run.ranks = ranks
-    saved_by = start_ranks(run, last, experiment.eval.best)
-    ranks.agree(fingerprint(experiment, train_data, eval_data))
-    ranks.agree({"train.precision": run.decided.precision}, ONE_PRECISION)
+    return carry_out(prepare(experiment, folder, last, own, ranks), origins)
+
+
+def carry_out(prepared: Prepared, origins: Origins) -> Outcome:
+    """Take every step, say and write what comes of it; ``origins`` are those of the config."""
+    experiment, run = prepared.experiment, prepared.run
+    folder, ranks = run.folder, run.ranks
     with deterministic(run.config.deterministic) as run.unfixed:
-        started = start(run, experiment, train_data, last)
+        done = before_first_step(run, experiment, prepared.train_data, prepared.last)
         ranks.from_main(lambda: make_folder(folder))  # here, so that a start that fails leaves none
         with open_log(run, experiment) as log, ctrl_c() as stop_asked:
             run.stop_asked, run.say = stop_asked, log.say
             for line in recognised(origins):
                 log.say(line)
-            introduce(log, experiment, run, train_data, eval_data)
-            for line in ranks_lines(ranks, experiment.train, saved_by) + started:
+            introduce(log, experiment, run, prepared.train_data, prepared.eval_data)
+            for line in ranks_lines(ranks, experiment.train, prepared.saved_by) + done:
                 log.say(line)
             if ranks.world > 1:
                 run.spread = ranks.spread(run.model, sync_batch_norm=run.config.sync_batch_norm)
             if ranks.is_main and run.step < run.horizon.steps:
                 write_atomically(folder / "config.yaml", explain_run(experiment, origins, run))
-            metrics = train_all(log, run, experiment, train_data, eval_data)
+            metrics = train_all(log, run, experiment, prepared.train_data, prepared.eval_data)
             finished = run.step >= run.horizon.steps or enough(run, experiment) is not None
             log.say(farewell(folder, finished, run.step))
     return Outcome(folder, finished, metrics)
-
-
-def find_run(config: Path, out: Path | None) -> tuple[Path, Path | None]:
-    """The run folder, and the checkpoint in it to go on from; asked of rank 0 alone."""
-    folder = out or default_folder(config)
-    return folder, existing_checkpoint(folder / "last")
-
-
-def default_folder(config: Path) -> Path:
-    """``runs/<name of the config>``; a run's own ``config.yaml`` means that run's folder."""
-    if config.name == "config.yaml" and existing_checkpoint(config.parent / "last") is not None:
-        return config.parent
-    return Path("runs") / config.stem
-
-
-def start_ranks(run: TrainState, last: Path | None, metric: str | None) -> int:
-    """Bring every rank to where ``last`` was saved; return how many ranks saved it.
-
-    A rank that is new draws from the seed and its number, so that no two draw the same.
-    """
-    ranks = run.ranks
-    if not ranks.is_main:
-        torch.manual_seed(int(np.random.default_rng([run.config.seed, ranks.rank]).integers(2**63)))
-    return ranks.world if last is None else restore(run, last, metric)
-
-
-def start(
-    run: TrainState, experiment: ExperimentConfig, train_data: Annotations, last: Path | None
-) -> list[str]:
-    """What is left to do before the first step, in lines of what was done.
-
-    A new run gets its backbone's weights; one that is resumed says what its config has changed.
-    Micro-batches are chosen where the device is to choose them.
-    """
-    lines = []
-    if last is None:
-        lines.append(run.ranks.main_first(lambda: start_weights(run, experiment)))
-    elif run.ranks.is_main:
-        changes = changes_since(last, settled(experiment, run))
-        lines += [f"differs from the run so far: {change}" for change in changes]
-    if not run.decided.micro_batches:
-        lines.append(choose_micro_batches(run, train_data))
-    return lines
 
 
 def open_log(run: TrainState, experiment: ExperimentConfig) -> RunLog:
@@ -177,26 +123,9 @@ def open_log(run: TrainState, experiment: ExperimentConfig) -> RunLog:
         step=run.step,
         steps=run.horizon.steps,
         records=run.config.records,
-        settings=settled(experiment, run).model_dump(mode="json"),
+        settings=with_defaults(experiment, run).model_dump(mode="json"),
         silent=not run.ranks.is_main,
     )
-
-
-def fingerprint(
-    experiment: ExperimentConfig, train_data: Annotations, eval_data: Annotations | None
-) -> dict[str, object]:
-    """What must be the same on every rank: the config, and the data, wherever it lies."""
-    said = {
-        key: value
-        for key, value in flat(experiment.model_dump(mode="json")).items()
-        if key not in ("data.train", "data.eval")
-    }
-    for name, data in (("data.train", train_data), ("data.eval", eval_data)):
-        if data is not None:
-            content = [data.image_ids.tobytes(), data.labels.tobytes(), data.boxes.tobytes()]
-            digest = hashlib.sha256(b"".join(content)).hexdigest()[:SHOWN_DIGITS]
-            said[name] = f"{len(data)} images with content {digest}"
-    return said
 
 
 # ------------------------------------------------------------------------------- the run
@@ -271,7 +200,7 @@ def save_last(run: TrainState, experiment: ExperimentConfig, metrics: dict[str, 
     """Save what training can go on from."""
     run.ranks.turn(f"step {run.step}, saving")
     folder = run.folder / "last"
-    save_checkpoint(folder, run, settled(experiment, run), metrics, resumable=True)
+    save_checkpoint(folder, run, with_defaults(experiment, run), metrics, resumable=True)
 
 
 def measure(
@@ -287,12 +216,12 @@ def measure(
     detector.eval()
     run.ranks.share_buffers(detector)
     with run.autocast():
-        found = detect_all(
+        found = detect_dataset(
             detector,
             DetectionDataset(eval_data),
             batch_size=experiment.eval.batch_size,
             # a GPU would wait for images; a CPU's cores are busy with the network
-            workers=workers_for(experiment, run.device) if run.device.type == "cuda" else 0,
+            workers=training_workers(experiment, run.device) if run.device.type == "cuda" else 0,
             shard=run.ranks.shard(),
         )
     detector.train(was_training)
@@ -309,5 +238,5 @@ def measure(
     if chosen is not None and metrics.get(chosen, 0.0) > (-1.0 if run.best is None else run.best):
         run.best = metrics.get(chosen, 0.0)
         best = run.folder / "best"
-        save_checkpoint(best, run, settled(experiment, run), metrics, resumable=False)
+        save_checkpoint(best, run, with_defaults(experiment, run), metrics, resumable=False)
     return metrics

@@ -52,7 +52,7 @@ class Beat:
     ended: bool  # in order; silence is no loss any more
 
 
-class Watch:
+class RankWatch:
     """Tells the other ranks what this one does, and knows what they do."""
 
     def __init__(self, store: Store, rank: int, world: int) -> None:

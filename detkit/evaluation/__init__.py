@@ -7,7 +7,7 @@ from detkit.evaluation.run import (
     EvalResult,
     Predictor,
     Shard,
-    detect_all,
+    detect_dataset,
     evaluate,
     evaluate_results,
 )
@@ -41,7 +41,7 @@ __all__ = [
     "count_gflops",
     "count_parameters",
     "describe_network",
-    "detect_all",
+    "detect_dataset",
     "evaluate",
     "evaluate_results",
     "measure_speed",

@@ -35,7 +35,6 @@ KEEP = 100  # files; the longest unused one goes when another comes
 PACKAGE = Path(__file__).parents[1]
 CHECKPOINT_FILES = ("weights.safetensors", "model.json")
 DECIDING = ("torch", "torchvision", "numpy", "pillow")  # decode, resize, compute, suppress
-BLOCK = 1 << 20  # bytes that are hashed at once
 ARRAYS = {"images": np.int64, "boxes": np.float32, "scores": np.float64, "labels": np.int64}
 BROKEN = (  # what numpy raises over a file that it did not write so
     OSError,
@@ -99,11 +98,8 @@ def cache_key(
 
 
 def _file_hash(path: Path) -> str:
-    digest = hashlib.sha256()
     with path.open("rb") as file:
-        while block := file.read(BLOCK):
-            digest.update(block)
-    return digest.hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _images_hash(annotations: Annotations) -> str:

@@ -110,13 +110,13 @@ def evaluate(
         DataError: predictor and dataset do not have the same classes, or an image is unreadable.
         DetkitError: the predictor is in training mode.
     """
-    results = detect_all(
+    results = detect_dataset(
         predictor, dataset, batch_size=batch_size, workers=workers, progress=progress
     )
     return evaluate_results(results, dataset.annotations, coco=coco)
 
 
-def detect_all(
+def detect_dataset(
     predictor: Predictor,
     dataset: DetectionDataset,
     *,

@@ -9,6 +9,7 @@ import yaml
 
 from detkit.cli.data_convert import main
 from detkit.data import read_dataset
+from tests.data.formats import write_yolo
 from tests.oracles import voc_xml, write_voc
 
 
@@ -84,6 +85,23 @@ def test_no_folder_and_two(
     rest = ("--to", "csv", "--out", tmp_path / "out")
     assert told(capsys, "data.format=voc", *rest) == expected
     assert told(capsys, tiny_voc, f"data.root={tiny_voc}", *rest) == expected
+
+
+def test_a_path_that_no_disk_can_hold(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root = tmp_path / ("x" * 300)
+    sentence = "cannot be used (File name too long). Name a shorter path. Nothing was left behind."
+    said = told(capsys, root, "--to", "csv", "--out", tmp_path / "out")
+    assert said == f"detkit data convert: {root}: {sentence}\n"
+
+
+def test_of_two_formats_the_one_that_is_named(tiny_voc: Path, tmp_path: Path) -> None:
+    for split in ("test", "trainval"):
+        data = read_dataset({"format": "voc", "root": tiny_voc, "split": split})
+        write_yolo(tiny_voc, data, split)
+    (tiny_voc / "data.yaml").write_text("names: [cat, dog]\n")
+    out = tmp_path / "out"
+    assert convert(tiny_voc, "data.format=yolo", "--to", "csv", "--out", out) == 0
+    assert sorted(path.name for path in out.glob("*.csv")) == ["test.csv", "trainval.csv"]
 
 
 def test_an_unknown_split(

@@ -10,7 +10,8 @@ import pytest
 
 from detkit.cli import data, data_get
 from detkit.cli import main as detkit_main
-from detkit.cli.console_watch import ConsoleWatch
+from detkit.cli.ending import INTERRUPTED
+from detkit.engine.console_watch import ConsoleWatch
 from tests.test_imports import HEAVY, modules_after
 
 
@@ -61,7 +62,7 @@ def test_ctrl_c_ends_in_one_line(
         raise KeyboardInterrupt
 
     monkeypatch.setattr("detkit.data.get.get_dataset", interrupt)
-    assert data_get.main(["voc2007", "--out", str(tmp_path)]) == data_get.INTERRUPTED
+    assert data_get.main(["voc2007", "--out", str(tmp_path)]) == INTERRUPTED
     assert capsys.readouterr().err == (
         "detkit data get: stopped. The same command goes on from here.\n"
     )
@@ -74,6 +75,15 @@ def test_help_and_usage_errors_import_nothing_heavy(words: list[str]) -> None:
         f"try:\n    main(['data', *{words}])\nexcept SystemExit:\n    pass"
     )
     assert not modules_after(code) & set(HEAVY)
+
+
+def test_a_folder_that_cannot_be_made(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / ("x" * 300)
+    assert data_get.main(["bccd", "--out", str(out)]) == 2
+    assert capsys.readouterr().err == (
+        f"detkit data get: {out}: cannot be used (File name too long). Name a shorter path. "
+        "The same command goes on from here.\n"
+    )
 
 
 class _Terminal(io.StringIO):

@@ -25,7 +25,7 @@ from detkit.types import Detections
 from tests.engine.conftest import CONFIG
 from tests.oracles import voc_xml, write_image, write_voc
 from tests.test_video import camera, endless_camera, read, stalling_camera, write_video
-from tests.web_server import serve
+from tests.web_server import says, serve
 
 ROOT = Path(__file__).parents[2]
 
@@ -65,7 +65,7 @@ def test_images_give_pictures_lines_and_a_file_for_eval(
     found = json.loads((out / "detections.json").read_text())
     total = sum(entry["detections"] for entry in images)
     assert len(found) == total
-    assert lines[-1].startswith(f"4 images: {total} detections, 0 dropped, 0 refused, ")
+    assert lines[-1].startswith(f"4 images: {total} detections, 0 refused, ")
     assert lines[-1].endswith(f" ms each; pictures, detections.json and images.json in {out}")
     with Image.open(out / "5.jpg") as picture:
         assert picture.size == (80, 60)
@@ -203,8 +203,8 @@ def test_a_video_gives_a_video_and_a_line_a_frame(
     assert frames[0].image.shape == (3, 48, 64)
     total = sum(len(line["detections"]) for line in lines)
     said = capsys.readouterr().out.splitlines()
-    assert said[0].startswith(f"{video}: 12 frames, {total} detections, 0 dropped (")
-    assert said[1].startswith(f"12 frames: {total} detections, 0 dropped, 0 refused, ")
+    assert said[0].startswith(f"{video}: 12 frames, {total} detections (")
+    assert said[1].startswith(f"12 frames: {total} detections, 0 refused, ")
     assert said[1].endswith(f" ms each; clip.mp4 and clip.jsonl in {out}")
     assert sorted(path.name for path in out.iterdir()) == ["clip.jsonl", "clip.mp4"]
 
@@ -221,6 +221,27 @@ def test_max_images_counts_images_and_frames(
         detect(place, out, photo, "--max-images", "0")
 
 
+def test_sources_of_one_name_keep_apart(
+    place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A file and a stream of one address, and addresses that differ by what is not printed."""
+    clip = write_video(tmp_path / "clip.mp4").read_bytes()
+    photo = (place / "voc" / "JPEGImages" / "0.jpg").read_bytes()
+    out, pages = tmp_path / "out", {"/a.mp4": says(clip, "video/mp4")}
+    with serve(pages | {"/b.jpg": says(photo, "image/jpeg")}) as address:
+        secret = address.replace("//", "//me:secret@")
+        words = [f"{address}/a.mp4", f"stream:{address}/a.mp4", f"{address}/b.jpg"]
+        assert detect(place, out, *words, f"{secret}/b.jpg") == 0
+    written = sorted(path.name for path in out.iterdir())
+    assert written == [
+        *("a.jsonl", "a.mp4", "a_2.jsonl", "a_2.mp4", "b.jpg", "b_2.jpg"),
+        *("detections.json", "images.json"),
+    ]
+    images = json.loads((out / "images.json").read_text())
+    assert [entry["image_id"] for entry in images] == ["b", "b_2"]
+    assert "secret" not in capsys.readouterr().out
+
+
 @pytest.fixture(scope="module")
 def web() -> Iterator[str]:
     pages = {"/camera": camera, "/endless": endless_camera, "/stall": stalling_camera}
@@ -234,7 +255,12 @@ def test_a_stream_is_watched_until_it_ends(
     assert detect(place, tmp_path, f"stream:{web}/camera") == 0
     lines = [json.loads(line) for line in (tmp_path / "camera.jsonl").read_text().splitlines()]
     assert lines[-1]["frame"] == 24
-    assert f"{len(lines)} frames, " in capsys.readouterr().out
+    first, last = capsys.readouterr().out.splitlines()
+    assert f"{len(lines)} frames, " in first
+    dropped = lines[-1]["frame"] + 1 - len(lines)  # only a stream has any
+    said = f", {dropped} frame{'' if dropped == 1 else 's'} dropped"
+    assert f"{said} (" in first
+    assert f"{said}, 0 refused, " in last
     assert len(read(tmp_path / "camera.mp4")[0]) >= 0.5 * 25  # keeps time: 0.75 s at 25 a second
 
 
@@ -300,6 +326,17 @@ def test_ctrl_c_keeps_what_is_done(place: Path, tmp_path: Path, web: str, kind: 
         assert last.startswith(f"{len(lines)} frame")
         assert len(read(out / "endless.mp4")[0]) > 0
     assert not list(out.glob(".*"))  # nothing half
+
+
+def test_a_path_that_no_disk_can_hold(
+    place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    photo = tmp_path / ("x" * 300)
+    assert detect(place, tmp_path / "out", photo) == 2
+    assert capsys.readouterr().err == (
+        f"detkit detect: {photo}: cannot be used (File name too long). Name a shorter path. "
+        "The files that are there are whole.\n"
+    )
 
 
 def test_a_disk_that_cannot_be_written_gets_one_sentence(

@@ -178,11 +178,26 @@ HOW = "data.format=voc data.root=FOLDER data.split=test"
             ["{run}", "eval.batch_size=0"],
             "eval.batch_size: expected a value above 0; got 0.",
         ),
-        (["{run}", "data.workers=[1"], "data.workers: the value '[1' is not readable as YAML."),
+        (
+            ["{run}", "data.workers=[1"],
+            "data.workers: the value '[1' is not readable as YAML. Quote it.",
+        ),
+        (
+            ["{run}", "data.classes=[cat, 7]"],
+            "data.classes.1: expected text (put it in quotes); got 7.",
+        ),
         (
             ["{tmp}/tiny_rn"],
             "{tmp}/tiny_rn: no checkpoint here; expected a run folder, or a folder with "
             "model.json and weights.safetensors. Did you mean 'tiny_run'?",
+        ),
+        (
+            ["{run}", "--json", "{tmp}/" + "x" * 300],
+            "{tmp}/" + "x" * 300 + ": cannot be used (File name too long). Name a shorter path.",
+        ),
+        (
+            ["{run}", "eval.batchsize=" + "1" * 300],
+            "eval.batchsize: unknown key. Did you mean 'batch_size'?",
         ),
         (["{run}", "--json", "{tmp}"], "{tmp}: is a folder; name a file in it."),
         (["{run}", "--csv", "{tmp}"], "{tmp}: is a folder; name a file in it."),

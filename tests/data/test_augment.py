@@ -14,17 +14,21 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from detkit.config import parse
-from detkit.data.augment import Augmentation, AugmentConfig
+from detkit.data.augment import Augmentation, AugmentConfig, build_pipeline
 from detkit.data.base import Sample
 from detkit.data.darknet_augment import (
     GREY,
+    CropAndStretch,
     PlaceOnCanvas,
+    crop_and_stretch,
     distort_hsv,
+    draw_crop,
     draw_factor,
     draw_placement,
     place_image,
 )
 from detkit.errors import ConfigError
+from detkit.preprocess import stretch
 from detkit.types import Target
 
 STILL = AugmentConfig(flip=0, jitter=0, hue=0, saturation=1, exposure=1)
@@ -48,6 +52,10 @@ def sample_of(picture: NDArray[np.uint8], boxes: list[list[float]]) -> Sample:
     return Sample(torch.from_numpy(picture).permute(2, 0, 1), target, "one", "one.jpg")
 
 
+def picture_of(sample: Sample) -> NDArray[np.uint8]:
+    return np.ascontiguousarray(sample.image.permute(1, 2, 0).numpy())
+
+
 @pytest.mark.parametrize("placed", [(60, 45, 3, 8), (20, 15, 30, 0), (90, 70, -20, -12)])
 def test_place_image_is_the_loop_of_the_source(placed: tuple[int, int, int, int]) -> None:
     picture = smooth_picture(30, 40)
@@ -64,6 +72,122 @@ def test_place_image_is_the_loop_of_the_source(placed: tuple[int, int, int, int]
             expected[y, x] = (1 - dy) * upper + dy * lower
     found = place_image(picture, (64, 64), placed)
     assert np.abs(found - expected).max() <= 2  # levels: OpenCV rounds places to 1/32 pixel
+
+
+@pytest.mark.parametrize(
+    ("crop", "canvas"),
+    [
+        ((0, 0, 40, 30), (30, 40)),  # the whole image, unchanged
+        ((5, 3, 28, 20), (64, 48)),  # inside it
+        ((-8, -6, 56, 40), (33, 47)),  # beyond it on every side
+        ((-7, 5, 30, 31), (96, 64)),
+        ((0, 0, 40, 30), (1, 1)),
+    ],
+)
+def test_crop_and_stretch_is_the_loop_of_the_source(
+    crop: tuple[int, int, int, int], canvas: tuple[int, int]
+) -> None:
+    picture = smooth_picture(30, 40)
+    left, top, width, height = crop
+    cropped = np.zeros((height, width, 3))
+    for y in range(height):  # image.c: crop_image
+        for x in range(width):
+            cropped[y, x] = picture[min(max(y + top, 0), 29), min(max(x + left, 0), 39)]
+    expected = np.zeros((*canvas, 3))
+    for y in range(canvas[0]):  # image.c: resize_image
+        for x in range(canvas[1]):
+            sx = x * (width - 1) / max(canvas[1] - 1, 1)
+            sy = y * (height - 1) / max(canvas[0] - 1, 1)
+            ix, iy = int(sx), int(sy)
+            nx, ny = min(ix + 1, width - 1), min(iy + 1, height - 1)
+            dx, dy = sx - ix, sy - iy
+            upper = (1 - dx) * cropped[iy, ix] + dx * cropped[iy, nx]
+            lower = (1 - dx) * cropped[ny, ix] + dx * cropped[ny, nx]
+            expected[y, x] = (1 - dy) * upper + dy * lower
+    found = crop_and_stretch(picture, canvas, crop)
+    assert np.abs(found - expected).max() <= 2  # levels: OpenCV rounds places to 1/32 pixel
+
+
+@given(st.integers(4, 200), st.integers(4, 200), st.floats(0, 0.49), st.integers(0, 9999))
+def test_crop_moves_each_edge_by_its_share_at_most(
+    height: int, width: int, jitter: float, seed: int
+) -> None:
+    transform = CropAndStretch(jitter)
+    transform.set_random_seed(seed)
+    left, top, crop_width, crop_height = draw_crop((height, width), transform)
+    right, bottom = width - left - crop_width, height - top - crop_height
+    assert max(abs(left), abs(right)) <= jitter * width
+    assert max(abs(top), abs(bottom)) <= jitter * height
+    assert min(crop_width, crop_height) > 0
+
+
+def test_edges_of_a_crop_move_by_themselves_and_evenly() -> None:
+    transform = CropAndStretch(0.2)
+    transform.set_random_seed(0)
+    drawn = np.array([draw_crop((50, 100), transform) for _ in range(4000)])
+    left, top, width, height = drawn.T
+    edges = np.stack([left, 100 - left - width, top, 50 - top - height])
+    assert np.abs(np.corrcoef(edges) - np.eye(4)).max() < 0.06
+    for moved, far in zip(edges, (20, 20, 10, 10), strict=True):
+        assert set(moved) == set(range(1 - far, far))  # the ends need a draw of exactly the limit
+        # zero gathers what lies within one of it on either side, as in the source
+        assert np.mean(moved == 0) == pytest.approx(1 / far, rel=0.3)
+        assert np.mean(moved == 3) == pytest.approx(1 / (2 * far), rel=0.4)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_boxes_stay_with_their_objects_in_a_crop(seed: int) -> None:
+    """White squares on black are found again where their boxes say."""
+    picture = np.zeros((80, 120, 3), dtype=np.uint8)
+    boxes = [[10.0, 12.0, 40.0, 42.0], [70.0, 30.0, 110.0, 70.0], [44.0, 50.0, 66.0, 76.0]]
+    for x1, y1, x2, y2 in np.array(boxes).astype(int):
+        picture[y1:y2, x1:x2] = 255
+    config = AugmentConfig(placement="crop", jitter=0.2, vertical_flip=0.5, hue=0, exposure=1)
+    done = Augmentation(config)(sample_of(picture, boxes), (96, 96), (seed, 0, 0))
+    assert done.image.shape == (3, 96, 96)
+    assert len(done.target) == 3
+    assert torch.equal(done.target.difficult, done.target.labels % 2 == 1)
+    bright = done.image[0].numpy() > 127
+    seen = np.zeros_like(bright)
+    for x1, y1, x2, y2 in done.target.boxes.round().int().tolist():
+        seen[y1:y2, x1:x2] = True
+    outline = bright ^ seen
+    assert outline.mean() < 0.03  # a pixel along an edge at most
+    assert not outline[2:-2, 2:-2][seen[:-4, :-4] & seen[4:, 4:] & ~bright[2:-2, 2:-2]].any()
+
+
+def test_without_draws_a_crop_is_the_stretch_of_detection() -> None:
+    picture = smooth_picture(50, 90)
+    sample = sample_of(picture, [[9.0, 5.0, 45.0, 40.0]])
+    config = STILL.model_copy(update={"placement": "crop"})
+    done = Augmentation(config)(sample, (64, 96), (0, 0, 0))
+    batch = stretch([sample.image], (64, 96), (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+    assert (done.image / 255 - batch.pixels[0]).abs().max() < 2 / 255
+    expected = batch.geometry[0].to_canvas(sample.target.boxes)
+    torch.testing.assert_close(done.target.boxes, expected)
+
+
+@pytest.mark.parametrize("placement", ["letterbox", "crop"])
+def test_objects_come_in_a_drawn_order_and_nothing_else_changes(placement: str) -> None:
+    boxes = [[15 + 4.0 * i, 12 + 2.0 * i, 24 + 4.0 * i, 24 + 2.0 * i] for i in range(15)]
+    sample = sample_of(smooth_picture(80, 100), boxes)
+    config = parse(AugmentConfig, {"placement": placement, "jitter": 0.1}, path="")
+    orders = []
+    for seed in range(20):
+        done = Augmentation(config)(sample, (64, 64), (seed,))
+        pipeline = build_pipeline(config)  # the same draws, without the order
+        rng = np.random.default_rng([seed])
+        pipeline.set_random_state(rng, random.Random(int(rng.integers(2**63))))
+        alone = pipeline(image=picture_of(sample), bboxes=boxes, rows=range(15), canvas=(64, 64))
+        assert np.array_equal(picture_of(done), alone["image"])
+        found = dict(zip(done.target.labels.tolist(), done.target.boxes.tolist(), strict=True))
+        in_order = dict(zip(alone["rows"], alone["bboxes"], strict=True))
+        assert found.keys() == in_order.keys()
+        for row, box in found.items():
+            assert box == pytest.approx(in_order[row], abs=1e-3)
+        orders.append(done.target.labels.tolist())
+    firsts = {order[0] for order in orders}
+    assert len(firsts) > 7  # of 15 in 20 draws
 
 
 @pytest.mark.parametrize(("shift", "saturation", "exposure"), [(0.1, 1.5, 1.4), (-0.08, 0.7, 0.8)])
@@ -154,6 +278,31 @@ def test_objects_cropped_away_are_dropped_and_an_empty_image_is_fine() -> None:
     assert max(counts) <= 1
     empty = sample_of(smooth_picture(60, 80), [])
     assert len(Augmentation(config)(empty, (64, 64), (0,)).target) == 0
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        (
+            {"placement": "croped"},
+            "train.augment.placement: expected 'letterbox' or 'crop'; got 'croped'.",
+        ),
+        (
+            {"placement": "crop", "jitter": 0.5},
+            "train.augment: jitter: with placement crop each edge moves by up to this share of a "
+            "side, so it must be below 0.5, got 0.5.",
+        ),
+        (
+            {"placement": "crop", "zoom": [0.8, 1.2]},
+            "train.augment: zoom: placement crop fills the canvas and knows no zoom, got "
+            "(0.8, 1.2); leave it out, or take placement: letterbox.",
+        ),
+    ],
+)
+def test_a_crop_has_its_limits(settings: dict[str, object], sentence: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse(AugmentConfig, settings, path="train.augment.")
+    assert str(caught.value) == sentence
 
 
 def test_zoom_must_be_a_range() -> None:

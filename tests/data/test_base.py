@@ -116,6 +116,21 @@ def test_join_refuses_what_it_cannot_tell_apart() -> None:
     assert str(caught.value) == "class 'z' is in the data but not in data.classes."
 
 
+def test_join_keeps_category_numbers_that_tell_classes_apart() -> None:
+    def numbered(*numbers: int, prefix: str, classes: str) -> Annotations:
+        data = make([1], prefix=prefix, classes=classes)
+        return replace(data, category_ids=np.array(numbers, dtype=np.int64))
+
+    ab, bc = numbered(7, 3, prefix="u", classes="ab"), numbered(3, 9, prefix="v", classes="bc")
+    joined = join([ab, bc])
+    assert joined.category_ids is not None
+    assert joined.category_ids.tolist() == [7, 3, 9]
+    cat, dog = numbered(1, prefix="u", classes="a"), numbered(1, prefix="v", classes="b")
+    assert join([cat, dog]).category_ids is None  # 1 is both
+    assert join([ab, numbered(4, prefix="v", classes="b")]).category_ids is None  # b is 3 and 4
+    assert join([ab], ("a", "b", "c")).category_ids is None  # c has none
+
+
 def test_reports_add_up() -> None:
     total = Report({"a": 1, "b": 2}, (("p", "r"),)) + Report({"b": 3, "c": 4})
     assert total == Report({"a": 1, "b": 5, "c": 4}, (("p", "r"),))

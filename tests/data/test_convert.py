@@ -20,7 +20,7 @@ from detkit.data import Annotations, read_dataset
 from detkit.data.base import Segments
 from detkit.data.convert import choose_file_names, convert
 from detkit.data.recognise import recognise
-from detkit.errors import DataError, UnknownNameError
+from detkit.errors import DataError, DetkitError, UnknownNameError
 from tests.oracles import voc_xml, write_image, write_voc
 
 FORMATS = ("voc", "coco", "yolo", "csv")
@@ -411,7 +411,7 @@ def test_a_link_to_another_disk_is_symbolic(
 def test_nothing_is_left_of_a_conversion_that_fails(data: Annotations, tmp_path: Path) -> None:
     gone = tmp_path / "source" / "a.png"
     gone.unlink()
-    with pytest.raises(DataError) as caught:
+    with pytest.raises(DetkitError) as caught:
         convert({"train": data}, "coco", tmp_path / "new" / "out")
     assert str(caught.value) == (
         f"{tmp_path / 'new' / 'out'}: cannot be written ({gone}: No such file or directory). "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -100,8 +101,11 @@ def training_set(folder: Path, config: AugmentConfig) -> TrainSet:
     return TrainSet(for_training(read_dataset(entry)), Augmentation(config), seed=5)
 
 
-def test_a_mixed_picture_depends_on_its_key_alone(tiny_voc: Path) -> None:
-    config = AugmentConfig(mosaic=0.7, mixup=0.5)
+@pytest.mark.parametrize("placement", ["letterbox", "crop"])
+def test_a_mixed_picture_depends_on_its_key_alone(
+    tiny_voc: Path, placement: Literal["letterbox", "crop"]
+) -> None:
+    config = AugmentConfig(mosaic=0.7, mixup=0.5, placement=placement)
     keys = [SampleKey(epoch, image, (64, 96)) for epoch in range(3) for image in range(4)]
     forward = {key: training_set(tiny_voc, config)[key] for key in keys}
     dataset = training_set(tiny_voc, config)

@@ -12,7 +12,8 @@ from detkit.data.base import Sample
 from detkit.data.loader import TrainBatch
 from detkit.engine.build import build_run, read_data, settle
 from detkit.engine.experiment import read_experiment
-from detkit.engine.loop import TrainState, train_epoch
+from detkit.engine.loop import train_epoch
+from detkit.engine.state import TrainState
 from detkit.types import make_target
 
 CPU = torch.device("cpu")

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from detkit.engine.experiment import read_experiment
+from detkit.engine.experiment import read_experiment, recognised
 from detkit.errors import ConfigError
+from tests.oracles import voc_xml, write_voc
 
 
 def test_data_root_replaces_the_root_of_every_entry(small_config: Path) -> None:
@@ -25,6 +26,35 @@ def test_data_split_replaces_that_of_the_command(small_config: Path) -> None:
     measuring, _ = read_experiment(small_config, ["data.split=val"], use="eval")
     assert measuring.data.train[0]["split"] == "trainval"
     assert measuring.data.eval[0]["split"] == "val"
+
+
+def test_names_are_what_was_typed(small_config: Path) -> None:
+    """YAML 1.1 would make 2007, 1000.0 and false of them."""
+    for name in ("2007", "1e3", "no"):
+        experiment, _ = read_experiment(small_config, [f"data.split={name}"])
+        assert experiment.data.train[0]["split"] == name
+    experiment, _ = read_experiment(small_config, ["data.classes=[yes, no]"])
+    assert experiment.data.classes == ("yes", "no")
+
+
+def test_every_key_of_a_folder_goes_to_its_entries(small_config: Path) -> None:
+    words = ["data.hold_out=2.5e-1", "data.split_seed=3", "data.max_unreadable=0"]
+    experiment, _ = read_experiment(small_config, words)
+    for entry in experiment.data.train + experiment.data.eval:
+        found = (entry["hold_out"], entry["split_seed"], entry["max_unreadable"])
+        assert found == (0.25, 3, 0)
+
+
+def test_a_folder_that_is_recognised_is_parted_as_told(tmp_path: Path) -> None:
+    folder = write_voc(tmp_path / "voc", {"1": voc_xml([("cat", (1, 1, 9, 9))])})
+    path = Path(__file__).parents[2] / "configs" / "quickstart.yaml"
+    words = ["data.format=auto", f"data.root={folder}", "data.hold_out=0.3"]
+    experiment, origins = read_experiment(path, words)
+    assert {entry["hold_out"] for entry in experiment.data.train + experiment.data.eval} == {0.3}
+    assert recognised(origins) == [
+        f"recognised {folder}: PASCAL VOC, splits trainval 1; training on 70% of trainval, "
+        "evaluating on 30% of trainval"
+    ]
 
 
 @pytest.mark.parametrize(

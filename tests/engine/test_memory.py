@@ -20,8 +20,8 @@ from detkit.engine.dry_run import (
     worst_batch,
 )
 from detkit.engine.experiment import read_experiment
-from detkit.engine.loop import TrainState
 from detkit.engine.memory import in_parts_that_fit
+from detkit.engine.state import TrainState
 from detkit.errors import DetkitError
 from tests.engine.runs import batches_of, differences, small_run, state_of, train_on
 

@@ -23,8 +23,9 @@ from detkit.engine.decisions import Decisions
 from detkit.engine.distributed import Ranks
 from detkit.engine.experiment import Horizon, TrainConfig
 from detkit.engine.joining import join_ranks
-from detkit.engine.loop import TrainState, train_epoch
-from detkit.evaluation import detect_all
+from detkit.engine.loop import train_epoch
+from detkit.engine.state import TrainState
+from detkit.evaluation import detect_dataset
 from detkit.preprocess import Batch
 from detkit.types import Detections, Losses, Target, make_target
 
@@ -132,7 +133,7 @@ def detected(ranks: Ranks, root: Path) -> dict[str, Tensor]:
     model.class_names = ("cat", "dog")
     found = {}
     for name, predictor in (("model", model), ("pointer", Pointer())):
-        results = detect_all(predictor, data, batch_size=2, shard=ranks.shard())
+        results = detect_dataset(predictor, data, batch_size=2, shard=ranks.shard())
         for column in ("images", "boxes", "scores", "labels"):
             found[f"{name}.{column}"] = torch.from_numpy(getattr(results, column))
     return found

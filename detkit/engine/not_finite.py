@@ -1,0 +1,42 @@
+"""A loss that is no number: the batch is kept, and one sentence says what broke where."""
+
+from __future__ import annotations
+
+import json
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from detkit.data.loader import TrainBatch
+from detkit.engine.state import TrainState
+from detkit.errors import DetkitError
+from detkit.types import Losses
+
+NOT_FINITE = "the loss on another rank is not finite"
+
+
+def not_finite(run: TrainState, losses: Losses, part: TrainBatch) -> DetkitError:
+    """Save the batch that broke training and say which loss term, step and images it was."""
+    broken = [name for name, loss in losses.items() if not torch.isfinite(loss)]
+    rank = f"_rank_{run.ranks.rank}" if run.ranks.world > 1 else ""
+    folder = run.folder / f"not_finite_step_{run.step}{rank}"
+    folder.mkdir(parents=True, exist_ok=True)
+    tensors: dict[str, Tensor] = {}
+    for index, sample in enumerate(part.samples):
+        tensors[f"image_{index}"] = sample.image.contiguous()
+        tensors[f"boxes_{index}"] = sample.target.boxes
+        tensors[f"labels_{index}"] = sample.target.labels
+    save_file(tensors, folder / "batch.safetensors")
+    ids = [sample.image_id for sample in part.samples]
+    said = {
+        "step": run.step,
+        "losses": {name: str(loss.item()) for name, loss in losses.items()},
+        "images": [{"image_id": sample.image_id, "path": sample.path} for sample in part.samples],
+    }
+    (folder / "batch.json").write_text(json.dumps(said, indent=2) + "\n", encoding="utf-8")
+    return DetkitError(
+        f"step {run.step}: {', '.join(broken) or 'the sum of the losses'} is not finite on images "
+        f"{', '.join(ids)}; the batch is in {folder}. Try a lower train.lr, or train.clip_norm=10; "
+        "the last checkpoint is whole."
+    )

@@ -1,0 +1,113 @@
+"""A run before its first step: where it lies, what it learns from, which weights it has."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from detkit.data import Annotations
+from detkit.engine.build import build_run, load_start_weights, read_data, settle, with_defaults
+from detkit.engine.checkpoint import changes_since, existing_checkpoint, restore
+from detkit.engine.distributed import Ranks
+from detkit.engine.dry_run import choose_micro_batches
+from detkit.engine.experiment import ExperimentConfig
+from detkit.engine.records import flat
+from detkit.engine.state import TrainState
+
+SHOWN_DIGITS = 12  # of a digest
+ONE_PRECISION = "the GPUs differ, so set it to one that all of them have: fp16, or fp32"
+
+
+def find_run(config: Path, out: Path | None) -> tuple[Path, Path | None]:
+    """The run folder, and the checkpoint in it to go on from; asked of rank 0 alone."""
+    folder = out or default_folder(config)
+    return folder, existing_checkpoint(folder / "last")
+
+
+def default_folder(config: Path) -> Path:
+    """``runs/<name of the config>``; a run's own ``config.yaml`` means that run's folder."""
+    if config.name == "config.yaml" and existing_checkpoint(config.parent / "last") is not None:
+        return config.parent
+    return Path("runs") / config.stem
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Prepared:
+    """A training whose data is read and whose ranks agree: all but its first or next step."""
+
+    experiment: ExperimentConfig  # with what the data decides
+    run: TrainState
+    train_data: Annotations
+    eval_data: Annotations | None
+    last: Path | None  # the checkpoint that it goes on from
+    saved_by: int  # ranks that saved it; of a new run, those that start it
+
+
+def prepare(
+    experiment: ExperimentConfig,
+    folder: Path,
+    last: Path | None,
+    device: torch.device,
+    ranks: Ranks,
+) -> Prepared:
+    """Read the data, build the run, bring it to where ``last`` was saved."""
+    ranks.turn("reading data")
+    train_data, eval_data = ranks.main_first(lambda: read_data(experiment))
+    experiment = settle(experiment, train_data)
+    run = build_run(experiment, train_data, folder, device)
+    run.ranks = ranks
+    saved_by = restore_ranks(run, last, experiment.eval.best)
+    ranks.agree(fingerprint(experiment, train_data, eval_data))
+    ranks.agree({"train.precision": run.decided.precision}, ONE_PRECISION)
+    return Prepared(experiment, run, train_data, eval_data, last, saved_by)
+
+
+def restore_ranks(run: TrainState, last: Path | None, metric: str | None) -> int:
+    """Bring every rank to where ``last`` was saved; return how many ranks saved it.
+
+    A rank that is new draws from the seed and its number, so that no two draw the same.
+    """
+    ranks = run.ranks
+    if not ranks.is_main:
+        torch.manual_seed(int(np.random.default_rng([run.config.seed, ranks.rank]).integers(2**63)))
+    return ranks.world if last is None else restore(run, last, metric)
+
+
+def before_first_step(
+    run: TrainState, experiment: ExperimentConfig, train_data: Annotations, last: Path | None
+) -> list[str]:
+    """What is left to do before the first step, in lines of what was done.
+
+    A new run gets its backbone's weights; one that is resumed says what its config has changed.
+    Micro-batches are chosen where the device is to choose them.
+    """
+    lines = []
+    if last is None:
+        lines.append(run.ranks.main_first(lambda: load_start_weights(run, experiment)))
+    elif run.ranks.is_main:
+        changes = changes_since(last, with_defaults(experiment, run))
+        lines += [f"differs from the run so far: {change}" for change in changes]
+    if not run.decided.micro_batches:
+        lines.append(choose_micro_batches(run, train_data))
+    return lines
+
+
+def fingerprint(
+    experiment: ExperimentConfig, train_data: Annotations, eval_data: Annotations | None
+) -> dict[str, object]:
+    """What must be the same on every rank: the config, and the data, wherever it lies."""
+    said = {
+        key: value
+        for key, value in flat(experiment.model_dump(mode="json")).items()
+        if key not in ("data.train", "data.eval")
+    }
+    for name, data in (("data.train", train_data), ("data.eval", eval_data)):
+        if data is not None:
+            content = [data.image_ids.tobytes(), data.labels.tobytes(), data.boxes.tobytes()]
+            digest = hashlib.sha256(b"".join(content)).hexdigest()[:SHOWN_DIGITS]
+            said[name] = f"{len(data)} images with content {digest}"
+    return said

@@ -1,0 +1,72 @@
+"""The state of a run: all that changes while training, and what the loop asks of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.optim.swa_utils import AveragedModel
+
+from detkit.data.loader import TrainBatch
+from detkit.detectors import Detector, Step
+from detkit.engine.clock import Clock
+from detkit.engine.decisions import Decisions
+from detkit.engine.distributed import Ranks
+from detkit.engine.experiment import Horizon, TrainConfig
+from detkit.evaluation.speed import autocast
+from detkit.types import Losses
+
+
+@dataclass
+class TrainState:
+    """All that changes while training, and what the loop needs to change it."""
+
+    model: Detector
+    optimizer: torch.optim.Optimizer
+    scaler: torch.amp.GradScaler
+    average: AveragedModel | None
+    config: TrainConfig
+    horizon: Horizon
+    device: torch.device
+    folder: Path  # of the run
+    ranks: Ranks = field(default_factory=Ranks)  # alone
+    spread: nn.Module | None = None  # the model as several ranks call it; None: alone
+    stop_asked: Callable[[], bool] = lambda: False  # Ctrl-C on this rank
+    step: int = 0  # optimiser steps taken
+    best: float | None = None  # the metric of the best checkpoint so far
+    clock: Clock = field(default_factory=Clock)
+    decided: Decisions = field(default_factory=Decisions)  # micro-batches, precision, ...
+    say: Callable[[str], None] = lambda text: None  # a line for a person
+    unfixed: set[str] = field(default_factory=set)  # operations without a deterministic form
+
+    def autocast(self) -> AbstractContextManager[None]:
+        """Reduced precision for the forward pass, as the config says."""
+        return autocast(self.device, self.decided.precision)
+
+    def losses(self, part: TrainBatch, *, last: bool) -> Losses:
+        """Loss terms of ``part``, the ``last`` of a step or not.
+
+        Gradients add up on each rank; the backward of the last part averages them over all ranks.
+        """
+        images = [sample.image for sample in part.samples]
+        targets = [sample.target for sample in part.samples]
+        model = self.model if self.spread is None else self.spread
+        apart: AbstractContextManager[None] = nullcontext()
+        if isinstance(model, DistributedDataParallel) and not last:
+            apart = model.no_sync()
+        with self.autocast(), apart:
+            return model(images, targets, None, Step(part.size, part.seen))
+
+    def turn(self, done: str, doing: str) -> None:
+        """From one phase to the next: for the clock, and for ranks that ask where this one is."""
+        self.clock.mark(done)
+        self.ranks.turn(f"step {self.step}, {doing}", together=True)
+
+    def stopping(self) -> bool:
+        """Whether a stop was asked for on any rank; the same answer on every rank."""
+        return self.ranks.any(self.stop_asked() or self.ranks.orphaned)
