@@ -127,28 +127,6 @@ def check_file(path: Path, remote: RemoteFile, watch: Watch = SILENT) -> None:
         )
 
 
-def check_space(folder: Path, needed: int, what: str) -> None:
-    """Refuse before the first byte what would fill the disk.
-
-    Raises:
-        DetkitError: less than ``needed`` bytes are free, saying how many are missing.
-    """
-    free = shutil.disk_usage(folder).free
-    if needed > free:
-        raise DetkitError(
-            f"{folder}: {what} needs {in_words(needed)}, and {in_words(free)} are free. Make room "
-            f"for {in_words(needed - free)} more, or name a folder on another disk."
-        )
-
-
-def in_words(size: int) -> str:
-    """A number of bytes for people: ``451 MB``, in powers of 1,000."""
-    for unit, scale in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
-        if size >= scale:
-            return f"{size / scale:.{1 if unit == 'GB' else 0}f} {unit}"
-    return f"{size} bytes"
-
-
 @contextmanager
 def only_one(path: Path, watch: Watch = SILENT) -> Iterator[None]:
     """Hold a lock file, after whoever holds it; a process that dies lets go of it.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import ntpath
 import os
 import shutil
@@ -13,24 +14,71 @@ from pathlib import Path
 
 from detkit.errors import DetkitError
 
+LOOK = 1024  # bytes at the start of a file that tell whether it is a web page, or text
+_HTML_STARTS = (b"<!doctype html", b"<html", b"<head", b"<body", b"<script", b"<title", b"<meta")
+_XHTML_START = b"<?xml"  # of other XML as well, so that <html must follow
+_BEFORE = b"\xef\xbb\xbf \t\r\n"  # a byte order mark and blank space
+_NOT_TEXT = bytes(set(range(32)) - set(b"\t\n\f\r\x1b"))
 _NOT_PLAIN = ("Cc", "Cs", "Zl", "Zp")  # Unicode's controls, surrogates and line separators
 LONGEST_PATH = 1024  # characters of a relative path; above it something else went wrong
 
 
-def make_folder(folder: Path) -> None:
+def make_folder(folder: Path, named_by: str = "--out") -> None:
     """Make ``folder`` and those above it, where they are not there yet.
+
+    Args:
+        folder: the folder.
+        named_by: what a person names another one with, for the messages.
 
     Raises:
         DetkitError: it cannot be made, with the reason.
     """
     if folder.is_file():
-        raise DetkitError(f"{folder}: is a file, but a folder is needed. Name another with --out.")
+        raise DetkitError(
+            f"{folder}: is a file, but a folder is needed. Name another with {named_by}."
+        )
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as problem:
         raise DetkitError(
-            f"{folder}: this folder cannot be made ({problem.strerror}). Name another with --out."
+            f"{folder}: this folder cannot be made ({problem.strerror}). Name another with "
+            f"{named_by}."
         ) from problem
+
+
+def check_space(folder: Path, needed: int, what: str, named_by: str = "--out") -> None:
+    """Refuse before the first byte what would fill the disk.
+
+    Args:
+        folder: that it would lie in.
+        needed: bytes.
+        what: in a word, for the message.
+        named_by: what a person names another folder with, for the message.
+
+    Raises:
+        DetkitError: less than ``needed`` bytes are free, saying how many are missing.
+    """
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise DetkitError(
+            f"{folder}: {what} needs {in_words(needed)}, and {in_words(free)} are free. Make room "
+            f"for {in_words(needed - free)} more, or name a folder on another disk with "
+            f"{named_by}."
+        )
+
+
+def in_words(size: int) -> str:
+    """A number of bytes for people: ``451 MB``, in powers of 1,000."""
+    for unit, scale in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
+        if size >= scale:
+            return f"{size / scale:.{1 if unit == 'GB' else 0}f} {unit}"
+    return f"{size} bytes"
+
+
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file's contents, in hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @contextmanager
@@ -106,3 +154,17 @@ def leaves_folder(name: str) -> bool:
 def is_plain(text: str) -> bool:
     """Whether a text can be shown on one line: no control characters, no halves of characters."""
     return not any(unicodedata.category(character) in _NOT_PLAIN for character in text)
+
+
+def is_html(start: bytes) -> bool:
+    """Whether a file that starts like this is a web page; ``LOOK`` bytes of it are enough."""
+    text = start.lstrip(_BEFORE).lower()
+    return text.startswith(_HTML_STARTS) or (text.startswith(_XHTML_START) and b"<html" in text)
+
+
+def is_text(start: bytes) -> bool:
+    """Whether a file that starts like this is text, where numbers or an archive are expected.
+
+    Binary files have a zero or another control character among their first bytes.
+    """
+    return bool(start) and not any(byte in _NOT_TEXT for byte in start)

@@ -43,99 +43,8 @@ HTML_PROBLEM = "sends an HTML page in place of the file"
 _RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
 
 
-@dataclass(frozen=True, slots=True)
-class Form:
-    """What a file must be like where it is in more than one form about."""
-
-    size: int  # bytes
-    hash: str | None = None  # as in RemoteFile
-
-
-@dataclass(frozen=True, slots=True)
-class RemoteFile:
-    """A file that several addresses serve."""
-
-    name: str  # plain file name
-    addresses: tuple[str, ...]  # http or https, the one to prefer first
-    size: int | None = None  # bytes; None: not known for certain
-    hash: str | None = None  # "sha256:...", "sha1:..." or "md5:..."; None: not known for certain
-    also: tuple[Form, ...] = ()  # other forms that are as right, of other sizes; a size is known
-
-    def __post_init__(self) -> None:
-        for said in (self.hash, *(form.hash for form in self.also)):
-            kind = (said or HASHES[0]).partition(":")[0]
-            if kind not in HASHES:
-                raise ValueError(
-                    f"{self.name}: no hash of kind {kind!r}; known: {', '.join(HASHES)}."
-                )
-        if self.also and len({self.size, *(form.size for form in self.also)}) <= len(self.also):
-            raise ValueError(f"{self.name}: two forms of one size; sizes must tell them apart.")
-        if self.also and self.size is None:
-            raise ValueError(f"{self.name}: other forms are told apart by size; state its own.")
-
-    @property
-    def forms(self) -> tuple[Form, ...]:
-        """Every form that is right; none where the size is not known."""
-        return () if self.size is None else (Form(self.size, self.hash), *self.also)
-
-    @property
-    def sizes(self) -> tuple[int, ...]:
-        """Bytes of every form that is right; none where the size is not known."""
-        return tuple(form.size for form in self.forms)
-
-    @property
-    def most(self) -> int | None:
-        """Bytes of the largest form; None where the size is not known."""
-        return max(self.sizes, default=None)
-
-    @property
-    def has_hash(self) -> bool:
-        """Whether the content is known, whichever form comes."""
-        return self.hash is not None and all(form.hash is not None for form in self.also)
-
-    def hash_of(self, size: int) -> str | None:
-        """The hash that a file of so many bytes must have; None where it is not known."""
-        return next((form.hash for form in self.forms if form.size == size), self.hash)
-
-    def sizes_in_words(self) -> str:
-        """Its bytes, ``100`` or ``100 or 104``; empty where they are not known."""
-        return " or ".join(f"{size:,}" for size in self.sizes)
-
-
-@dataclass(frozen=True, slots=True)
-class DownloadSettings:
-    """How patient a download is."""
-
-    stall_seconds: float = 30.0  # without a byte, or at less than slowest, until it is a stall
-    slowest: int = 1024  # bytes per second, averaged over stall_seconds
-    tries: int = 5  # break-offs in a row at one address that bring less than progress_bytes
-    progress_bytes: int = 1 << 20
-    rounds: int = 3  # through all addresses
-    pause_seconds: float = 5.0  # before a fruitless address is asked again
-    most_bytes: int = 100 * 10**9  # of a file whose size is not known
-
-
-class Watch:
-    """Is told how long work goes; this one keeps silent."""
-
-    def begin(self, what: str, done: int, total: int | None) -> None:
-        """Work on ``total`` bytes begins, ``done`` of them from an earlier run."""
-
-    def move(self, done: int) -> None:
-        """``done`` bytes are done."""
-
-    def end(self) -> None:
-        """The work that began is complete; not called where it failed."""
-
-    def say(self, line: str) -> None:
-        """One line for the user."""
-
-
-SILENT = Watch()
-
-
-class RefusedError(Exception):
-    """This address is of no use."""
+class MismatchError(RefusedError):
+    """This address serves another file."""
 
 
 class BrokenOffError(Exception):
@@ -155,44 +64,9 @@ class _Origin:
     total: int | None = None  # bytes of the whole file, if the server said
 
 
-class _CarefulRedirects(HTTPRedirectHandler):
-    """Follows no redirect to a scheme that can be read along, or that is no HTTP at all."""
-
-    def redirect_request(
-        self, req: Request, fp: IO[bytes], code: int, msg: str, headers: Any, newurl: str
-    ) -> Request | None:
-        """The request to follow with, as the base class makes it, if the scheme is allowed."""
-        scheme = urlsplit(newurl).scheme
-        if scheme not in SCHEMES:
-            fp.close()
-            raise RefusedError(f"redirects to {newurl}, which is neither http nor https")
-        if scheme == "http" and urlsplit(req.full_url).scheme == "https":
-            fp.close()
-            raise RefusedError(f"redirects from https to {newurl}, which is not encrypted")
-        return super().redirect_request(req, fp, code, msg, headers, newurl)
-
-
 def size_of(path: Path) -> int:
     """Bytes of a file; 0 where there is none."""
     return path.stat().st_size if path.exists() else 0
-
-
-def opener() -> OpenerDirector:
-    """HTTP and HTTPS through the environment's proxies, and no other scheme.
-
-    ``open`` raises :class:`RefusedError` at a redirect to another scheme, or from https to http.
-    """
-    opens = OpenerDirector()
-    for handler in (
-        ProxyHandler(),
-        HTTPHandler(),
-        HTTPSHandler(),
-        HTTPDefaultErrorHandler(),
-        HTTPErrorProcessor(),
-        _CarefulRedirects(),
-    ):
-        opens.add_handler(handler)
-    return opens
 
 
 def transfer(

@@ -44,11 +44,19 @@ class Told:
 
 
 def audit_anchors(
-    targets: list[Target], anchors: list[list[float]], scales: tuple[Scale, ...]
+    targets: list[Target],
+    anchors: list[list[float]],
+    scales: tuple[Scale, ...],
+    positive_iou: float | None,
 ) -> Told:
-    """The nearest of all anchors answers, in its own scale's cell; the last object there stays."""
+    """The nearest of all anchors answers, in its own scale's cell; the last object there stays.
+
+    With ``positive_iou`` so do others that fit this well, in places that nobody's nearest needs.
+    """
     told = Told([], [], [], [])
-    slots = []
+    first: dict[tuple[int, ...], int] = {}  # who has a place: as its nearest anchor's,
+    further: dict[tuple[int, ...], int] = {}  # or as that of another anchor
+    stride_of = {index: scale.stride for scale in scales for index in scale.anchors}
     for image, target in enumerate(targets):
         for x1, y1, x2, y2 in target.boxes.tolist():
             w, h = x2 - x1, y2 - y1
@@ -57,13 +65,17 @@ def audit_anchors(
                 inter = min(w, aw) * min(h, ah)
                 fits.append(inter / (w * h + aw * ah - inter))
             best = fits.index(max(fits))
-            (stride,) = [scale.stride for scale in scales if best in scale.anchors]
+            for index, stride in stride_of.items():
+                place = (image, int((x1 + x2) / 2 / stride), int((y1 + y2) / 2 / stride), index)
+                if index == best:
+                    first[place] = len(told.owners)
+                elif positive_iou is not None and fits[index] >= positive_iou:
+                    further[place] = len(told.owners)
             told.best_ious.append(fits[best])
             told.owners.append(best)
-            told.strides.append(stride)
-            cell = (int((x1 + x2) / 2 / stride), int((y1 + y2) / 2 / stride))
-            slots.append((image, *cell, best))
-    told.lost = [slot in slots[index + 1 :] for index, slot in enumerate(slots)]
+            told.strides.append(stride_of[best])
+    answered = {*(further | first).values()}
+    told.lost = [row not in answered for row in range(len(told.owners))]
     return told
 
 
@@ -100,7 +112,7 @@ def test_every_detector_agrees_with_a_loop(form: str, images: int, objects: int,
     else:
         stated = getattr(model.config, model.anchors_key)
         anchors = [[side * model.anchors_unit for side in anchor] for anchor in stated]
-        told = audit_anchors(targets, anchors, model.anchor_scales())
+        told = audit_anchors(targets, anchors, model.anchor_scales(), model.config.positive_iou)
         torch.testing.assert_close(found.anchors, torch.tensor(anchors, dtype=torch.float32))
     assert found.has_anchors is (model.anchors_key is not None)
     expected = torch.tensor(told.best_ious, dtype=torch.float32)
