@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from detkit.preprocess import Batch, Geometry, denormalise, fit_inside, letterbox, normalise
+from detkit.preprocess import (
+    Batch,
+    Geometry,
+    denormalise,
+    fit_inside,
+    letterbox,
+    normalise,
+    stretch,
+)
 from detkit.types import make_target
 from tests.oracles import random_boxes
 
@@ -32,23 +41,27 @@ def boxed(images: list[Tensor], size: tuple[int, int]) -> Batch:
 
 
 def slow_resize(image: Tensor, height: int, width: int) -> Tensor:
-    """darknet's ``resize_image``, pixel by pixel: first along x, then along y."""
+    """darknet's ``resize_image``, pixel by pixel: first along x, then along y.
+
+    The places are float32, as there: in the last row they may fall short of the image's.
+    """
+    single = np.float32
     old_height, old_width = image.shape[1:]
     pixels = image.double() / 255
     wide = torch.zeros(3, old_height, width, dtype=torch.float64)
     for x in range(width):
-        source = x * (old_width - 1) / (width - 1)
+        source = single(x) * (single(old_width - 1) / single(width - 1))
         left = int(source)
-        share = source - left
+        share = float(source - single(left))
         if x == width - 1 or old_width == 1:
             wide[:, :, x] = pixels[:, :, old_width - 1]
         else:
             wide[:, :, x] = (1 - share) * pixels[:, :, left] + share * pixels[:, :, left + 1]
     done = torch.zeros(3, height, width, dtype=torch.float64)
     for y in range(height):
-        source = y * (old_height - 1) / (height - 1)
+        source = single(y) * (single(old_height - 1) / single(height - 1))
         top = int(source)
-        share = source - top
+        share = float(source - single(top))
         done[:, y] = (1 - share) * wide[:, top]
         if y < height - 1 and old_height > 1:
             done[:, y] += share * wide[:, top + 1]
@@ -81,6 +94,8 @@ def slow_letterbox(image: Tensor, size: tuple[int, int]) -> Tensor:
         ((100, 41), (64, 32)),
         ((37, 53), (96, 64)),  # odd margins
         ((64, 64), (32, 32)),
+        ((8, 10), (40, 30)),  # 8 rows to 24: the source's last row comes out black
+        ((14, 24), (40, 21)),  # 14 to 12: likewise
     ],
 )
 def test_letterbox_equals_darknets_loops(
@@ -91,6 +106,17 @@ def test_letterbox_equals_darknets_loops(
     assert pixels.dtype == torch.float32
     expected = slow_letterbox(image, canvas).float()
     torch.testing.assert_close(pixels, expected, rtol=0, atol=2e-5)
+
+
+@pytest.mark.parametrize("size", [(24, 30), (64, 32), (5, 7), (8, 10)])
+def test_stretch_equals_darknets_loop(size: tuple[int, int]) -> None:
+    image = noise(8, 10)
+    batch = stretch([image], size, NO_MEAN, NO_STD)
+    expected = slow_resize(image, *size).float()
+    torch.testing.assert_close(batch.pixels[0], expected, rtol=0, atol=2e-5)
+    whole = torch.tensor([[0.0, 0.0, 10.0, 8.0]])
+    there = batch.geometry[0].to_canvas(whole)
+    torch.testing.assert_close(there, torch.tensor([[0.0, 0.0, size[1], size[0]]]))
 
 
 @given(sides, sides, canvas_sides, canvas_sides)
