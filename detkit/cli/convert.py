@@ -47,6 +47,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("--cfg", type=Path, metavar="FILE", help="the authors' text of the network")
     add("--model", metavar="NAME", help="the zoo's name of it, such as yolo_v3_coco")
+    add("--list", action="store_true", help="print the layers of --cfg first, as darknet does")
     add("--names", type=Path, metavar="FILE", help="darknet's list of class names, one a line")
     add("--to", choices=("detkit", "darknet"), default="detkit", help="default: detkit")
     add("--out", required=True, type=Path, help="the new folder, or with --to darknet the new file")
@@ -83,6 +84,8 @@ def run(args: argparse.Namespace) -> None:
         )
     from detkit.engine.convert import import_darknet
 
+    if args.list:
+        print("\n".join(layer_lines(args.cfg)))
     imported = import_darknet(
         source,
         args.out,
@@ -92,6 +95,23 @@ def run(args: argparse.Namespace) -> None:
         overrides=overrides,
     )
     print("\n".join(imported_lines(source, imported)))
+
+
+def layer_lines(cfg: Path | None) -> list[str]:
+    """The layers of a text, with sizes and operations.
+
+    Raises:
+        ConfigError: no text, or one that cannot be served.
+    """
+    if cfg is None:
+        raise ConfigError("--list: lists the layers of a text; name it with --cfg FILE.")
+    import torch
+
+    from detkit.weights.cfg import read_cfg
+    from detkit.weights.graph import DarknetGraph
+
+    with torch.device("meta"):  # sizes alone
+        return DarknetGraph(read_cfg(cfg)).describe()
 
 
 def _refuse_import_words(args: argparse.Namespace, overrides: Sequence[str]) -> None:

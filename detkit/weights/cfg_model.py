@@ -21,10 +21,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from detkit.errors import ConfigError
 from detkit.weights.cfg import Cfg, Section
 from detkit.weights.cfg_options import check_options
 from detkit.weights.graph import DarknetGraph
 from detkit.weights.layout import FileLayer, file_layers
+from detkit.weights.plan import plan_layers
 
 CONV, CONNECTED = ("convolutional", "conv"), ("connected", "conn")
 POOL, SHORTCUT, REORG = ("maxpool", "max"), ("shortcut",), ("reorg",)
@@ -295,14 +297,26 @@ def check_agreement(cfg: Cfg, detector: nn.Module, name: str) -> float:
     """
     with torch.device("meta"):  # nothing is drawn
         graph = DarknetGraph(cfg).eval()
+    heads = [cfg.layers[index] for index in graph.outputs]
+    for section in heads:
+        if section.kind not in HEADS:
+            raise section.wrong(
+                "the network has an output here that no detection layer takes",
+                f"No detector here computes this network; the nearest is {name}",
+            )
+    size = _tried_size(graph)
     graph.to_empty(device="cpu")
     for ours, theirs in zip(file_layers(detector), file_layers(graph), strict=True):
         for mine, other in zip(ours.pieces, theirs.pieces, strict=True):
             other.tensor.copy_(mine.tensor)
-    size = graph.size if graph.fixed_size else TRIED_CANVAS
     pixels = torch.rand(1, COLOURS, *size, generator=torch.Generator().manual_seed(0))
     expected, found = graph(pixels), _as_darknet(detector.network(pixels))  # type: ignore[operator]
-    heads = [section for section in cfg.layers if section.kind in HEADS]
+    if len(heads) != len(found):
+        raise cfg.layers[-1].wrong(
+            f"the network has {len(heads)} outputs, where {name}, the nearest detector here, has "
+            f"{len(found)}",
+            "No detector here computes this network",
+        )
     worst = 0.0
     for head, theirs_out, ours_out in zip(heads, expected, found, strict=True):
         same_size = theirs_out.numel() == ours_out.numel()
@@ -316,6 +330,17 @@ def check_agreement(cfg: Cfg, detector: nn.Module, name: str) -> float:
             )
         worst = math.nan if math.isnan(apart) else max(worst, apart)
     return worst
+
+
+def _tried_size(graph: DarknetGraph) -> tuple[int, int]:
+    """The small canvas where every layer fits it, within the planner's limits; else the text's."""
+    if graph.fixed_size:
+        return graph.size
+    try:
+        plan_layers(graph.cfg, TRIED_CANVAS)
+    except ConfigError:
+        return graph.size
+    return TRIED_CANVAS
 
 
 def _apart(a: Tensor, b: Tensor) -> float:

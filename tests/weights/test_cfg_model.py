@@ -252,17 +252,46 @@ def test_the_first_line_that_differs_is_named(
 
 
 def test_a_text_that_ends_early_is_refused() -> None:
-    detector = meta({"name": "yolo_v3_tiny", "num_classes": 3})
-    cfg = changed("yolov2-tiny-voc")
+    """One convolution is taken out before the end of the second scale."""
+    text = cfg_text("yolov3-tiny", size=SMALL, classes=3)
+    cut = text[: text.rindex("[convolutional]")]
+    cfg = parse_cfg(cut, Path("my.cfg"))
     with torch.device("meta"):
         graph = DarknetGraph(cfg)
     with pytest.raises(ConfigError) as caught:
-        check_shapes(graph, detector, "yolo_v3_tiny")
-    assert str(caught.value) == (
-        "my.cfg:99: [convolutional]: layer 13 is a convolution [1024, 1024, 3, 3] with batch "
-        "normalisation, where yolo_v3_tiny, the nearest detector here, has a convolution "
-        f"[256, 1024, 1, 1] with batch normalisation. {NONE}"
+        check_shapes(graph, meta({"name": "yolo_v3_tiny", "num_classes": 3}), "yolo_v3_tiny")
+    last = line_of(cut, "layers = -1, 8")
+    assert str(caught.value).endswith(
+        ": the network ends here, where yolo_v3_tiny, the nearest detector here, still has a "
+        f"convolution [24, 256, 1, 1]. {NONE}"
     )
+    assert int(str(caught.value).split(":")[1]) > last
+
+
+def test_an_output_that_nothing_takes_is_refused() -> None:
+    cfg = changed("yolov2-tiny-voc", ("[region]", "[softmax]\n\n[route]\nlayers = -2\n\n[region]"))
+    model = {"name": "yolo_v2_tiny", "num_classes": 3, "input_size": SMALL}
+    with pytest.raises(ConfigError) as caught:
+        check_agreement(cfg, drawn(model), "yolo_v2_tiny")
+    line = line_of(
+        changed_text(
+            "yolov2-tiny-voc", ("[region]", "[softmax]\n\n[route]\nlayers = -2\n\n[region]")
+        ),
+        "[softmax]",
+    )
+    assert str(caught.value) == (
+        f"my.cfg:{line}: [softmax]: the network has an output here that no detection layer takes. "
+        "No detector here computes this network; the nearest is yolo_v2_tiny."
+    )
+
+
+def test_layers_that_do_not_fit_the_small_canvas_are_tried_at_the_text_s_size() -> None:
+    """Without padding the last 3 x 3 needs a map of its own size at least."""
+    text = cfg_text("yolov2-tiny-voc", size=(160, 160), classes=3)
+    at = text.rindex("size=3")
+    cfg = parse_cfg(text[:at] + text[at:].replace("pad=1", "pad=0", 1), Path("my.cfg"))
+    with pytest.raises(ConfigError, match="what enters this layer is not what yolo_v2_tiny"):
+        check_agreement(cfg, drawn(read_model(cfg).model), "yolo_v2_tiny")
 
 
 def test_several_heads_of_several_kinds_are_refused() -> None:
