@@ -1,4 +1,4 @@
-"""What darknet's networks are made of: its convolution block, its pool, its local layer, its reorg.
+"""What darknet's networks are made of: its convolution block, its pools and other layers.
 
 Source: darknet, the file named at each. Order of parameters inside a block follows no file here;
 ``weights/darknet.py`` knows how a weight file lays them out.
@@ -17,6 +17,7 @@ from torch import Tensor, nn
 LEAKY_SLOPE = 0.1  # darknet's; PyTorch's default is 0.01
 BN_EPS = 1e-5  # of the GPU road, which the published results come from
 BN_MOMENTUM = 0.01  # share of the newest batch; darknet writes it as 0.99 of the old
+SPP_POOLS = (13, 9, 5)  # sides, in the order in which their maps are joined (yolov3-spp.cfg)
 
 
 class ConvBN(nn.Module):
@@ -74,6 +75,28 @@ class SameSizePool(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map ``[B, C, H, W]`` to the same shape."""
         return F.max_pool2d(F.pad(x, (0, 1, 0, 1), value=-math.inf), kernel_size=2, stride=1)
+
+
+class SpatialPyramid(nn.Module):
+    """Max-pools of three sizes beside the map itself; the size of the map stays.
+
+    Source:
+        ``yolov3-spp.cfg``, layers 78 to 83; after He et al., ECCV 2014.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map ``[B, C, H, W]`` to ``[B, 4C, H, W]``: pools of 13, 9 and 5, and the input."""
+        pools = [F.max_pool2d(x, side, stride=1, padding=side // 2) for side in SPP_POOLS]
+        return torch.cat([*pools, x], dim=1)
+
+
+def connected(width_in: int, width_out: int) -> nn.Linear:
+    """A fully connected layer as darknet starts it (``connected_layer.c``)."""
+    layer = nn.Linear(width_in, width_out)
+    limit = math.sqrt(2 / width_in)
+    nn.init.uniform_(layer.weight, -limit, limit)
+    nn.init.zeros_(layer.bias)
+    return layer
 
 
 class Local(nn.Module):

@@ -99,7 +99,7 @@ class Detections:
     """What a detector found in one image, best score first."""
 
     boxes: Boxes  # [N, 4]
-    scores: Tensor  # [N] float32 in 0..1
+    scores: Tensor  # [N] float32 in 0..1; YOLOv1's are not bound and may pass 1, as its authors'
     labels: Tensor  # [N] int64 in 0..K-1
     names: tuple[str, ...] = ()  # names[label]; filled in by the detector
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from detkit.backbones.base import Backbone
 from detkit.config import Config, parse
 from detkit.errors import ConfigError, DetkitError
+from detkit.ops.boxes import size_iou, xyxy_to_cxcywh
 from detkit.preprocess import Batch
 from detkit.registry import Registry
 from detkit.types import Boxes, Detections, Losses, Target
@@ -163,6 +164,35 @@ def on_canvas(targets: list[Target], batch: Batch) -> list[Target]:
         for target, geometry in zip(targets, batch.geometry, strict=True)
     ]
     return [target.to(batch.pixels.device) for target in placed]
+
+
+def audit_anchors(
+    targets: list[Target],
+    anchors: Tensor,
+    strides: Sequence[int],
+    claims: Sequence[tuple[Tensor, Tensor]],
+) -> Audit:
+    """The audit of a detector in which the anchor nearest in shape answers for an object.
+
+    Args:
+        targets: one an image, boxes in canvas pixels.
+        anchors: ``[A, 2]`` in canvas pixels.
+        strides: A of them, canvas pixels per cell where each anchor stands.
+        claims: of each scale ``[N]`` int64, the object of each claim on a prediction, and ``[N]``,
+            0 where that prediction is another claim's.
+    """
+    sizes = torch.cat([xyxy_to_cxcywh(target.boxes)[:, 2:] for target in targets])  # [M, 2]
+    best_ious, best = size_iou(sizes, anchors).max(dim=1)  # [M], [M]
+    answered = torch.zeros_like(best_ious)  # [M]
+    for objects, stays in claims:
+        answered = answered.index_add(0, objects, stays)
+    return Audit(
+        best_ious=best_ious,
+        owners=best,
+        lost=answered == 0,
+        strides=best_ious.new_tensor(strides)[best],
+        anchors=anchors,
+    )
 
 
 DETECTORS: Registry[type[Detector]] = Registry("detector")

@@ -10,13 +10,13 @@ its outputs lie), ``assign`` (which predictor answers for which object), ``yolo_
 ``decode`` and ``select`` (boxes to show), ``YoloV1`` (what joins them).
 
 Spaces: *canvas* pixels are those of the network's input; *fractions* are of its width and height;
-*cells* are fractions times S.
+*cells* are fractions times S. Letters: the paper's B and C are P (predictors of a cell) and K
+(classes) here; B is the batch.
 """
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 import torch
@@ -26,12 +26,12 @@ from torch import Tensor, nn
 
 from detkit.backbones import BACKBONES, Backbone
 from detkit.config import Config, Fraction
-from detkit.detectors.base import DETECTORS, Audit, Detector, Step, on_canvas
+from detkit.detectors.base import DETECTORS, Audit, Detector, Step
 from detkit.detectors.settings import CanvasSize, ClassWeights
 from detkit.errors import ConfigError
-from detkit.layers import LEAKY_SLOPE, ConvBN, Local
+from detkit.layers import LEAKY_SLOPE, ConvBN, Local, connected
 from detkit.ops.boxes import cxcywh_to_xyxy, pairwise_iou, xyxy_to_cxcywh
-from detkit.ops.grid import image_of_object, own_cell
+from detkit.ops.grid import class_factors, first_in_cell, image_of_object, own_cell
 from detkit.ops.nms import select_per_class
 from detkit.preprocess import Batch, stretch
 from detkit.types import Boxes, Detections, Losses, Target
@@ -47,12 +47,12 @@ class YoloV1Config(Config):
     """
 
     num_classes: PositiveInt
-    backbone: str = "darknet_v1"  # section 2.1: the first 20 convolutions; any registered backbone
+    backbone: str = "darknet_v1"  # section 2.2: the first 20 convolutions; any registered backbone
     backbone_stride: PositiveInt = 32  # of its map; where it has not this one, the next finer
     backbone_weights: str = "none"  # "imagenet" or a path; applied by training, after building
     input_size: CanvasSize = (448, 448)  # section 2.2
     grid: PositiveInt = 7  # S, section 2
-    boxes_per_cell: PositiveInt = 3  # B; the paper's, section 2, is 2
+    boxes_per_cell: PositiveInt = 3  # P; the paper's B, section 2, is 2
     head_convs: tuple[tuple[PositiveInt, PositiveInt], ...] = (  # (filters, stride), all 3 x 3
         (1024, 1),
         (1024, 2),
@@ -71,15 +71,32 @@ class YoloV1Config(Config):
     min_side: Fraction = 0.005  # of the canvas; thinner objects are not learned (the code)
     score_threshold: Fraction = 0.001  # the authors' evaluation
     show_threshold: Fraction = 0.2  # the authors' demo; what `detect` uses unless told
-    nms_iou: Fraction = 0.5  # the authors' evaluation
+    nms_iou: Fraction = 0.5  # the authors' evaluation; their demo's is 0.4 (model.nms_iou=0.4)
 
     @property
     def outputs(self) -> int:
-        """Length of the output vector: 1470 in the paper, ``S * S * (K + B * 5)``."""
+        """Length of the output vector, ``S * S * (K + P * 5)``: 1470 in the paper."""
         return self.grid**2 * (self.num_classes + self.boxes_per_cell * 5)
 
 
 # ------------------------------------------------------------------------------- network
+
+
+def build_backbone(config: YoloV1Config) -> Backbone:
+    """Build the config's backbone up to its ``backbone_stride`` or, without that, the next finer.
+
+    Raises:
+        ConfigError: it has only coarser ones, or the canvas is not made of whole cells.
+    """
+    entry = BACKBONES[config.backbone]
+    fine = [stride for stride in entry.strides if stride <= config.backbone_stride]
+    stride = max(fine, default=config.backbone_stride)  # the default: so that the entry refuses it
+    if any(side % stride for side in config.input_size):
+        raise ConfigError(
+            f"model.input_size: {list(config.input_size)} is not made of multiples of {stride}, "
+            f"the stride of backbone {config.backbone!r} here."
+        )
+    return entry.build((stride,))
 
 
 class YoloV1Head(nn.Module):
@@ -106,7 +123,6 @@ class YoloV1Head(nn.Module):
                 ConvBN(channels, filters, 3, stride=stride, batch_norm=config.batch_norm)
             )
             channels = filters
-        places = config.grid**2
         self.whole = nn.Sequential()  # [B, C, S, S] to [B, S*S*(K+P*5)]
         if config.head == "repository":
             self.whole.append(Local(channels, config.local_channels, self.grid))
@@ -114,7 +130,7 @@ class YoloV1Head(nn.Module):
             self.whole.append(nn.Dropout(config.dropout))
             channels = config.local_channels
         self.whole.append(nn.Flatten())
-        width = channels * places
+        width = channels * config.grid**2
         if config.head == "paper":
             self.whole.append(connected(width, config.fc_width))
             self.whole.append(nn.LeakyReLU(LEAKY_SLOPE, inplace=True))
@@ -131,37 +147,28 @@ class YoloV1Head(nn.Module):
         return out
 
 
-def connected(width_in: int, width_out: int) -> nn.Linear:
-    """A fully connected layer as darknet starts it (``connected_layer.c``)."""
-    layer = nn.Linear(width_in, width_out)
-    limit = math.sqrt(2 / width_in)
-    nn.init.uniform_(layer.weight, -limit, limit)
-    nn.init.zeros_(layer.bias)
-    return layer
-
-
 class Outputs(NamedTuple):
     """The output vector, cell by cell; cells row by row."""
 
     classes: Tensor  # [B, S*S, K]
     confidences: Tensor  # [B, S*S, P]
-    boxes: Tensor  # [B, S*S, P, 4] (x, y in its cell; square roots of width and height, fractions)
+    places: Tensor  # [B, S*S, P, 4] (x, y in its cell; square roots of w and h, fractions)
 
 
 def split_blocks(raw: Tensor, config: YoloV1Config) -> Outputs:
     """Read the output vector ``[B, S*S*(K+P*5)]``: all classes, all confidences, all boxes.
 
-    The paper draws a tensor S x S x (B*5+K); the code lays it out in three blocks.
+    The paper draws a tensor S x S x (P*5+K); the code lays it out in three blocks.
 
     Source:
         darknet, ``detection_layer.c: get_detection_detections``.
     """
-    places, boxes = config.grid**2, config.boxes_per_cell
-    blocks = raw.split([places * config.num_classes, places * boxes, places * boxes * 4], dim=1)
+    cells, boxes = config.grid**2, config.boxes_per_cell
+    blocks = raw.split([cells * config.num_classes, cells * boxes, cells * boxes * 4], dim=1)
     return Outputs(
-        blocks[0].reshape(-1, places, config.num_classes),
-        blocks[1].reshape(-1, places, boxes),
-        blocks[2].reshape(-1, places, boxes, 4),
+        blocks[0].reshape(-1, cells, config.num_classes),
+        blocks[1].reshape(-1, cells, boxes),
+        blocks[2].reshape(-1, cells, boxes, 4),
     )
 
 
@@ -211,7 +218,7 @@ def assign(
     # Both boxes without their cell's corner, which they share; fractions.
     offset = centre * side - cell  # [M, 2] in its cell
     gt = torch.cat([offset / side, sides], dim=1)[:, None]  # [M, 1, 4] centre form
-    pred_places = split_blocks(raw, config).boxes.flatten(0, 1)[cells]  # [M, P, 4]
+    pred_places = split_blocks(raw, config).places.flatten(0, 1)[cells]  # [M, P, 4]
     pred = torch.cat([pred_places[..., :2] / side, pred_places[..., 2:].square()], dim=2)
     ious = pairwise_iou(cxcywh_to_xyxy(pred), cxcywh_to_xyxy(gt))  # [M, P]
     nearest = (pred - gt).square().sum(dim=2).argmin(dim=1)  # [M]
@@ -228,20 +235,6 @@ def assign(
         labels=torch.cat([target.labels for target in targets]),
         owned=owned.scatter_reduce(0, slots, stays_float, reduce="amax"),
     )
-
-
-def first_in_cell(cells: Tensor, large: Tensor, count: int) -> Tensor:
-    """``[M]`` bool: which objects are the first large one of their cell.
-
-    Args:
-        cells: ``[M]`` int64, which of ``count`` cells each object lies in.
-        large: ``[M]`` bool; others do not claim a cell.
-    """
-    order = torch.arange(len(cells), device=cells.device)  # [M]
-    nobody = len(cells)
-    first = torch.full((count,), nobody, device=cells.device)
-    first = first.scatter_reduce(0, cells, torch.where(large, order, nobody), reduce="amin")
-    return first[cells] == order
 
 
 def audit_assignment(targets: list[Target], size: tuple[int, int], config: YoloV1Config) -> Audit:
@@ -267,42 +260,12 @@ def audit_assignment(targets: list[Target], size: tuple[int, int], config: YoloV
 # ---------------------------------------------------------------------------------- loss
 
 
-def weighted_errors(
-    raw: Tensor, owners: Owners, config: YoloV1Config
-) -> dict[str, tuple[Tensor, Tensor]]:
-    """The differences that equation 3 squares, and what it weighs each square with.
-
-    Args:
-        raw: ``[B, S*S*(K+P*5)]`` network outputs.
-        owners: from :func:`assign`.
-
-    Returns:
-        ``loss_coord``: ``[M, 4]``, ``loss_obj``: ``[M]``, ``loss_noobj``: ``[B*S*S*P]`` and
-        ``loss_class``: ``[M, K]``, each with weights that broadcast with it.
-    """
-    out = split_blocks(raw, config)
-    confidences = out.confidences.reshape(-1)  # [B*S*S*P]
-    places = out.boxes.reshape(-1, 4)[owners.slots]  # [M, 4]
-    classes = out.classes.flatten(0, 1)[owners.cells]  # [M, K]
-    goal = owners.ious if config.rescore else torch.ones_like(owners.ious)  # [M]
-    factors = owners.stays  # [M]
-    if config.class_weights:
-        factors = factors * raw.new_tensor(config.class_weights)[owners.labels]
-    one_hot = F.one_hot(owners.labels, config.num_classes)  # [M, K]
-    return {
-        "loss_coord": (owners.gt_places - places, config.coord_weight * owners.stays[:, None]),
-        "loss_obj": (goal - confidences[owners.slots], owners.stays),
-        "loss_noobj": (confidences, config.noobj_weight * (1 - owners.owned)),
-        "loss_class": (one_hot - classes, factors[:, None]),
-    }
-
-
 def yolo_v1_loss(raw: Tensor, owners: Owners, config: YoloV1Config) -> Losses:
     """Equation 3, summed over cells and averaged over the batch.
 
     The source writes gradients, not a loss; these are the terms whose gradients they are: half
     squared errors, on raw outputs and on square roots of width and height. (The cost it prints is
-    another number: :func:`darknet_cost`.)
+    another number: ``darknet_cost.py``.)
 
     Args:
         raw: ``[B, S*S*(K+P*5)]`` network outputs.
@@ -314,24 +277,25 @@ def yolo_v1_loss(raw: Tensor, owners: Owners, config: YoloV1Config) -> Losses:
     Source:
         darknet, ``detection_layer.c: forward_detection_layer``.
     """
-    terms = weighted_errors(raw, owners, config)
+    out = split_blocks(raw, config)
+    places = out.places.reshape(-1, 4)[owners.slots]  # [M, 4]
+    confidences = out.confidences.reshape(-1)  # [B*S*S*P]
+    classes = out.classes.flatten(0, 1)[owners.cells]  # [M, K]
+    goal = owners.ious if config.rescore else torch.ones_like(owners.ious)  # [M]
+    one_hot = F.one_hot(owners.labels, config.num_classes)  # [M, K]
+    factors = class_factors(owners.stays, owners.labels, config.class_weights)  # [M]
+
+    coord = (places - owners.gt_places).square().sum(dim=1) * owners.stays  # [M]
+    obj = (confidences[owners.slots] - goal).square() * owners.stays  # [M]
+    noobj = confidences.square() * (1 - owners.owned)  # [B*S*S*P]
+    classes_off = (classes - one_hot).square().sum(dim=1) * factors  # [M]
+    half = 0.5 / len(raw)
     return {
-        name: 0.5 * (weights * errors.square()).sum() / len(raw)
-        for name, (errors, weights) in terms.items()
+        "loss_coord": half * config.coord_weight * coord.sum(),
+        "loss_obj": half * obj.sum(),
+        "loss_noobj": half * config.noobj_weight * noobj.sum(),
+        "loss_class": half * classes_off.sum(),
     }
-
-
-def darknet_cost(raw: Tensor, owners: Owners, config: YoloV1Config) -> Tensor:
-    """The sum of squared deltas over the batch, a scalar: what the source reports as its cost.
-
-    A delta is minus the gradient of an image's loss. Darknet's log divides by the batch.
-
-    Args:
-        raw: ``[B, S*S*(K+P*5)]`` network outputs.
-        owners: from :func:`assign`.
-    """
-    terms = weighted_errors(raw, owners, config).values()
-    return torch.stack([(weights * errors).square().sum() for errors, weights in terms]).sum()
 
 
 # ----------------------------------------------------------------------------- detection
@@ -354,10 +318,10 @@ def decode(raw: Tensor, size: tuple[int, int], config: YoloV1Config) -> tuple[Bo
         darknet, ``detection_layer.c: get_detection_detections``.
     """
     out = split_blocks(raw, config)
-    place = torch.arange(config.grid**2, device=raw.device)  # [S*S]
-    corner = torch.stack([place % config.grid, place // config.grid], dim=1)  # [S*S, 2] column, row
-    centre = (out.boxes[..., :2] + corner[:, None]) / config.grid  # [B, S*S, P, 2] fractions
-    sides = out.boxes[..., 2:].square()  # [B, S*S, P, 2] fractions
+    cell = torch.arange(config.grid**2, device=raw.device)  # [S*S]
+    corner = torch.stack([cell % config.grid, cell // config.grid], dim=1)  # [S*S, 2] column, row
+    centre = (out.places[..., :2] + corner[:, None]) / config.grid  # [B, S*S, P, 2] fractions
+    sides = out.places[..., 2:].square()  # [B, S*S, P, 2] fractions
     boxes = cxcywh_to_xyxy(torch.cat([centre, sides], dim=3)) * raw.new_tensor(
         [size[1], size[0]] * 2
     )
@@ -368,14 +332,13 @@ def decode(raw: Tensor, size: tuple[int, int], config: YoloV1Config) -> tuple[Bo
 def select(boxes: Boxes, scores: Tensor, config: YoloV1Config) -> Detections:
     """Keep what one image should report: above the threshold, then suppression per class.
 
-    Only what is reported is clamped to 1, so a score above 1 still wins over one at 1.
+    Scores stay as they are, also above 1: a bound would make ties of them.
 
     Args:
         boxes: ``[N, 4]``.
         scores: ``[N, K]``.
     """
-    found = select_per_class(boxes, scores, config.score_threshold, config.nms_iou)
-    return replace(found, scores=found.scores.clamp(max=1))
+    return select_per_class(boxes, scores, config.score_threshold, config.nms_iou)
 
 
 # -------------------------------------------------------------------------------- module
@@ -383,7 +346,7 @@ def select(boxes: Boxes, scores: Tensor, config: YoloV1Config) -> Detections:
 
 @DETECTORS.register("yolo_v1")
 class YoloV1(Detector):
-    """You Only Look Once, section 2: a grid of cells, two fully connected layers."""
+    """You Only Look Once, section 2: a grid of cells, and layers that see the whole image."""
 
     config_type = YoloV1Config
     config: YoloV1Config
@@ -413,51 +376,13 @@ class YoloV1(Detector):
     def losses(self, batch: Batch, targets: list[Target], step: Step) -> Losses:
         raw = self.network(batch.pixels).float()
         with torch.autocast(raw.device.type, enabled=False):  # in full precision from here
-            return yolo_v1_loss(raw, self._owners(raw, batch, targets), self.config)
+            owners = assign(raw.detach(), targets, batch.size, self.config)
+            return yolo_v1_loss(raw, owners, self.config)
 
     def predict(self, batch: Batch) -> list[Detections]:
         raw = self.network(batch.pixels).float()
-        boxes, scores = decode(raw, canvas_of(batch), self.config)
+        boxes, scores = decode(raw, batch.size, self.config)
         return [select(b, s, self.config) for b, s in zip(boxes, scores, strict=True)]
-
-    @torch.no_grad()
-    def darknet_cost(
-        self, images: list[Tensor], targets: list[Target], step: Step = Step()
-    ) -> Tensor:
-        """What to compare with darknet's log: the cost an image that it prints for a batch.
-
-        In training mode, as there, dropout draws and batch norm goes by the batch (and takes note
-        of it).
-        """
-        batch = self.preprocess(images, step.size)
-        raw = self.network(batch.pixels).float()
-        owners = self._owners(raw, batch, on_canvas(targets, batch))
-        return darknet_cost(raw, owners, self.config) / len(images)
-
-    def _owners(self, raw: Tensor, batch: Batch, targets: list[Target]) -> Owners:
-        return assign(raw.detach(), targets, canvas_of(batch), self.config)
-
-
-def canvas_of(batch: Batch) -> tuple[int, int]:
-    """(height, width) of a batch."""
-    return batch.pixels.shape[2], batch.pixels.shape[3]
-
-
-def build_backbone(config: YoloV1Config) -> Backbone:
-    """Build the config's backbone up to its ``backbone_stride`` or, without that, the next finer.
-
-    Raises:
-        ConfigError: it has only coarser ones, or the canvas is not made of whole cells.
-    """
-    entry = BACKBONES[config.backbone]
-    fine = [stride for stride in entry.strides if stride <= config.backbone_stride]
-    stride = max(fine, default=config.backbone_stride)  # the default: so that the entry refuses it
-    if any(side % stride for side in config.input_size):
-        raise ConfigError(
-            f"model.input_size: {list(config.input_size)} is not made of multiples of {stride}, "
-            f"the stride of backbone {config.backbone!r} here."
-        )
-    return entry.build((stride,))
 
 
 class YoloV1TinyConfig(YoloV1Config):

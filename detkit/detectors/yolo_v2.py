@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from detkit.backbones import BACKBONES
 from detkit.config import Config, Fraction
-from detkit.detectors.base import DETECTORS, Audit, Detector, Step, on_canvas
+from detkit.detectors.base import DETECTORS, Audit, Detector, Step, audit_anchors
 from detkit.detectors.settings import (
     Anchors,
     CanvasSize,
@@ -37,6 +37,7 @@ from detkit.ops.boxes import cxcywh_to_xyxy, pairwise_iou, size_iou, xyxy_to_cxc
 from detkit.ops.grid import (
     best_iou_with_objects,
     claim_anchors,
+    class_factors,
     decode_cells,
     image_of_object,
     last_claim,
@@ -200,32 +201,6 @@ def assign(raw: Tensor, targets: list[Target], anchors: Tensor, config: YoloV2Co
     )
 
 
-def audit_assignment(
-    targets: list[Target], anchors: Tensor, grid: tuple[int, int], config: YoloV2Config
-) -> Audit:
-    """What :func:`assign` makes of objects while the network still predicts its anchors.
-
-    Which anchor answers for an object, and which of two stays, depends on no prediction.
-
-    Args:
-        targets: one an image, boxes in canvas pixels.
-        anchors: ``[A, 2]`` in cells.
-        grid: (height, width) of the canvas, in cells.
-    """
-    raw = anchors.new_zeros(len(targets), len(anchors), *grid, 5)  # [B, A, H, W, 5]
-    owners = assign(raw, targets, anchors, config)
-    sizes = torch.cat([xyxy_to_cxcywh(target.boxes)[:, 2:] for target in targets])  # [M, 2]
-    best_ious, best = size_iou(sizes / STRIDE, anchors).max(dim=1)  # [M], [M]
-    answered = torch.zeros_like(best_ious).index_add(0, owners.objects, owners.stays)
-    return Audit(
-        best_ious=best_ious,
-        owners=best,
-        lost=answered == 0,
-        strides=torch.full_like(best_ious, STRIDE),
-        anchors=anchors * STRIDE,
-    )
-
-
 # ---------------------------------------------------------------------------------- loss
 
 
@@ -234,7 +209,7 @@ def yolo_v2_loss(raw: Tensor, owners: Owners, config: YoloV2Config, *, seen: int
 
     The source writes gradients, not a loss; these are the terms whose gradients they are: half
     squared errors on activated x, y and objectness and on raw w and h, cross-entropy on classes.
-    (The cost it prints is another number: :func:`darknet_cost`.)
+    (The cost it prints is another number: ``darknet_cost.py``.)
 
     Args:
         raw: ``[B, A, H, W, 5+K]`` network outputs.
@@ -249,14 +224,14 @@ def yolo_v2_loss(raw: Tensor, owners: Owners, config: YoloV2Config, *, seen: int
     """
     flat = raw.reshape(-1, raw.shape[-1])  # [B*A*H*W, 5+K]
     pred_places = torch.cat([flat[:, :2].sigmoid(), flat[:, 2:4]], dim=1)  # [B*A*H*W, 4]
-    pred_objects = flat[:, 4].sigmoid()  # [B*A*H*W]
+    pred_objectness = flat[:, 4].sigmoid()  # [B*A*H*W]
 
     mine, stays = owners.slots, owners.stays  # [N]
     coord = box_errors(pred_places[mine], owners, config)  # [N]
-    obj = (pred_objects[mine] - objectness_goal(owners, config)).square()  # [N]
-    noobj = pred_objects.square() * (1 - owners.owned) * (1 - owners.ignore)  # [B*A*H*W]
+    obj = (pred_objectness[mine] - objectness_goal(owners, config)).square()  # [N]
+    noobj = pred_objectness.square() * (1 - owners.owned) * (1 - owners.ignore)  # [B*A*H*W]
     classes = F.cross_entropy(flat[mine, 5:], owners.labels, reduction="none")  # [N]
-    classes = classes * class_factors(owners, config)
+    factors = class_factors(stays, owners.labels, config.class_weights)  # [N]
     middle = flat.new_tensor(ANCHOR_PLACE)
     prior = (pred_places - middle).square().sum(dim=1) * (1 - owners.owned)  # [B*A*H*W]
     prior_scale = config.prior_scale if seen < config.prior_images else 0.0
@@ -266,20 +241,13 @@ def yolo_v2_loss(raw: Tensor, owners: Owners, config: YoloV2Config, *, seen: int
         "loss_prior": 0.5 * prior_scale * prior.sum() * share,
         "loss_obj": 0.5 * config.object_scale * (obj * stays).sum() * share,
         "loss_noobj": 0.5 * config.noobject_scale * noobj.sum() * share,
-        "loss_class": config.class_scale * (classes * stays).sum() * share,
+        "loss_class": config.class_scale * (classes * factors).sum() * share,
     }
 
 
 def objectness_goal(owners: Owners, config: YoloV2Config) -> Tensor:
     """``[N]`` what the objectness of owners is drawn to: their IoU, or 1 without ``rescore``."""
     return owners.ious if config.rescore else torch.ones_like(owners.ious)
-
-
-def class_factors(owners: Owners, config: YoloV2Config) -> Tensor:
-    """``[N]`` how much the class of owners counts."""
-    if not config.class_weights:
-        return torch.ones_like(owners.ious)
-    return owners.ious.new_tensor(config.class_weights)[owners.labels]
 
 
 def box_errors(places: Tensor, owners: Owners, config: YoloV2Config) -> Tensor:
@@ -289,43 +257,6 @@ def box_errors(places: Tensor, owners: Owners, config: YoloV2Config) -> Tensor:
         return 0.5 * config.coord_scale * squares * owners.weights
     errors = overlap_loss(places, owners.gt_places, owners.anchors, config.box_loss)
     return config.box_scale * errors
-
-
-@torch.no_grad()
-def darknet_deltas(raw: Tensor, owners: Owners, config: YoloV2Config, *, seen: int) -> Tensor:
-    """What the source stores for each output: how far it is from its target, times its scale.
-
-    Args: as :func:`yolo_v2_loss`.
-
-    Returns:
-        ``[B*A*H*W, 5+K]``; x, y and objectness are compared after their sigmoids. Boxes go by
-        squared errors whatever ``box_loss`` says: the source has no other.
-    """
-    flat = raw.reshape(-1, raw.shape[-1])
-    places = torch.cat([flat[:, :2].sigmoid(), flat[:, 2:4]], dim=1)
-    objects, classes = flat[:, 4].sigmoid(), flat[:, 5:].softmax(dim=1)
-    deltas = torch.zeros_like(flat)
-    deltas[:, 4] = -config.noobject_scale * objects * (1 - owners.ignore)
-    if seen < config.prior_images:
-        deltas[:, :4] = config.prior_scale * (flat.new_tensor(ANCHOR_PLACE) - places)
-
-    stays = owners.stays > 0
-    mine, labels = owners.slots[stays], owners.labels[stays]  # [n]
-    box_scale = config.coord_scale * owners.weights[stays, None]
-    deltas[mine, :4] = box_scale * (owners.gt_places[stays] - places[mine])
-    goal = objectness_goal(owners, config)[stays]
-    deltas[mine, 4] = config.object_scale * (goal - objects[mine])
-    class_scale = config.class_scale * class_factors(owners, config)[stays, None]
-    deltas[mine, 5:] = class_scale * (F.one_hot(labels, classes.shape[1]) - classes[mine])
-    return deltas
-
-
-def darknet_cost(raw: Tensor, owners: Owners, config: YoloV2Config, *, seen: int) -> Tensor:
-    """The cost that the source prints, of a whole batch: the sum of squared deltas, no loss.
-
-    Args: as :func:`yolo_v2_loss`.
-    """
-    return darknet_deltas(raw, owners, config, seen=seen).square().sum()
 
 
 # ----------------------------------------------------------------------------- detection
@@ -380,14 +311,14 @@ class YoloV2(Detector):
 
     def train_size(self, step: int, steps: int, seed: int) -> tuple[int, int]:
         """Multi-scale training: the canvas of batch ``step`` of ``steps``, drawn from ``seed``."""
-        config = self.config
-        every, last = config.train_size_every, config.train_size_last
-        sizes = config.train_sizes or (config.input_size,)
-        return draw_size(sizes, step, steps, seed, every=every, last=last)
+        return draw_size(self.config, step, steps, seed)
 
     def audit(self, targets: list[Target], size: tuple[int, int]) -> Audit:
-        grid = (size[0] // STRIDE, size[1] // STRIDE)
-        return audit_assignment(targets, self.anchors, grid, self.config)
+        count, grid = len(self.anchors), (size[0] // STRIDE, size[1] // STRIDE)
+        raw = self.anchors.new_zeros(len(targets), count, *grid, 5)  # who answers depends on none
+        owners = assign(raw, targets, self.anchors, self.config)
+        claims = [(owners.objects, owners.stays)]
+        return audit_anchors(targets, self.anchors * STRIDE, [STRIDE] * count, claims)
 
     def preprocess(self, images: list[Tensor], size: tuple[int, int] | None = None) -> Batch:
         images = [image.to(self.anchors.device, non_blocking=True) for image in images]
@@ -403,20 +334,6 @@ class YoloV2(Detector):
         with torch.autocast(raw.device.type, enabled=False):  # in full precision from here
             owners = assign(raw.detach(), targets, self.anchors, self.config)
             return yolo_v2_loss(raw, owners, self.config, seen=seen)
-
-    @torch.no_grad()
-    def darknet_cost(
-        self, images: list[Tensor], targets: list[Target], step: Step = Step()
-    ) -> Tensor:
-        """What to compare with darknet's log: the cost an image that it prints for a batch.
-
-        In training mode, as there, batch norm goes by the batch (and takes note of it).
-        """
-        batch = self.preprocess(images, step.size)
-        raw = self.network(batch.pixels).float()
-        owners = assign(raw, on_canvas(targets, batch), self.anchors, self.config)
-        seen = step.seen + len(images)
-        return darknet_cost(raw, owners, self.config, seen=seen) / len(images)
 
     def predict(self, batch: Batch) -> list[Detections]:
         boxes, scores = decode(self.network(batch.pixels).float(), self.anchors)

@@ -15,32 +15,35 @@ every backbone.
 
 from __future__ import annotations
 
-import itertools
-import math
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import torch
 import torch.nn.functional as F
-from pydantic import (
-    Field,
-    NonNegativeFloat,
-    NonNegativeInt,
-    PositiveInt,
-    ValidationInfo,
-    field_validator,
-)
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt
 from torch import Tensor, nn
 
 from detkit.backbones import BACKBONES
 from detkit.config import Config, Fraction
-from detkit.detectors.base import DETECTORS, Audit, Detector, Step, on_canvas
-from detkit.detectors.settings import Anchors, CanvasSize, ClassWeights, above_zero, draw_size
-from detkit.layers import ConvBN
+from detkit.detectors.base import DETECTORS, Audit, Detector, Step, audit_anchors
+from detkit.detectors.settings import (
+    AnchorMasks,
+    Anchors,
+    CanvasSize,
+    ClassWeights,
+    PerScale,
+    Strides,
+    above_zero,
+    draw_size,
+    room_after,
+    whole_cells,
+)
+from detkit.layers import SPP_POOLS, ConvBN, SpatialPyramid
 from detkit.ops.boxes import cxcywh_to_xyxy, size_iou, xyxy_to_cxcywh
 from detkit.ops.grid import (
     best_iou_with_objects,
     claim_anchors,
+    class_factors,
     decode_cells,
     image_of_object,
     last_claim,
@@ -51,18 +54,26 @@ from detkit.ops.nms import select_per_class
 from detkit.preprocess import Batch, letterbox
 from detkit.types import Boxes, Detections, Losses, Target
 
+SPP_AFTER = 3  # convolutions of the coarsest scale come before the pyramid (yolov3-spp.cfg)
+
 # ------------------------------------------------------------------------------ settings
 
 
 class YoloV3Config(Config):
-    """Defaults are the authors' for COCO at one size; a recipe states what it changes."""
+    """Defaults are the authors' for COCO at one size; a recipe states what it changes.
+
+    ``strides`` run fine to coarse, as in every backbone. What has one entry a scale,
+    ``anchor_masks``, ``head_channels`` and ``head_convs``, runs coarse to fine, as the layers of
+    the authors' files do: the first of it belongs to the last stride.
+    """
 
     num_classes: PositiveInt
     backbone: str = "darknet53"  # section 2.4; any registered backbone with the strides
     backbone_weights: str = "none"  # "imagenet" or a path; applied by training, after building
-    strides: tuple[PositiveInt, ...] = (8, 16, 32)  # one a scale, fine to coarse; section 2.3
-    input_size: CanvasSize = (416, 416)  # (height, width)
-    train_sizes: tuple[CanvasSize, ...] = ()  # multi-scale training; empty: input_size
+    strides: Strides = (8, 16, 32)  # one a scale, fine to coarse; section 2.3
+    input_size: Annotated[CanvasSize, whole_cells] = (416, 416)  # (height, width)
+    # multi-scale training; empty: input_size
+    train_sizes: Annotated[tuple[CanvasSize, ...], whole_cells] = ()
     train_size_every: PositiveInt = 10  # batches between two draws (the code)
     train_size_last: NonNegativeInt = 200  # iterations at the largest size, at the end (the code)
     anchors: Annotated[Anchors, above_zero("canvas pixels")] = (  # section 2.3
@@ -72,10 +83,11 @@ class YoloV3Config(Config):
     )
     # indices of the anchors of each scale, coarse to fine; empty: even shares, of which the
     # coarsest scale has the largest (as the code's masks share out its anchors)
-    anchor_masks: tuple[tuple[NonNegativeInt, ...], ...] = Field((), validate_default=True)
-    head_channels: tuple[PositiveInt, ...] = (512, 256, 128)  # of the 1x1s, coarse to fine
-    head_convs: tuple[PositiveInt, ...] = (6, 6, 6)  # a scale, before its output; coarse to fine
-    spp: bool = False  # spatial pyramid pooling on the coarsest scale (yolov3-spp.cfg)
+    anchor_masks: AnchorMasks = Field((), validate_default=True)
+    head_channels: PerScale = (512, 256, 128)  # of the 1x1s, coarse to fine
+    head_convs: PerScale = (6, 6, 6)  # before the output of each scale; coarse to fine
+    # spatial pyramid pooling on the coarsest scale (yolov3-spp.cfg)
+    spp: Annotated[bool, room_after(SPP_AFTER)] = False
     ignore_iou: Fraction = 0.7  # above it a prediction is not pushed to "no object"; paper: 0.5
     class_weights: ClassWeights = ()  # K factors of the class loss; empty: 1 each (the code)
     score_threshold: Fraction = 0.005  # the authors' evaluation
@@ -83,108 +95,16 @@ class YoloV3Config(Config):
     nms_iou: Fraction = 0.45  # the authors' evaluation
     # Not the authors', for recipes that say so in their names:
     box_loss: Literal["squared", "giou", "ciou"] = "squared"  # or 1 - that IoU of the boxes
-    box_scale: NonNegativeFloat = 1.0  # weight of the box term, whichever it is
+    box_scale: NonNegativeFloat = 1.0  # its weight then, in the place of 2 - w * h
     positive_iou: Fraction | None = None  # anchors that fit an object this well answer for it, too
 
-    @field_validator("strides")
-    @classmethod
-    def _fine_to_coarse(cls, value: tuple[int, ...]) -> tuple[int, ...]:
-        if not value or any(b <= a or b % a for a, b in itertools.pairwise(value)):
-            raise ValueError(
-                f"expected one or more strides, fine to coarse, each a multiple of the one "
-                f"before, e.g. [8, 16, 32]; got {list(value)}."
-            )
-        return value
 
-    @field_validator("input_size", "train_sizes")
-    @classmethod
-    def _whole_cells(cls, value: Any, info: ValidationInfo) -> Any:
-        coarsest = info.data.get("strides", (1,))[-1]
-        for size in [value] if info.field_name == "input_size" else value:
-            if min(size) < coarsest or any(side % coarsest for side in size):
-                raise ValueError(f"{list(size)} is not made of multiples of {coarsest}.")
-        return value
-
-    @field_validator("anchor_masks")
-    @classmethod
-    def _masks_point_at_anchors(cls, value: Any, info: ValidationInfo) -> Any:
-        if not {"anchors", "strides"} <= info.data.keys():
-            return value  # their own mistakes are reported
-        anchors, scales = info.data["anchors"], len(info.data["strides"])
-        if not value:
-            return share_out(anchors, scales)
-        if len(value) != scales or not all(value):
-            raise ValueError(
-                f"expected the anchors of each of the {scales} scales, coarse to fine, got "
-                f"{[list(mask) for mask in value]}; leave it out for even shares."
-            )
-        for mask in value:
-            if max(mask) >= len(anchors) or len(set(mask)) < len(mask):
-                raise ValueError(
-                    f"{list(mask)} is not made of different indices from 0 to {len(anchors) - 1}, "
-                    f"for {len(anchors)} anchors; leave it out for even shares."
-                )
-        return value
-
-    @field_validator("head_channels", "head_convs")
-    @classmethod
-    def _one_number_a_scale(cls, value: tuple[int, ...], info: ValidationInfo) -> Any:
-        scales = len(info.data.get("strides", value))
-        if len(value) != scales:
-            raise ValueError(
-                f"expected one number for each of the {scales} scales, coarse to fine, got "
-                f"{list(value)}."
-            )
-        return value
-
-    @field_validator("spp")
-    @classmethod
-    def _room_for_the_pyramid(cls, value: bool, info: ValidationInfo) -> bool:
-        convs = info.data.get("head_convs", (SPP_AFTER + 1,))[0]
-        if value and convs <= SPP_AFTER:
-            raise ValueError(
-                f"needs {SPP_AFTER + 1} or more convolutions on the coarsest scale, but "
-                f"head_convs begins with {convs}."
-            )
-        return value
-
-
-def share_out(anchors: tuple[tuple[float, float], ...], scales: int) -> tuple[tuple[int, ...], ...]:
-    """Give each scale, coarse to fine, as many anchors as the others; the coarsest the largest.
-
-    Raises:
-        ValueError: they cannot be shared evenly.
-    """
-    share, rest = divmod(len(anchors), scales)
-    if rest:
-        even = " or ".join(str(scales * each) for each in (share, share + 1) if each)
-        raise ValueError(
-            f"{len(anchors)} anchors cannot be shared evenly by {scales} scales; give {even} of "
-            "them, or say which scale has which."
-        )
-    by_area = sorted(range(len(anchors)), key=lambda index: math.prod(anchors[index]))
-    return tuple(
-        tuple(by_area[scale * share : (scale + 1) * share]) for scale in reversed(range(scales))
-    )
+def stride_of_scale(config: YoloV3Config, scale: int) -> int:
+    """Canvas pixels a cell of scale number ``scale``, coarse to fine."""
+    return config.strides[-1 - scale]
 
 
 # ------------------------------------------------------------------------------- network
-
-SPP_AFTER = 3  # convolutions of the coarsest scale come before the pyramid (yolov3-spp.cfg)
-SPP_POOLS = (13, 9, 5)  # sides, in the order in which their maps are joined (yolov3-spp.cfg)
-
-
-class SpatialPyramid(nn.Module):
-    """Max-pools of three sizes beside the map itself; the size of the map stays.
-
-    Source:
-        ``yolov3-spp.cfg``, layers 78 to 83; after He et al., ECCV 2014.
-    """
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map ``[B, C, H, W]`` to ``[B, 4C, H, W]``: pools of 13, 9 and 5, and the input."""
-        pools = [F.max_pool2d(x, side, stride=1, padding=side // 2) for side in SPP_POOLS]
-        return torch.cat([*pools, x], dim=1)
 
 
 class ScaleHead(nn.Module):
@@ -193,23 +113,26 @@ class ScaleHead(nn.Module):
     Parameters are created in the order of the authors' weight files.
     """
 
-    def __init__(self, before: int, tap: int, scale: int, config: YoloV3Config) -> None:
+    def __init__(
+        self, route_channels: int, trunk_channels: int, scale: int, config: YoloV3Config
+    ) -> None:
         """Build scale number ``scale``, coarse to fine.
 
         Args:
-            before: channels that leave the scale before it; 0 for the first.
-            tap: channels of the backbone's map.
+            route_channels: channels that leave the scale before it; 0 for the first.
+            trunk_channels: of the backbone's map.
         """
         super().__init__()
         width, convs = config.head_channels[scale], config.head_convs[scale]
         self.lateral: nn.Module | None = None
-        channels = tap
+        channels = trunk_channels
         if scale > 0:
-            self.lateral = ConvBN(before, width, 1)
-            self.up = config.strides[-scale] // config.strides[-scale - 1]
+            self.lateral = ConvBN(route_channels, width, 1)
+            self.up = stride_of_scale(config, scale - 1) // stride_of_scale(config, scale)
             channels += width
         self.body = nn.Sequential()  # all but the last convolution
         for index in range(convs - 1):
+            # 1x1 and 3x3 take turns so that the last one, below, is a 3x3
             kernel, out = (1, width) if (convs - index) % 2 == 0 else (3, 2 * width)
             self.body.append(ConvBN(channels, out, kernel))
             channels = out
@@ -224,20 +147,21 @@ class ScaleHead(nn.Module):
         nn.init.normal_(self.out.weight, std=(2 / (2 * width)) ** 0.5)  # darknet's
         nn.init.zeros_(self.out.bias)  # type: ignore[arg-type]
 
-    def forward(self, tap: Tensor, route: Tensor | None) -> tuple[Tensor, Tensor]:
+    def forward(self, trunk: Tensor, route: Tensor | None) -> tuple[Tensor, Tensor]:
         """Return this scale's raw outputs and what the next scale goes on from.
 
         Args:
-            tap: ``[B, C, H, W]`` of the backbone.
+            trunk: ``[B, C, H, W]`` of the backbone.
             route: ``[B, D, h, w]`` from the coarser scale, None for the first.
 
         Returns:
             ``[B, A, H, W, 5+K]`` and ``[B, E, H, W]``.
         """
+        joined = trunk
         if self.lateral is not None and route is not None:
             up = F.interpolate(self.lateral(route), scale_factor=self.up, mode="nearest")
-            tap = torch.cat([up, tap], dim=1)
-        route = self.body(tap)
+            joined = torch.cat([up, trunk], dim=1)
+        route = self.body(joined)
         out = self.out(self.last(route))  # [B, A * (5+K), H, W]
         batch, _, height, width = out.shape
         raw = out.view(batch, self.num_anchors, -1, height, width)  # [B, A, 5+K, H, W]
@@ -250,18 +174,18 @@ class YoloV3Head(nn.Module):
     def __init__(self, channels: tuple[int, ...], config: YoloV3Config) -> None:
         super().__init__()
         self.scales = nn.ModuleList()
-        before = 0
-        for scale, tap in enumerate(reversed(channels)):
-            head = ScaleHead(before, tap, scale, config)
-            before = head.route_channels
+        route_channels = 0
+        for scale, trunk_channels in enumerate(reversed(channels)):
+            head = ScaleHead(route_channels, trunk_channels, scale, config)
+            route_channels = head.route_channels
             self.scales.append(head)
 
     def forward(self, maps: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         """Map the backbone's maps, fine to coarse, to ``[B, A_i, H_i, W_i, 5+K]``, coarse first."""
         route: Tensor | None = None
         raw = []
-        for scale, tap in zip(self.scales, reversed(maps), strict=True):
-            out, route = scale(tap, route)
+        for scale, trunk in zip(self.scales, reversed(maps), strict=True):
+            out, route = scale(trunk, route)
             raw.append(out)
         return tuple(raw)
 
@@ -370,11 +294,6 @@ def assign_scale(
     )
 
 
-def stride_of_scale(config: YoloV3Config, scale: int) -> int:
-    """Canvas pixels a cell of scale number ``scale``, coarse to fine."""
-    return config.strides[-1 - scale]
-
-
 def anchors_of_scale(anchors: Tensor, config: YoloV3Config, scale: int) -> Tensor:
     """``[A_i, 2]`` in cells, of the scale's share of ``[A, 2]`` anchors in canvas pixels."""
     share = torch.stack([anchors[index] for index in config.anchor_masks[scale]])
@@ -391,28 +310,16 @@ def audit_assignment(
         anchors: ``[A, 2]`` in canvas pixels.
         size: canvas (height, width).
     """
-    strides = config.strides[::-1]  # coarse to fine
-    raw = tuple(
-        anchors.new_zeros(
-            len(targets), len(mask), size[0] // stride, size[1] // stride, 5 + config.num_classes
-        )
-        for stride, mask in zip(strides, config.anchor_masks, strict=True)
-    )
-    sizes = torch.cat([xyxy_to_cxcywh(target.boxes)[:, 2:] for target in targets])  # [M, 2]
-    best_ious, best = size_iou(sizes, anchors).max(dim=1)  # [M], [M]
-    answered = torch.zeros_like(best_ious)  # [M]
-    for owners in assign(raw, targets, anchors, config):
-        answered = answered.index_add(0, owners.objects, owners.stays)
-    of_anchor = best_ious.new_full((len(anchors),), strides[0])  # [A]; one of no scale: coarsest
-    for stride, mask in zip(strides, config.anchor_masks, strict=True):
-        of_anchor[list(mask)] = stride
-    return Audit(
-        best_ious=best_ious,
-        owners=best,
-        lost=answered == 0,
-        strides=of_anchor[best],
-        anchors=anchors,
-    )
+    strides = [stride_of_scale(config, 0)] * len(anchors)  # an anchor of no scale: the coarsest
+    raw = []
+    for scale, mask in enumerate(config.anchor_masks):
+        stride = stride_of_scale(config, scale)
+        grid = (size[0] // stride, size[1] // stride)
+        raw.append(anchors.new_zeros(len(targets), len(mask), *grid, 5 + config.num_classes))
+        for anchor in mask:
+            strides[anchor] = stride
+    owners = assign(tuple(raw), targets, anchors, config)
+    return audit_anchors(targets, anchors, strides, [(own.objects, own.stays) for own in owners])
 
 
 # ---------------------------------------------------------------------------------- loss
@@ -425,7 +332,7 @@ def yolo_v3_loss(
 
     The source writes gradients, not a loss; these are the terms whose gradients they are: binary
     cross-entropy on x and y (whose targets are fractions), objectness and every class, half
-    squared errors on raw w and h. (The cost it prints is another number: ``darknet_cost``.)
+    squared errors on raw w and h. (The cost it prints is another number: ``darknet_cost.py``.)
 
     Args:
         raw: ``[B, A_i, H_i, W_i, 5+K]`` network outputs, coarse to fine.
@@ -452,12 +359,12 @@ def scale_loss(raw: Tensor, owners: Owners, config: YoloV3Config) -> Losses:
     mine, stays = flat[owners.slots], owners.stays  # [N, 5+K], [N]
     empty = (1 - owners.owned) * (1 - owners.ignore)  # [B*A_i*H*W]
     classes = F.binary_cross_entropy_with_logits(mine[:, 5:], owners.gt_classes, reduction="none")
-    classes = classes.sum(dim=1) * class_factors(owners, config)  # [N]
+    factors = class_factors(stays, owners.labels, config.class_weights)  # [N]
     return {
         "loss_coord": (box_errors(mine, owners, config) * stays).sum(),
         "loss_obj": (F.softplus(-mine[:, 4]) * stays).sum(),  # cross-entropy with 1
         "loss_noobj": (F.softplus(flat[:, 4]) * empty).sum(),  # cross-entropy with 0
-        "loss_class": (classes * stays).sum(),
+        "loss_class": (classes.sum(dim=1) * factors).sum(),
     }
 
 
@@ -468,60 +375,10 @@ def box_errors(mine: Tensor, owners: Owners, config: YoloV3Config) -> Tensor:
             mine[:, :2], owners.gt_places[:, :2], reduction="none"
         )
         size = 0.5 * (mine[:, 2:4] - owners.gt_places[:, 2:]).square()
-        return config.box_scale * (centre + size).sum(dim=1) * owners.weights
+        return (centre + size).sum(dim=1) * owners.weights
     places = torch.cat([mine[:, :2].sigmoid(), mine[:, 2:4]], dim=1)  # [N, 4]
     errors = overlap_loss(places, owners.gt_places, owners.anchors, config.box_loss)
     return config.box_scale * errors
-
-
-def class_factors(owners: Owners, config: YoloV3Config) -> Tensor:
-    """``[N]`` how much the classes of owners count: by the label of the object that stays."""
-    if not config.class_weights:
-        return torch.ones_like(owners.stays)
-    return owners.stays.new_tensor(config.class_weights)[owners.labels]
-
-
-@torch.no_grad()
-def darknet_deltas(raw: Tensor, owners: Owners, config: YoloV3Config) -> Tensor:
-    """What the source stores for each output of a scale: how far it is from its target.
-
-    Args:
-        raw: ``[B, A_i, H, W, 5+K]``.
-        owners: of that scale.
-
-    Returns:
-        ``[B*A_i*H*W, 5+K]``; all but w and h are compared after their sigmoids. Boxes go by the
-        paper's errors whatever ``box_loss`` says: the source has no other.
-    """
-    flat = raw.reshape(-1, raw.shape[-1])
-    pred = torch.cat([flat[:, :2].sigmoid(), flat[:, 2:4], flat[:, 4:].sigmoid()], dim=1)
-    deltas = torch.zeros_like(flat)
-    deltas[:, 4] = -pred[:, 4] * (1 - owners.ignore)
-    stays = owners.stays > 0
-    mine = owners.slots[stays]  # [n]
-    box_scale = config.box_scale * owners.weights[stays, None]
-    deltas[mine, :4] = box_scale * (owners.gt_places[stays] - pred[mine, :4])
-    deltas[mine, 4] = 1 - pred[mine, 4]
-    factors = class_factors(owners, config)[stays, None]
-    deltas[mine, 5:] = factors * (owners.gt_classes[stays] - pred[mine, 5:])
-    return deltas
-
-
-def darknet_cost(
-    raw: tuple[Tensor, ...], owners: tuple[Owners, ...], config: YoloV3Config
-) -> Tensor:
-    """The sum of squared deltas of a whole batch and of all scales: what darknet adds up to print.
-
-    It is no loss: nothing minimises it.
-
-    Args: as :func:`yolo_v3_loss`.
-
-    Source:
-        darknet, ``yolo_layer.c: forward_yolo_layer``, the last lines.
-    """
-    pairs = zip(raw, owners, strict=True)
-    costs = [darknet_deltas(outputs, mine, config).square().sum() for outputs, mine in pairs]
-    return torch.stack(costs).sum()
 
 
 # ----------------------------------------------------------------------------- detection
@@ -582,28 +439,10 @@ class YoloV3(Detector):
 
     def train_size(self, step: int, steps: int, seed: int) -> tuple[int, int]:
         """Multi-scale training: the canvas of batch ``step`` of ``steps``, drawn from ``seed``."""
-        every, last = self.config.train_size_every, self.config.train_size_last
-        sizes = self.config.train_sizes or (self.config.input_size,)
-        return draw_size(sizes, step, steps, seed, every=every, last=last)
+        return draw_size(self.config, step, steps, seed)
 
     def audit(self, targets: list[Target], size: tuple[int, int]) -> Audit:
         return audit_assignment(targets, self.anchors, size, self.config)
-
-    @torch.no_grad()
-    def darknet_cost(
-        self, images: list[Tensor], targets: list[Target], step: Step = Step()
-    ) -> Tensor:
-        """What to compare with darknet's log: the cost an image and a scale, on average.
-
-        In training mode, as there, batch norm goes by the batch (and takes note of it).
-
-        Source:
-            darknet, ``network.c: get_network_cost`` and ``train_network``.
-        """
-        batch = self.preprocess(images, step.size)
-        raw = tuple(scale.float() for scale in self.network(batch.pixels))
-        owners = assign(raw, on_canvas(targets, batch), self.anchors, self.config)
-        return darknet_cost(raw, owners, self.config) / (len(images) * len(raw))
 
     def preprocess(self, images: list[Tensor], size: tuple[int, int] | None = None) -> Batch:
         images = [image.to(self.anchors.device, non_blocking=True) for image in images]
@@ -630,13 +469,13 @@ class YoloV3TinyConfig(YoloV3Config):
     """What the authors' ``yolov3-tiny.cfg`` changes."""
 
     backbone: str = "darknet_tiny"
-    strides: tuple[PositiveInt, ...] = (16, 32)
+    strides: Strides = (16, 32)
     anchors: Annotated[Anchors, above_zero("canvas pixels")] = (
         *((10, 14), (23, 27), (37, 58)),
         *((81, 82), (135, 169), (344, 319)),
     )
-    head_channels: tuple[PositiveInt, ...] = (256, 128)
-    head_convs: tuple[PositiveInt, ...] = (2, 1)
+    head_channels: PerScale = (256, 128)
+    head_convs: PerScale = (2, 1)
 
 
 @DETECTORS.register("yolo_v3_tiny")
@@ -649,7 +488,7 @@ class YoloV3Tiny(YoloV3):
 class YoloV3SppConfig(YoloV3Config):
     """What the authors' ``yolov3-spp.cfg`` changes."""
 
-    spp: bool = True
+    spp: Annotated[bool, room_after(SPP_AFTER)] = True
 
 
 @DETECTORS.register("yolo_v3_spp")

@@ -125,7 +125,7 @@ def check_unfreezing(config: TrainConfig, plan: Horizon) -> None:
 
 
 def build_optimizer(model: Detector, config: TrainConfig) -> torch.optim.Optimizer:
-    """Decay on convolution and linear weights only, as darknet; a rate for the backbone.
+    """Decay on convolution, local and linear weights only, as darknet; a rate for the backbone.
 
     Parameters that learn later are in it from the start: without a gradient nothing moves them,
     and a resumed run finds the same groups.
@@ -135,7 +135,8 @@ def build_optimizer(model: Detector, config: TrainConfig) -> torch.optim.Optimiz
     for name, parameter in model.named_parameters():
         later = part_of(name, config.freeze) and not part_of(name, forever)
         if parameter.requires_grad or later:
-            key = (parameter.ndim > 1, name.startswith("backbone."))
+            is_weight = parameter.ndim > 1 and not name.endswith("bias")  # Local's has three
+            key = (is_weight, name.startswith("backbone."))
             groups.setdefault(key, []).append(parameter)
     settings: list[dict[str, Any]] = [
         {

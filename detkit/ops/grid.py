@@ -1,11 +1,16 @@
-"""What the YOLOs with anchors share: predictions on a grid of cells, and who owns which object.
+"""What the YOLOs share: predictions on a grid of cells, and who owns which object.
 
-Spaces: *cells* are canvas pixels over the stride of a map. Predictions of a batch are counted image
-by image, anchor by anchor, row by row: ``((image * A + anchor) * H + row) * W + column``.
+All of them use ``own_cell``, ``image_of_object`` and ``class_factors``, YOLOv1 alone
+``first_in_cell``, and those with anchors the rest.
+
+Spaces: *cells* are canvas pixels over the stride of a map. Predictions of a batch with anchors are
+counted image by image, anchor by anchor, row by row:
+``((image * A + anchor) * H + row) * W + column``.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -53,6 +58,31 @@ def image_of_object(gt_lists: list[Boxes]) -> Tensor:
     """``[M]`` int64, which image each of the M objects of a batch lies in."""
     counts = torch.tensor([len(gt) for gt in gt_lists])
     return torch.arange(len(gt_lists)).repeat_interleave(counts).to(gt_lists[0].device)
+
+
+def first_in_cell(cells: Tensor, claims: Tensor, count: int) -> Tensor:
+    """``[M]`` bool: which objects are the first of their cell, of those that claim it.
+
+    Args:
+        cells: ``[M]`` int64, which of ``count`` cells each object lies in.
+        claims: ``[M]`` bool, which objects claim their cell.
+    """
+    order = torch.arange(len(cells), device=cells.device)  # [M]
+    nobody = len(cells)
+    first = torch.full((count,), nobody, device=cells.device)
+    first = first.scatter_reduce(0, cells, torch.where(claims, order, nobody), reduce="amin")
+    return first[cells] == order
+
+
+def class_factors(stays: Tensor, labels: Tensor, weights: Sequence[float]) -> Tensor:
+    """``[N]`` how much the class term of each owner counts.
+
+    Args:
+        stays: ``[N]`` float, 0 for owners that do not count, else 1.
+        labels: ``[N]`` int64.
+        weights: one a class; none at all: 1 each.
+    """
+    return stays * stays.new_tensor(weights)[labels] if weights else stays
 
 
 def best_iou_with_objects(pred_boxes: Boxes, gt_lists: list[Boxes]) -> Tensor:

@@ -5,6 +5,7 @@ A detector is picked up by its small form in ``tests/test_overfit.py``.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from torch import Tensor
 
 from detkit.backbones import BACKBONES
 from detkit.detectors import DETECTORS, Detector, Step, build_detector
-from detkit.types import Losses, Target, make_target
+from detkit.types import Detections, Losses, Target, make_target
 from tests.test_overfit import FORMS, two_images
 
 CANVAS, OTHER_CANVAS = (64, 128), (128, 192)  # small, oblong, whole cells of every stride
@@ -45,6 +46,16 @@ def check_gradients(model: Detector, losses: Losses) -> None:
 def noise(size: tuple[int, int], seed: int = 0) -> Tensor:
     generator = torch.Generator().manual_seed(seed)
     return torch.randint(256, (3, *size), generator=generator, dtype=torch.uint8)
+
+
+def check_twins(expected: Detections, found: Detections) -> None:
+    """Each has a twin in the other: the label, the score, the box. Their order is free."""
+    assert len(found) == len(expected)
+    apart = (found.boxes[:, None] - expected.boxes).abs().amax(dim=2)  # [N, N] pixels
+    twins = (apart < 0.02) & (found.labels[:, None] == expected.labels)
+    twins &= (found.scores[:, None] - expected.scores).abs() < 1e-4 * expected.scores + 1e-6
+    for name, alone in (("found", ~twins.any(dim=1)), ("expected", ~twins.any(dim=0))):
+        assert not alone.any(), f"{name}: no twin of rows {alone.nonzero()[:, 0].tolist()}"
 
 
 @every_form
@@ -111,7 +122,8 @@ def test_detections_lie_in_their_image_best_first(form: str) -> None:
         assert len(found) > 0
         limits = torch.tensor([image.shape[2], image.shape[1]] * 2)
         assert ((found.boxes >= 0) & (found.boxes <= limits)).all()
-        assert ((found.scores > 0) & (found.scores <= 1)).all()
+        assert (found.scores > 0).all()
+        assert model.anchors_key is None or (found.scores <= 1).all()  # YOLOv1's may pass 1
         assert (found.scores.diff() <= 0).all()
         assert set(found.labels.tolist()) <= {0, 1}
         assert found.names == ("cat", "dog")
@@ -122,12 +134,14 @@ def test_detections_lie_in_their_image_best_first(form: str) -> None:
 @every_form
 def test_boxes_are_in_the_pixels_of_the_image(form: str) -> None:
     """An image without structure looks the same at twice the size: its boxes are twice as large."""
-    model = small(form, score_threshold=0.0).eval()
+    # In such an image scores nearly tie, and a millionth decides what comes first and what is
+    # suppressed by what: so nothing is, and the order is free.
+    model = small(form, score_threshold=0.0, nms_iou=1.0).eval()
     once, twice = (
         model([torch.full((3, 60 * k, 90 * k), 77, dtype=torch.uint8)])[0] for k in (1, 2)
     )
-    torch.testing.assert_close(twice.boxes, 2 * once.boxes, rtol=1e-4, atol=0.01)
-    torch.testing.assert_close(twice.scores, once.scores)
+    assert len(once) > 0
+    check_twins(replace(once, boxes=2 * once.boxes), twice)
 
 
 @every_form

@@ -16,21 +16,20 @@ from torch.utils.flop_counter import FlopCounterMode
 from detkit.backbones import BACKBONES
 from detkit.config import parse
 from detkit.detectors import build_detector
+from detkit.detectors.darknet_cost import darknet_cost, yolo_v3_deltas
 from detkit.detectors.yolo_v3 import (
     Owners,
-    SpatialPyramid,
     YoloV3,
     YoloV3Config,
     YoloV3SppConfig,
     YoloV3TinyConfig,
     assign,
-    darknet_cost,
-    darknet_deltas,
     decode,
     select,
     yolo_v3_loss,
 )
 from detkit.errors import ConfigError, DetkitError
+from detkit.layers import SpatialPyramid
 from detkit.types import Losses, Target, make_target
 
 TINY_ANCHORS = ((10, 14), (23, 27), (37, 58), (81, 82), (135, 169), (344, 319))
@@ -76,12 +75,12 @@ def golden_target() -> Target:
 def test_deltas_are_those_of_the_source() -> None:
     config, raw = golden_config(), golden_raw()
     owners = assign(raw, [golden_target()], torch.tensor(config.anchors), config)
-    assert darknet_cost(raw, owners, config).item() == pytest.approx(45.6295, rel=1e-4)
-    deltas = darknet_deltas(raw[0], owners[0], config)
+    (deltas,) = yolo_v3_deltas(raw, owners, config)
+    assert deltas.square().sum().item() == pytest.approx(45.6295, rel=1e-4)
     assert deltas.sum().item() == pytest.approx(-20.3251, rel=1e-4)
     assert int((deltas != 0).sum()) == 62
     squares = deltas.square()
-    found = [squares[:, span].sum().item() for span in (slice(2), slice(2, 4), 4, slice(5, None))]
+    found = [squares[..., span].sum().item() for span in (slice(2), slice(2, 4), 4, slice(5, None))]
     assert found == pytest.approx((2.0585, 26.5090, 15.0669, 1.9951), rel=1e-4)
 
 
@@ -308,7 +307,7 @@ def slow_loss(raw: tuple[Tensor, ...], targets: list[Target], config: YoloV3Conf
                 error += 0.5 * (out[2] - math.log(box[2] / pw)) ** 2
                 error += 0.5 * (out[3] - math.log(box[3] / ph)) ** 2
                 scale_of_box = 2 - box[2] * box[3] / (width * height * stride**2)
-                total["loss_coord"] += config.box_scale * scale_of_box * error
+                total["loss_coord"] += scale_of_box * error
     return {name: value / len(targets) for name, value in total.items()}
 
 
@@ -349,6 +348,7 @@ OPTIONS: list[dict[str, Any]] = [
     {"class_weights": (0.5, 2.0, 7.0), "ignore_iou": 0.7},
     {"box_loss": "ciou", "box_scale": 2.5, "positive_iou": 0.3},
     {"box_loss": "giou"},
+    {"box_scale": 2.5},  # of the overlap losses only
     {"positive_iou": 0.0},  # every anchor answers where it is free
     {"anchor_masks": ((5, 3), (3, 1, 2), (2,))},  # 0 nobody's; 2 and 3 belong to two scales
 ]
@@ -503,10 +503,20 @@ def test_darknet_cost_is_the_mean_over_images_and_scales() -> None:
         sum(g.square().sum() for g in torch.autograd.grad(sum(losses.values()), raw))
         for losses in [yolo_v3_loss(raw, owners, model.config)]
     ]
-    once = model.darknet_cost([picture], [target])
+    once = darknet_cost(model, [picture], [target])
     assert once.item() == pytest.approx(gradient_sum.item() / 3, rel=1e-4)
-    twice = model.darknet_cost([picture, picture], [target, target])
+    twice = darknet_cost(model, [picture, picture], [target, target])
     assert twice.item() == pytest.approx(once.item(), rel=1e-4)
+
+
+def test_darknet_cost_knows_the_authors_box_term_alone() -> None:
+    picture = torch.randint(256, (3, 64, 64), dtype=torch.uint8)
+    target = make_target(torch.tensor([[8.0, 8.0, 40.0, 40.0]]), torch.tensor([1]))
+    plain, modern = (
+        darknet_cost(small_model(**changes).eval(), [picture], [target])
+        for changes in ({}, {"box_loss": "ciou", "box_scale": 4.0})
+    )
+    assert plain == modern > 0
 
 
 def test_decode_puts_a_centred_box_where_the_formula_says() -> None:
@@ -653,6 +663,11 @@ def test_a_form_may_be_written_out_as_a_config_of_the_first() -> None:
         ),
         (
             {"strides": [16, 8]},
+            "model.strides: expected one or more strides, fine to coarse, each a multiple of the "
+            "one before, e.g. [8, 16, 32]; got [16, 8].",
+        ),
+        (
+            {"strides": [16, 8], "head_convs": []},  # the first mistake is told
             "model.strides: expected one or more strides, fine to coarse, each a multiple of the "
             "one before, e.g. [8, 16, 32]; got [16, 8].",
         ),

@@ -200,6 +200,19 @@ def test_micro_batches_give_the_gradient_of_the_whole(tmp_path: Path) -> None:
         torch.testing.assert_close(one, three, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.parametrize("head", ["paper", "repository", "tiny"])
+def test_decay_spares_the_biases_of_every_layer(head: str) -> None:
+    """Also those of YOLOv1's local layer, which have three dimensions."""
+    small = {"backbone": "tiny", "input_size": 64, "grid": 2, "head_convs": [[8, 1]]}
+    small |= {"fc_width": 8, "local_channels": 4, "batch_norm": False}
+    model = build_detector({"name": "yolo_v1", "num_classes": 2, "head": head, **small})
+    optimizer = build_optimizer(model, TrainConfig(iterations=1, weight_decay=0.1))
+    decayed = {id(p) for g in optimizer.param_groups if g["weight_decay"] for p in g["params"]}
+    found = {name for name, p in model.head.named_parameters() if id(p) in decayed}  # type: ignore[union-attr]
+    layers = {"paper": ["1", "4"], "repository": ["0", "4"], "tiny": ["1"]}[head]
+    assert found == {"convs.0.conv.weight"} | {f"whole.{layer}.weight" for layer in layers}
+
+
 def test_decay_is_on_weights_alone_and_frozen_parts_stay() -> None:
     model = build_detector(SMALL_MODEL)
     freeze(model, ["backbone"])

@@ -15,7 +15,9 @@ from detkit.ops.boxes import cxcywh_to_xyxy
 from detkit.ops.grid import (
     best_iou_with_objects,
     claim_anchors,
+    class_factors,
     decode_cells,
+    first_in_cell,
     image_of_object,
     last_claim,
     overlap_loss,
@@ -87,6 +89,25 @@ def test_image_of_object_counts_on(objects: list[int]) -> None:
     found = image_of_object([torch.zeros(count, 4) for count in objects])
     assert found.dtype == torch.int64
     assert found.tolist() == expected
+
+
+@given(st.lists(st.tuples(st.integers(0, 5), st.booleans()), max_size=12))
+def test_the_first_that_claims_a_cell_has_it(objects: list[tuple[int, bool]]) -> None:
+    taken: set[int] = set()
+    expected = []
+    for cell, claims in objects:
+        expected.append(claims and cell not in taken)
+        if claims:
+            taken.add(cell)
+    cells = torch.tensor([cell for cell, _ in objects], dtype=torch.int64)
+    claim = torch.tensor([claims for _, claims in objects], dtype=torch.bool)
+    assert first_in_cell(cells, claim, 6).tolist() == expected
+
+
+def test_class_factors_are_the_weights_of_the_labels_of_owners_that_stay() -> None:
+    stays, labels = torch.tensor([1.0, 0.0, 1.0]), torch.tensor([2, 2, 0])
+    assert class_factors(stays, labels, ()).tolist() == [1, 0, 1]
+    assert class_factors(stays, labels, (0.5, 3, 7)).tolist() == [7, 0, 0.5]
 
 
 @given(counts, st.integers(1, 10), seeds)
