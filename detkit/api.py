@@ -15,10 +15,8 @@ import torch
 from torch import Tensor
 
 from detkit.detectors import Detector
-from detkit.engine.checkpoint import load_checkpoint
 from detkit.engine.console_watch import ConsoleWatch
-from detkit.engine.convert import load_from_zoo
-from detkit.engine.named import zoo_name
+from detkit.engine.named import find_named
 from detkit.errors import ConfigError, DataError, DetkitError
 from detkit.image import ImageLike, to_image_tensor
 from detkit.ops.nms import nms_per_class
@@ -46,8 +44,10 @@ def load(path: str | Path, device: torch.device | str = "cpu") -> Detector:
     (``detkit zoo list`` names them all). The first time they are fetched, with progress on the
     error stream; then they are in the cache folder, which ``DETKIT_CACHE`` names.
 
+    A ``.weights`` file of theirs is taken as it is where its size is that of one in the zoo.
+
     Args:
-        path: a folder, or a name of the zoo; what exists as a path is a path.
+        path: a folder, a ``.weights`` file, or a name of the zoo; what exists as a path is a path.
         device: where the detector shall be.
 
     Returns:
@@ -55,16 +55,14 @@ def load(path: str | Path, device: torch.device | str = "cpu") -> Detector:
 
     Raises:
         UnknownNameError: a single word that is no folder and no name of the zoo.
-        ConfigError: no checkpoint there, or one that cannot be read; a device that torch does not
-            know or cannot use here.
+        ConfigError: no checkpoint there, or one that cannot be read; a weight file of a network
+            that the zoo has not; a device that torch does not know or cannot use here.
         DetkitError: weights of the zoo that cannot be had; it says what to fetch by hand.
     """
     _check_device(device)
-    name = zoo_name(path)
-    if name is None:
-        return load_checkpoint(Path(path), device).detector
     with ConsoleWatch() as watch:
-        return load_from_zoo(name, device, watch)
+        named = find_named(path, watch)
+    return named.load(device).detector
 
 
 def _check_device(device: torch.device | str) -> None:

@@ -5,14 +5,17 @@ goes on from its last byte, in the same call or in the next. What becomes of a b
 
 =====================================  ========================================================
 it breaks off                          resumed there, as long as that brings bytes
-it stalls or trickles                  the next address goes on from the same byte
+it stalls or trickles, in its body or  the next address goes on from the same byte
+in what stands before it
 it is unreachable, or says 408, 425,   the next address; all of them again after a pause
 429 or 5xx
 it says 404 or another 4xx             the next address; this one is not asked again
 it ignores Range (200)                 starts over there
 it has no such byte (416)              the next address; starts over if the size is not known
 its file changed between parts         starts over (If-Range; a 206 with another ETag)
-it speaks of another length            refused before the first byte; the next address
+it speaks of another length, or of     refused before the first byte; the next address
+more than may come where the length
+is not known
 it sends more than it should           refused, deleted; the next address
 it sends HTML in place of the file     refused, by content type or by first bytes
 its bytes have another hash            deleted; once more from zero if parts were joined; then
@@ -28,7 +31,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import shutil
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -37,17 +39,14 @@ from urllib.parse import urlsplit
 
 import filelock
 
+from detkit.connection import RefusedError
 from detkit.errors import DetkitError
-from detkit.files import make_folder
+from detkit.files import LOOK, check_space, in_words, is_html, make_folder
+from detkit.remote import SILENT, DownloadSettings, RemoteFile, Watch
 from detkit.transfer import (
-    SILENT,
     BrokenOffError,
-    DownloadSettings,
-    RefusedError,
-    RemoteFile,
+    MismatchError,
     UnavailableError,
-    Watch,
-    is_html,
     origin_path,
     size_of,
     transfer,
@@ -55,7 +54,10 @@ from detkit.transfer import (
 
 OFFLINE = "DETKIT_OFFLINE"
 SLOW_CHECK = 1 << 30  # bytes; hashing more takes long enough to say so
-HTML_LOOK = 1024  # bytes at the start of a file that tell whether it is a web page
+
+
+class AnotherFileError(DetkitError):
+    """What is there, or what an address serves, is another file than the one meant."""
 
 
 def fetch(
@@ -72,12 +74,13 @@ def fetch(
         ``destination``, which appears whole and verified or not at all.
 
     Raises:
-        DetkitError: no address serves it, the switch says offline, the disk is full, or what is
-            at ``destination`` is another file. The message says what to fetch by hand.
+        AnotherFileError: what is at ``destination``, or an address serves, is another file.
+        DetkitError: no address serves it, the switch says offline, or the disk is full. The
+            message says what to fetch by hand.
     """
     if destination.exists():  # whole, so there is nobody to wait for; the folder may be read-only
         return _used(destination, remote, watch)
-    make_folder(destination.parent)
+    make_folder(destination.parent, settings.named_by)
     with only_one(destination.with_name(f".{destination.name}.lock"), watch):
         if destination.exists():
             return _used(destination, remote, watch)
@@ -88,7 +91,8 @@ def fetch(
             )
         part = partial_path(destination)
         if remote.most is not None:
-            check_space(destination.parent, remote.most - size_of(part), remote.name)
+            missing = remote.most - size_of(part)
+            check_space(destination.parent, missing, remote.name, settings.named_by)
         _fetch_from_any(remote, destination, settings, watch)
     return destination
 
@@ -114,14 +118,15 @@ def check_file(path: Path, remote: RemoteFile, watch: Watch = SILENT) -> None:
     """Verify size and hash of a file, however it came.
 
     Raises:
-        DetkitError: it is another file, or cannot be read.
+        AnotherFileError: it is another file.
+        DetkitError: it cannot be read.
     """
     try:
         problem = _mismatch(path, remote, watch)
     except OSError as error:
         raise DetkitError(f"{path}: cannot be read ({error.strerror}).") from error
     if problem:
-        raise DetkitError(
+        raise AnotherFileError(
             f"{path}: {problem}. It is not {remote.name}, or not all of it; remove it or put the "
             "right file in its place."
         )
@@ -175,7 +180,7 @@ def _mismatch(path: Path, remote: RemoteFile, watch: Watch = SILENT) -> str:
     size = path.stat().st_size
     if remote.sizes and size not in remote.sizes:
         with path.open("rb") as file:
-            page = "is an HTML page of" if is_html(file.read(HTML_LOOK)) else "has"
+            page = "is an HTML page of" if is_html(file.read(LOOK)) else "has"
         return f"{page} {size:,} bytes, expected {remote.sizes_in_words()}"
     wanted = remote.hash_of(size)
     if wanted is None:
@@ -198,6 +203,7 @@ def _fetch_from_any(
     watch.begin(f"fetching {remote.name}", size_of(part), remote.most)
     reasons: dict[str, str] = {}
     open_to_it = list(remote.addresses)  # that have not refused
+    error = DetkitError
     for turn in range(settings.rounds):
         asked = tuple(open_to_it)
         for address, next_one in zip(asked, (*asked[1:], ""), strict=True):
@@ -206,6 +212,8 @@ def _fetch_from_any(
             except (RefusedError, BrokenOffError) as problem:
                 if isinstance(problem, RefusedError):
                     open_to_it.remove(address)
+                if isinstance(problem, MismatchError):
+                    error = AnotherFileError
                 if next_one and reasons.get(address) != str(problem):
                     watch.say(f"{_host(address)}: {problem}; trying {_host(next_one)}")
                 reasons[address] = str(problem)
@@ -223,7 +231,7 @@ def _fetch_from_any(
     if not kept:
         part.unlink(missing_ok=True)
         origin_path(part).unlink(missing_ok=True)
-    raise DetkitError(
+    raise error(
         f"{remote.name}: cannot be fetched. {_by_reason(reasons)}."
         + (f" {kept:,} bytes are kept, and the next try goes on from there." if kept else "")
         + f" Try again later, or fetch {'it' if len(reasons) == 1 else 'one of these'} by hand "
@@ -271,6 +279,6 @@ def _fetch_from(
             return
         part.unlink()
         if restarted or not joined:
-            raise RefusedError(problem_found)
+            raise MismatchError(problem_found)
         watch.say(f"{address}: joined with an earlier part, {problem_found}; starting over")
         joined, restarted, furthest = False, True, 0

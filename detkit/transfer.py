@@ -17,27 +17,19 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from email.message import Message
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
-from urllib.request import (
-    HTTPDefaultErrorHandler,
-    HTTPErrorProcessor,
-    HTTPHandler,
-    HTTPRedirectHandler,
-    HTTPSHandler,
-    OpenerDirector,
-    ProxyHandler,
-    Request,
-)
+from urllib.request import Request
 
+from detkit.connection import SCHEMES, Deadline, RefusedError, opener
 from detkit.errors import DetkitError
+from detkit.files import check_space, is_html
+from detkit.remote import DownloadSettings, RemoteFile, Watch
 
-SCHEMES = ("http", "https")
-HASHES = ("sha256", "sha1", "md5")
 TEMPORARY = (408, 425, 429)  # as is every 5xx: the same request may succeed later
+REDIRECTS = range(300, 400)
 CHUNK = 1 << 20  # bytes
-HTML_STARTS = (b"<!doctype html", b"<html", b"<head", b"<body", b"<script")
 HTML_TYPES = ("text/html", "application/xhtml+xml")
 HTML_PROBLEM = "sends an HTML page in place of the file"
 _RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
@@ -93,14 +85,17 @@ def transfer(
         headers["Range"] = f"bytes={have}-"
         if same:
             headers["If-Range"] = origin.tag
-    with _open(Request(address, headers=headers), remote, part, settings) as response:
+    with (
+        Deadline(settings.stall_seconds) as deadline,
+        _open(Request(address, headers=headers), remote, part, deadline) as response,
+    ):
         start, total = _where_it_starts(response, have, origin.tag if same else "", part)
-        if total is not None and remote.sizes and total not in remote.sizes:
-            raise RefusedError(f"serves {total:,} bytes, expected {remote.sizes_in_words()}")
+        if total is not None:
+            _check_total(total, total - start, part, remote, settings)
         if start and remote.also and total != origin.total:
             part.unlink()  # the first part is of another form
             raise BrokenOffError("has another form of the file; starting over")
-        first = _read(response, settings)
+        first = _read(response, deadline)
         if not first and total != 0:
             raise BrokenOffError("sends nothing")
         if start == 0:
@@ -110,24 +105,59 @@ def transfer(
             _write_origin(part, _Origin(address, _tag(response.headers), total))
         most = remote.most if total is None else total
         span = _Span(start, settings.most_bytes if most is None else most)
-        done = _copy(response, first, part, span, settings, watch)
+        chunks = _chunks(first, response, deadline)
+        done = _copy(chunks, part, span, settings, watch)
     if most is not None and done < most and (total is not None or done not in remote.sizes):
         raise BrokenOffError(f"broke off after {done:,} of {most:,} bytes")
 
 
-def is_html(start: bytes) -> bool:
-    """Whether a file that starts like this is a web page."""
-    return start.lstrip(b"\xef\xbb\xbf \t\r\n").lower().startswith(HTML_STARTS)
+def _check_total(
+    total: int, rest: int, part: Path, remote: RemoteFile, settings: DownloadSettings
+) -> None:
+    """Refuse by what the server says before its first byte is written.
+
+    Args:
+        total: bytes of the whole file, as the server says.
+        rest: those of them that are still to come.
+        part: the partial file.
+        remote: what is known of the file.
+        settings: how much may come where nothing is known of it.
+
+    Raises:
+        RefusedError: another file, or one too large.
+        DetkitError: the disk has no room for it.
+    """
+    if remote.sizes and total not in remote.sizes:
+        raise MismatchError(f"serves {total:,} bytes, expected {remote.sizes_in_words()}")
+    if not remote.sizes:
+        if total > settings.most_bytes:
+            raise RefusedError(
+                f"serves {total:,} bytes, more than the {settings.most_bytes:,} that are taken of "
+                "a file of unknown size"
+            )
+        check_space(part.parent, rest, remote.name, settings.named_by)
+
+
+def _status(code: int) -> str:
+    """A status as the standard names it: what a server says instead may be anything."""
+    return f"{code} {http.client.responses.get(code, '')}".strip()
 
 
 def _open(
-    request: Request, remote: RemoteFile, part: Path, settings: DownloadSettings
+    request: Request, remote: RemoteFile, part: Path, deadline: Deadline
 ) -> http.client.HTTPResponse:
     try:
-        response: http.client.HTTPResponse = opener().open(request, timeout=settings.stall_seconds)
+        with deadline.step():
+            response: http.client.HTTPResponse = opener(deadline).open(
+                request, timeout=deadline.seconds
+            )
+            if deadline.has_passed:  # a header that is cut off reads like one that is whole
+                response.close()
     except HTTPError as problem:
         problem.close()
-        said = f"{problem.code} {problem.reason}".strip()
+        said = _status(problem.code)
+        if problem.code in REDIRECTS:
+            said += ", to where nothing can be fetched"  # without end, or to another scheme
         whole = remote.size is None or remote.also  # all of it may have been there
         if problem.code == http.client.REQUESTED_RANGE_NOT_SATISFIABLE and whole:
             part.unlink(missing_ok=True)
@@ -138,13 +168,15 @@ def _open(
     except (OSError, http.client.HTTPException, ValueError) as problem:
         reason = problem.reason if isinstance(problem, URLError) else problem
         if isinstance(reason, TimeoutError):
-            raise UnavailableError(f"no answer for {settings.stall_seconds:g} s") from problem
+            raise UnavailableError(f"no answer for {deadline.seconds:g} s") from problem
         if isinstance(reason, ssl.SSLCertVerificationError):
             raise RefusedError(f"its certificate is not valid: {reason.verify_message}") from (
                 problem
             )
         if isinstance(reason, ValueError):  # a host name that cannot be one
             raise RefusedError("is not a usable address") from problem
+        if isinstance(reason, http.client.HTTPException):  # its text is the server's
+            raise UnavailableError(f"does not speak HTTP ({type(reason).__name__})") from problem
         words = reason.strerror if isinstance(reason, OSError) else None
         raise UnavailableError(words or str(reason) or type(reason).__name__) from problem
     if response.headers.get_content_type() in HTML_TYPES:
@@ -160,7 +192,7 @@ def _where_it_starts(
     if response.status == http.client.OK:
         return 0, response.length
     if response.status != http.client.PARTIAL_CONTENT or not have:
-        raise RefusedError(f"{response.status} {response.reason}, which was not asked for")
+        raise RefusedError(f"{_status(response.status)}, which was not asked for")
     found = _RANGE.fullmatch(response.headers.get("Content-Range", "").strip())
     if not found or int(found[1]) != have or (tag and _tag(response.headers) not in ("", tag)):
         part.unlink(missing_ok=True)  # it skips Range or If-Range: only from zero is safe
@@ -183,18 +215,13 @@ class _Span:
 
 
 def _copy(
-    response: http.client.HTTPResponse,
-    chunk: bytes,
-    part: Path,
-    span: _Span,
-    settings: DownloadSettings,
-    watch: Watch,
+    chunks: Iterator[bytes], part: Path, span: _Span, settings: DownloadSettings, watch: Watch
 ) -> int:
-    """Write ``chunk`` and what comes after it to the partial file; how many bytes it has then."""
+    """Write what comes to the partial file; how many bytes it has then."""
     done = span.start
     since, mark = time.monotonic(), done
     with _for_writing(part, done) as file:
-        while chunk:
+        for chunk in chunks:
             if done + len(chunk) > span.most:
                 file.truncate(0)
                 raise RefusedError(f"sends more than {span.most:,} bytes")
@@ -208,15 +235,23 @@ def _copy(
                 if done - mark < settings.slowest * settings.stall_seconds:
                     raise UnavailableError(f"sent {done - mark:,} bytes in {now - since:.0f} s")
                 since, mark = now, done
-            chunk = _read(response, settings)
     return done
 
 
-def _read(response: http.client.HTTPResponse, settings: DownloadSettings) -> bytes:
+def _chunks(
+    chunk: bytes, response: http.client.HTTPResponse, deadline: Deadline
+) -> Iterator[bytes]:
+    while chunk:
+        yield chunk
+        chunk = _read(response, deadline)
+
+
+def _read(response: http.client.HTTPResponse, deadline: Deadline) -> bytes:
     try:
-        return response.read1(CHUNK)
+        with deadline.step():
+            return response.read1(CHUNK)
     except TimeoutError as problem:
-        raise UnavailableError(f"stalled for {settings.stall_seconds:g} s") from problem
+        raise UnavailableError(f"stalled for {deadline.seconds:g} s") from problem
     except (OSError, http.client.HTTPException) as problem:
         raise BrokenOffError(f"broke off ({type(problem).__name__})") from problem
 

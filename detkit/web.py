@@ -13,9 +13,9 @@ from urllib.parse import quote, unquote, urljoin, urlsplit
 
 from torch import Tensor
 
+from detkit.connection import RefusedError, opener
 from detkit.errors import DataError
 from detkit.image import decode_image
-from detkit.transfer import RefusedError, opener
 
 URL_SECONDS = 20.0  # for the answer to begin, and again for all of the image to come
 URL_BYTES = 100 * 2**20  # of one image

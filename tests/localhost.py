@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import socket
 import threading
 from collections.abc import Iterator
@@ -27,6 +28,11 @@ class Page:
     breaks: list[int] = field(default_factory=list)  # bytes after which the connection closes
     stalls: list[int] = field(default_factory=list)  # bytes after which nothing more comes
     trickle: float = 0.0  # seconds between bytes
+    raw: bytes | None = None  # sent in place of an answer
+    drip: bytes = b""  # a byte of it every DRIP seconds after that, again and again
+
+
+DRIP = 0.05  # seconds
 
 
 class Site(ThreadingHTTPServer):
@@ -88,7 +94,19 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_error(404)
             return
         with suppress(BrokenPipeError, ConnectionResetError):
-            self._answer(page)
+            if page.raw is None:
+                self._answer(page)
+            else:
+                self._send_raw(page, page.raw)
+
+    def _send_raw(self, page: Page, raw: bytes) -> None:
+        self.close_connection = True
+        self.wfile.write(raw)
+        for turn in itertools.count() if page.drip else ():
+            index = turn % len(page.drip)
+            self.wfile.write(page.drip[index : index + 1])
+            if self.server.closing.wait(DRIP):
+                return
 
     def _answer(self, page: Page) -> None:
         body, status, asked = page.body, page.status, self.headers.get("Range")

@@ -13,9 +13,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from detkit.download import check_file, fetch, in_words, is_offline, partial_path
+from detkit.download import check_file, fetch, is_offline, partial_path
 from detkit.errors import DetkitError
-from detkit.transfer import DownloadSettings, RemoteFile, Watch
+from detkit.files import in_words
+from detkit.remote import DownloadSettings, RemoteFile, Watch
 from tests.localhost import Page, Site, serving, unreachable
 
 BODY = random.Random(0).randbytes(100_000)
@@ -176,6 +177,39 @@ def test_a_server_that_never_answers(site: Site, place: Path) -> None:
     )
 
 
+OK = b"HTTP/1.1 200 OK\r\n"
+
+
+@pytest.mark.parametrize(
+    ("page", "reason"),
+    [
+        (Page(b"", raw=OK + b"X-Slow: ", drip=b"a"), "no answer for 0.5 s"),
+        (Page(b"", raw=b"", drip=b"HTTP/1.1 100 Continue\r\n\r\n"), "no answer for 0.5 s"),
+        (
+            Page(b"", raw=OK + b"Transfer-Encoding: chunked\r\n\r\n5;", drip=b"x"),
+            "stalled for 0.5 s",
+        ),
+    ],
+)
+def test_a_trickle_in_what_stands_before_the_bytes_is_a_stall(
+    site: Site, place: Path, page: Page, reason: str
+) -> None:
+    """Each byte would begin a socket's own timeout anew."""
+    file = remote(site.add("slow", page))
+    begun = time.monotonic()
+    assert refusal(place, file, IMPATIENT) == unable(f"{file.addresses[0]}: {reason}", file, place)
+    assert time.monotonic() - begun < 5
+    fetch(remote(*file.addresses, site.add("good", Page(BODY))), place, IMPATIENT)
+    assert whole(place)
+
+
+def test_the_page_that_comes_with_a_redirect_is_not_read(site: Site, place: Path) -> None:
+    site.add("there", Page(BODY))
+    head = b"HTTP/1.1 302 Found\r\nLocation: /there\r\nContent-Length: 9999999\r\n\r\n"
+    fetch(remote(site.add("here", Page(b"", raw=head, drip=b"endless"))), place, QUICK)
+    assert whole(place)
+
+
 def test_addresses_are_asked_again_after_a_pause(site: Site, place: Path) -> None:
     busy = Page(BODY, status=503)
     address = site.add("a", busy)
@@ -292,10 +326,14 @@ def test_a_server_that_has_no_more_of_a_file_of_unknown_size(site: Site, place: 
         ),
         (Page(b"", status=404), "404 Not Found"),
         (Page(b"", status=403), "403 Forbidden"),
+        (Page(b"", raw=b"HTTP/1.1 404 \x1b[2J\x1b[31mpwned\r\n\r\n"), "404 Not Found"),
+        (Page(b"", raw=b"HTTP/1.1 499 \x1b[2J\r\n\r\n"), "499"),
+        (Page(b"", raw=b"HTTP/1.1 204 \x1b[2J\r\n\r\n"), "204 No Content, which was not asked for"),
+        (Page(b"", raw=b"\x1b[2J\x1b[31mpwned\r\n"), "does not speak HTTP (BadStatusLine)"),
         (Page(OTHER), f"has sha256 {OTHER_HASH}, expected {HASH.removeprefix('sha256:')}"),
         (
             Page(b"", status=302, location="file:///etc/hostname"),
-            "302 Found - Redirection to url 'file:///etc/hostname' is not allowed",
+            "302 Found, to where nothing can be fetched",
         ),
         (
             Page(b"", status=302, location="ftp://127.0.0.1/file"),
@@ -341,12 +379,36 @@ def test_a_file_of_unknown_size_has_a_limit(site: Site, place: Path) -> None:
     )
 
 
+@pytest.mark.parametrize("known", [100_000, None])
+def test_a_stated_length_keeps_to_the_limit_too(site: Site, place: Path, known: int | None) -> None:
+    settings = DownloadSettings(rounds=1, most_bytes=99_999)
+    file = remote(site.add("a", Page(BODY)), size=known)
+    if known is None:
+        assert (
+            f"{file.addresses[0]}: serves 100,000 bytes, more than the 99,999 that are taken of a "
+            "file of unknown size."
+        ) in refusal(place, file, settings)
+        assert not partial_path(place).exists()
+    else:  # the limit is of what nobody knows
+        fetch(file, place, settings)
+        assert whole(place)
+
+
+def test_a_stated_length_that_the_disk_has_no_room_for(site: Site, place: Path) -> None:
+    settings = DownloadSettings(rounds=1, most_bytes=10**19, named_by="a prayer")
+    file = remote(site.add("a", Page(BODY, length=10**18)), size=None)
+    said = refusal(place, file, settings)
+    assert said.startswith(f"{place.parent}: file.bin needs 1000000000.0 GB, and ")
+    assert said.endswith(" GB more, or name a folder on another disk with a prayer.")
+    assert not partial_path(place).exists()
+
+
 def test_from_https_to_http_is_refused(tmp_path: Path) -> None:
     from email.message import Message
     from io import BytesIO
     from urllib.request import Request
 
-    from detkit.transfer import RefusedError, _CarefulRedirects
+    from detkit.connection import RefusedError, _CarefulRedirects
 
     follow = _CarefulRedirects().redirect_request
     answer = (BytesIO(), 302, "Found", Message())
@@ -420,7 +482,7 @@ def test_another_file_in_its_place_is_left_there(
 def test_too_little_room_is_said_before_the_first_byte(site: Site, place: Path) -> None:
     said = refusal(place, remote(site.add("a", Page(BODY)), size=10**18))
     assert said.startswith(f"{place.parent}: file.bin needs 1000000000.0 GB, and ")
-    assert said.endswith(" GB more, or name a folder on another disk.")
+    assert said.endswith(" GB more, or name a folder on another disk with --out.")
     assert not site.requests
 
 

@@ -7,7 +7,15 @@ from pathlib import Path
 import pytest
 
 from detkit.errors import DetkitError
-from detkit.files import leaves_folder, make_folder, whole_file, write_atomically
+from detkit.files import (
+    is_html,
+    is_text,
+    leaves_folder,
+    make_folder,
+    sha256_of,
+    whole_file,
+    write_atomically,
+)
 
 
 def test_a_write_that_fails_leaves_what_was_there(tmp_path: Path) -> None:
@@ -73,3 +81,42 @@ def test_a_picture_that_is_broken_off_leaves_what_was_there(tmp_path: Path) -> N
 )
 def test_names_that_leave_the_folder_or_are_none(name: str, leaves: bool) -> None:
     assert leaves_folder(name) == leaves
+
+
+@pytest.mark.parametrize(
+    "start",
+    [
+        b"\xef\xbb\xbf\r\n <!DOCTYPE HTML><html>",
+        b"<HTML lang=en>",
+        b"<script>top.location = '/'</script>",
+        b"<body>Sign in</body>",
+        b"<?xml version='1.0'?>\n<html xmlns='http://www.w3.org/1999/xhtml'>",
+    ],
+)
+def test_web_pages_are_known(start: bytes) -> None:
+    assert is_html(start)
+    assert is_text(start)
+
+
+@pytest.mark.parametrize(
+    ("start", "text"),
+    [
+        (b'{"error": "quota exceeded"}', True),
+        (b"<?xml version='1.0'?><annotation>", True),
+        ("\u00fcber\n".encode(), True),
+        (b"", False),
+        (b"\0\0\0\0\2\0\0\0", False),  # darknet's
+        (b"PK\3\4", False),
+        (b"\x80\2\x8a\nl", False),  # a pickle
+    ],
+)
+def test_other_files_are_no_web_pages(start: bytes, text: bool) -> None:
+    assert not is_html(start)
+    assert is_text(start) is text
+
+
+def test_the_hash_of_a_file(tmp_path: Path) -> None:
+    (tmp_path / "abc").write_bytes(b"abc")  # FIPS 180-2, appendix B.1
+    assert sha256_of(tmp_path / "abc") == (
+        "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    )

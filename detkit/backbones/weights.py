@@ -17,7 +17,9 @@ import torch
 from torch import Tensor
 
 from detkit.backbones.base import BACKBONES, Backbone
+from detkit.download import OFFLINE, is_offline
 from detkit.errors import ConfigError
+from detkit.files import LOOK, is_html, is_text
 from detkit.weights.darknet import load_partial
 
 IMAGENET = "imagenet"
@@ -101,7 +103,8 @@ def _from_darknet(backbone: Backbone, name: str, path: Path) -> LoadReport:
         raise ConfigError(f"{KEY}: {problem}") from problem
     missing = [key for key in _weights(backbone) if key not in part.loaded]
     spare = f"; {part.spare_floats:,} numbers follow in the file" if part.spare_floats else ""
-    layers = f" (layers {part.layers} of {part.of} from {path.name}{spare})"
+    known = "" if part.by_variances else "; known by its length and the spread of its weights alone"
+    layers = f" (layers {part.layers} of {part.of} from {path.name}{spare}{known})"
     return LoadReport(name, part.loaded, tuple(missing), (), layers)
 
 
@@ -129,6 +132,11 @@ def _imagenet_weights(name: str) -> dict[str, Tensor]:
     file = Path(torch.hub.get_dir()) / "checkpoints" / weights.url.rsplit("/", 1)[-1]
     if file.is_file():  # torchvision would read the same file, and say less when it is broken
         return read_tensors(file)
+    if is_offline():
+        raise ConfigError(
+            f"{KEY}: imagenet: {OFFLINE} is set, so nothing is fetched. Unset it, put the file of "
+            f"{weights.url} at {file}, or set {KEY}: none."
+        )
     try:
         tensors: dict[str, Tensor] = dict(
             weights.get_state_dict(check_hash=True, weights_only=True)
@@ -171,10 +179,13 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
             "Expected .safetensors, .pth or .pt, or .weights or .conv.NN of darknet."
         )
     with path.open("rb") as file:
-        if file.read(64).lstrip().startswith(b"<"):
-            raise ConfigError(
-                f"{KEY}: {path}: this is a web page, not weights. Download the file again."
-            )
+        start = file.read(LOOK)
+    if is_html(start) or is_text(start):
+        kind = "a web page" if is_html(start) else "text"
+        raise ConfigError(
+            f"{KEY}: {path}: this is {kind} of {path.stat().st_size:,} bytes, not weights. "
+            "Download the file again."
+        )
     return _read_safetensors(path) if path.suffix == ".safetensors" else _read_pickle(path)
 
 

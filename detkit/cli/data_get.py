@@ -11,7 +11,7 @@ from detkit.cli.ending import ended
 
 if TYPE_CHECKING:
     from detkit.data.known import DatasetRecord
-    from detkit.transfer import DownloadSettings
+    from detkit.remote import DownloadSettings
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -66,7 +66,7 @@ def get(
     from detkit.data.get import get_dataset
     from detkit.data.known import find_record
     from detkit.engine.console_watch import ConsoleWatch
-    from detkit.transfer import DownloadSettings
+    from detkit.remote import DownloadSettings
 
     record = find_record(name, records)
     with ConsoleWatch() as watch:

@@ -65,7 +65,8 @@ def _parser() -> argparse.ArgumentParser:
         required=True,
         type=Path,
         metavar="CHECKPOINT",
-        help="run or checkpoint folder, or a name of the zoo such as yolo_v3_coco",
+        help="run or checkpoint folder, a name of the zoo such as yolo_v3_coco, or its .weights "
+        "file",
     )
     add("--out", required=True, type=Path, help="folder for pictures and detections")
     add("--score-threshold", type=_share, help="least score to report (default: the model's)")

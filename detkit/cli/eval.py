@@ -58,10 +58,10 @@ def _parser() -> argparse.ArgumentParser:
         "words",
         nargs="*",
         metavar="CHECKPOINT | KEY=VALUE",
-        help="run or checkpoint folders, or names of the zoo; data.format=, data.root= and "
-        "data.split= replace what the checkpoint names for evaluation; also eval.batch_size=8, "
-        "data.workers=2, and model.score_threshold=, model.nms_iou=, model.input_size= for "
-        "measuring",
+        help="run or checkpoint folders, names of the zoo, or its .weights files; data.format=, "
+        "data.root= and data.split= replace what the checkpoint names for evaluation; also "
+        "eval.batch_size=8, data.workers=2, and model.score_threshold=, model.nms_iou=, "
+        "model.input_size= for measuring",
     )
     add(
         "--detections",
@@ -125,12 +125,11 @@ def measure(
         DetkitError: anything that cannot be measured or written.
     """
     from detkit.cli.measuring import measure_checkpoint, measure_file
-    from detkit.engine.checkpoint import load_checkpoint
     from detkit.engine.console_watch import ConsoleWatch
-    from detkit.engine.named import checkpoint_folder
+    from detkit.engine.named import find_named
     from detkit.evaluation.tables import console, print_report
     from detkit.files import make_folder
-    from detkit.transfer import SILENT
+    from detkit.remote import SILENT
 
     settings = _check(overrides, args)
     own = ranks.connect(settings.device, RANK_TIMEOUT_MINUTES)
@@ -139,7 +138,7 @@ def measure(
         raise ConfigError(f"model.{next(iter(settings.model))}: a file of detections has no model.")
     with ConsoleWatch() as watch:  # all of them, before the first is measured
         told = watch if ranks.is_main else SILENT
-        folders = [checkpoint_folder(path, told) for path in checkpoints]
+        found = [find_named(path, told) for path in checkpoints]
     for path in (args.json, args.csv, args.markdown, args.report, args.save_detections):
         if path is not None and ranks.is_main:
             _check_writable(path)
@@ -147,8 +146,8 @@ def measure(
         make_folder(args.out)
     read: dict[str, Annotations] = {}  # several checkpoints often share their data
     each = [
-        measure_checkpoint(load_checkpoint(path, settings.device), settings, read, name, ranks)
-        for path, name in zip(folders, row_names(folders), strict=True)
+        measure_checkpoint(one.load(settings.device), settings, read, name, ranks)
+        for one, name in zip(found, row_names([one.shown for one in found]), strict=True)
     ]
     if not ranks.is_main:
         return

@@ -118,7 +118,11 @@ def measure_checkpoint(
     )
     dataset = DetectionDataset(annotations)
     device = torch.device(settings.device)
-    said = {"precision": settings.precision, "model": settings.model}
+    said = {
+        "precision": settings.precision,
+        "model": settings.model,
+        "detector": loaded.experiment.model,  # which a weight file of darknet's does not say
+    }
     key = cache_key(loaded.path, annotations, device, said)
     look = settings.use_cache and ranks.is_main
     kept = load_cached(key, annotations) if look else None

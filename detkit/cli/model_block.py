@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +11,8 @@ from detkit.errors import ConfigError
 
 if TYPE_CHECKING:
     import yaml
+
+SHOWN = 60  # characters of a value in a message
 
 
 def set_in_model(path: Path, values: Mapping[str, str]) -> None:
@@ -24,33 +26,56 @@ def set_in_model(path: Path, values: Mapping[str, str]) -> None:
         ConfigError: a file that is missing, is no config, or is laid out so that the change
             cannot be made; it is then left alone.
     """
+    import yaml
+
     from detkit.config import read_config
+    from detkit.files import whole_file
 
-    before, _ = read_config(path)
-    if not isinstance(before.get("model", {}), dict):
-        raise ConfigError(f"{path}: model: expected a block of keys; got nothing.")
+    read_config(path)  # says what is wrong with it, and with its base
     text = path.read_bytes().decode()
+    before = yaml.safe_load(text) or {}
+    block = before.get("model", {})
+    if not isinstance(block, dict):
+        got = "nothing" if block is None else f"{block!r}"[:SHOWN]
+        raise ConfigError(
+            f"{path}: model: expected a block of keys; got {got}. Write the keys below it, one a "
+            "line."
+        )
     for key, value in values.items():
-        text = replace_in_model(text, key, value)
-    temporary = path.with_name(f".{path.name}.part")  # beside it, so that its base is found
+        text = _replaced(path, text, key, value)
+    if not _is_only_change(before, text, values):
+        raise ConfigError(
+            f"{path}: cannot be changed without risk to the rest of it, so it was left alone. "
+            "Paste the lines by hand."
+        )
+    place = path.resolve()  # a link stays one
     try:
-        temporary.write_bytes(text.encode())
-        if not _is_only_change(before, read_config(temporary)[0], values):
-            raise ConfigError(f"{path}: cannot be changed safely; paste the lines by hand.")
-        os.replace(temporary, path)
+        with whole_file(place) as temporary:
+            temporary.write_bytes(text.encode())
+            shutil.copymode(place, temporary)
     except OSError as problem:
-        raise ConfigError(f"{path}: cannot be written ({problem.strerror}).") from problem
-    finally:
-        temporary.unlink(missing_ok=True)  # there only when it was not renamed
+        raise ConfigError(
+            f"{path}: cannot be written ({problem.strerror}). Paste the lines by hand, or make it "
+            "writable."
+        ) from problem
 
 
-def _is_only_change(
-    before: Mapping[str, Any], after: Mapping[str, Any], values: Mapping[str, str]
-) -> bool:
+def _replaced(path: Path, text: str, key: str, value: str) -> str:
+    try:
+        return replace_in_model(text, key, value)
+    except ConfigError as problem:
+        raise ConfigError(f"{path}: {problem}") from None
+
+
+def _is_only_change(before: Mapping[str, Any], text: str, values: Mapping[str, str]) -> bool:
     """Tell whether nothing but the model block's ``values`` differs, and these are as written."""
     import yaml
 
     said = {key: yaml.safe_load(value) for key, value in values.items()}
+    try:
+        after = yaml.safe_load(text)
+    except yaml.YAMLError:
+        return False
     return after == {**before, "model": {**before.get("model", {}), **said}}
 
 
@@ -64,7 +89,10 @@ def replace_in_model(text: str, key: str, value: str) -> str:
     if model is None:  # the block stands in the base alone
         return f"{text.rstrip()}\n\nmodel:\n  {key}: {value}\n"
     if not isinstance(model, yaml.MappingNode) or not model.value:
-        raise ConfigError("model: expected a block of keys, one a line.")
+        raise ConfigError(
+            "model: expected a block of keys, one a line. Write them so, or paste the lines by "
+            "hand."
+        )
     old = _find(model.value, key)
     if old is not None:
         return text[: old.start_mark.index] + value + text[_end_of(old) :]

@@ -12,7 +12,7 @@ from detkit.cli.ending import FAILED, ended
 from detkit.errors import DetkitError
 
 if TYPE_CHECKING:
-    from detkit.transfer import DownloadSettings, RemoteFile
+    from detkit.remote import DownloadSettings, RemoteFile
     from detkit.weights.zoo import ZooEntry
 
 TITLES = ("name", "detector", "data", "published", "size", "fetched", "checked by", "licence")
@@ -73,7 +73,7 @@ def show(*, as_json: bool) -> None:
 
 
 def _row(entry: ZooEntry) -> tuple[str, ...]:
-    from detkit.download import in_words
+    from detkit.files import in_words
 
     size = entry.file.size
     return (
@@ -90,9 +90,10 @@ def _row(entry: ZooEntry) -> tuple[str, ...]:
 
 def _state(entry: ZooEntry) -> str:
     from detkit.download import partial_path
+    from detkit.transfer import size_of
 
     if entry.path.exists():
-        return "yes"
+        return "yes" if size_of(entry.path) in entry.file.sizes else "another file"
     return "in part" if partial_path(entry.path).exists() else "no"
 
 
@@ -115,7 +116,6 @@ def described(entry: ZooEntry) -> dict[str, object]:
         "paper": entry.paper,
         "licence": entry.licence,
         "note": entry.note,
-        "format": entry.format,
         "file": file.name,
         "forms": [{"bytes": form.size, "hash": form.hash} for form in file.forms],
         "addresses": list(file.addresses),
@@ -134,7 +134,7 @@ def get(names: Sequence[str], settings: DownloadSettings | None = None) -> int:
         UnknownNameError: no entry of that name; nothing is fetched then.
     """
     from detkit.engine.console_watch import ConsoleWatch
-    from detkit.transfer import DownloadSettings
+    from detkit.remote import DownloadSettings
     from detkit.weights.zoo import find_entry, zoo_file
 
     failed = False

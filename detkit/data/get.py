@@ -20,7 +20,6 @@ from detkit.download import (
     OFFLINE,
     by_hand,
     check_file,
-    check_space,
     fetch,
     is_offline,
     known_as,
@@ -28,8 +27,9 @@ from detkit.download import (
     partial_path,
 )
 from detkit.errors import DataError, DetkitError
-from detkit.files import make_folder
-from detkit.transfer import SILENT, DownloadSettings, RemoteFile, Watch, size_of
+from detkit.files import check_space, make_folder
+from detkit.remote import SILENT, DownloadSettings, RemoteFile, Watch
+from detkit.transfer import size_of
 
 DOWNLOADS = "downloads"  # the folder, below where the dataset goes, that archives come to
 

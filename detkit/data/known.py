@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from detkit.data.unpack import Limits
-from detkit.download import in_words
 from detkit.errors import UnknownNameError, did_you_mean
-from detkit.transfer import RemoteFile
+from detkit.files import in_words
+from detkit.remote import RemoteFile
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,6 @@ images. A cache that cannot be read or written costs time, never a run.
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import os
 import sqlite3
@@ -19,7 +18,7 @@ from pathlib import Path
 from typing import Any, Generic, TypeAlias, TypeVar
 
 from detkit.errors import DataError
-from detkit.files import cache_folder
+from detkit.files import cache_folder, sha256_of
 from detkit.image import ImageHeader, check_image
 
 logger = logging.getLogger(__name__)
@@ -70,8 +69,7 @@ def _look(path: Path) -> Look:
 
 def _digest(path: Path) -> str:
     try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return sha256_of(path)
     except OSError:
         return ""
 

@@ -20,9 +20,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from detkit.download import in_words
 from detkit.errors import DataError, DetkitError
-from detkit.transfer import SILENT, Watch
+from detkit.files import in_words
+from detkit.remote import SILENT, Watch
 
 CHUNK = 1 << 20  # bytes
 LINKS = "is a link, which could lead out of the folder"

@@ -7,8 +7,8 @@ import time
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from detkit.download import in_words
-from detkit.transfer import Watch
+from detkit.files import in_words
+from detkit.remote import Watch
 
 if TYPE_CHECKING:
     from rich.progress import Progress

@@ -1,7 +1,7 @@
 """The authors' weight files into checkpoint folders; ``darknet_export.py`` is the way back.
 
 Reading order: ``import_darknet`` (what a file is taken for, under which class names, built, filled,
-compared, written), ``build_imported`` and ``load_from_zoo`` (the same without a folder).
+compared, written), ``build_imported`` (the same without a folder).
 """
 
 from __future__ import annotations
@@ -21,7 +21,6 @@ from detkit.engine.checkpoint import WRITE_PROBLEMS, Content, write_checkpoint
 from detkit.engine.experiment import ExperimentConfig
 from detkit.errors import ConfigError, DetkitError
 from detkit.files import is_plain
-from detkit.transfer import SILENT, Watch
 from detkit.weights.cfg import Cfg, read_cfg
 from detkit.weights.cfg_model import check_agreement, check_shapes, read_model
 from detkit.weights.class_names import COCO_NAMES, VOC_NAMES
@@ -29,7 +28,7 @@ from detkit.weights.darknet import load_darknet
 from detkit.weights.graph import DarknetGraph
 from detkit.weights.header import FLOAT_BYTES, Header, read_header
 from detkit.weights.layout import file_floats
-from detkit.weights.zoo import ZOO, find_entry, zoo_file
+from detkit.weights.zoo import ZOO, find_entry
 
 AUTHORS_BATCH = 64  # images an iteration in all of the authors' configs
 MOST_CLASSES = 10_000  # that a file of another length is tried with; YOLO9000 has 9418
@@ -151,18 +150,6 @@ def build_imported(
     return detector.eval(), header
 
 
-def load_from_zoo(name: str, device: torch.device | str = "cpu", watch: Watch = SILENT) -> Detector:
-    """Load a detector of the zoo, its file fetched or found in the cache.
-
-    Raises:
-        UnknownNameError: no such entry.
-        DetkitError: the file cannot be had.
-    """
-    entry = find_entry(name)
-    detector, _ = build_imported(entry.model, entry.class_names, zoo_file(name, watch))
-    return detector.to(device)
-
-
 # ------------------------------------------------------------------- what a file is taken for
 
 
@@ -181,7 +168,7 @@ def _plan(source: Path, header: Header, model: str | None, cfg: Path | None) -> 
 
 def _recognise(source: Path, header: Header) -> tuple[str, str]:
     """Name the one zoo entry whose file has this size or, without one, this name; and say why."""
-    darknet = [entry for entry in ZOO.values() if entry.format == "darknet"]
+    darknet = list(ZOO.values())
     size = source.stat().st_size
     sized = [e.name for e in darknet if header.size + FLOAT_BYTES * e.floats == size]
     named = [e.name for e in darknet if e.file.name.casefold() == source.name.casefold()]

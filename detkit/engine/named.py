@@ -1,73 +1,120 @@
-"""What a word names: a run folder or checkpoint folder, or published weights of the zoo."""
+"""What a word names: a run or checkpoint folder, the zoo's weights, or the authors' own file."""
 
 from __future__ import annotations
 
-import hashlib
+import os
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
-from detkit.download import only_one
-from detkit.engine.checkpoint import existing_checkpoint, find_checkpoint, versions
-from detkit.engine.convert import import_darknet
+import torch
+
+from detkit.config import parse
+from detkit.engine.checkpoint import (
+    Checkpoint,
+    existing_checkpoint,
+    find_checkpoint,
+    load_checkpoint,
+)
+from detkit.engine.convert import AUTHORS_BATCH, build_imported
+from detkit.engine.experiment import ExperimentConfig
 from detkit.errors import ConfigError, UnknownNameError, did_you_mean
-from detkit.transfer import SILENT, Watch
-from detkit.weights.zoo import ZOO, zoo_file
+from detkit.remote import SILENT, Watch
+from detkit.weights.zoo import ZOO, ZooEntry, entry_of_size, zoo_file
 
 RUNS = "runs"  # where training puts its folders unless told
 DARKNET = ".weights"  # how the names of its files end
-DIGITS = 16  # of a hash, in the name of a folder
 
 
-def zoo_name(word: str | Path) -> str | None:
-    """The zoo's name that ``word`` is; None where it is a path.
+@dataclass(frozen=True, slots=True)
+class Named:
+    """Where a detector lies that a word named; not read yet."""
 
-    What exists here is a path, even under a name of the zoo.
+    path: Path  # a checkpoint folder, or a weight file of darknet's
+    entry: ZooEntry | None = None  # what that file is taken for
+    called: str = ""  # in tables, where it is not the path
+
+    @property
+    def shown(self) -> Path:
+        """What to call it by, in whole or in part."""
+        return Path(self.called) if self.called else self.path
+
+    def load(self, device: torch.device | str = "cpu") -> Checkpoint:
+        """Build the detector, in eval mode.
+
+        Raises:
+            ConfigError: nothing that can be read is there.
+        """
+        if self.entry is None:
+            return load_checkpoint(self.path, device)
+        names = self.entry.class_names
+        detector, header = build_imported(self.entry.model, names, self.path)
+        model = {"name": self.entry.model["name"], **detector.config.model_dump(mode="json")}
+        step = max(header.seen, 0) // AUTHORS_BATCH
+        described = {
+            "model": model,
+            "data": {"classes": names},
+            "train": {"iterations": max(step, 1), "batch_size": AUTHORS_BATCH},
+        }
+        experiment = parse(ExperimentConfig, described)
+        name = self.shown.stem
+        return Checkpoint(detector.to(device), experiment, name, self.path, step, {}, {})
+
+
+def find_named(word: str | Path, watch: Watch = SILENT) -> Named:
+    """What ``word`` names: a path, or a name of the zoo, whose file is fetched where missing.
+
+    What exists here is a path, even under a name of the zoo. A weight file of darknet's is taken
+    for the one entry of the zoo with as many numbers, and ``watch`` is told so.
 
     Raises:
-        UnknownNameError: a single word that is neither; with the nearest name or folder.
-        ConfigError: a weight file of darknet, which is not a checkpoint yet.
+        UnknownNameError: a single word that names nothing; with the nearest name or folder.
+        ConfigError: no checkpoint there, or a weight file of a network that the zoo has not.
+        DetkitError: weights of the zoo that cannot be had.
     """
     text = str(word)
-    if Path(text).suffix == DARKNET and Path(text).is_file():
-        raise ConfigError(
-            f"{text}: a weight file of darknet; make a checkpoint of it with `detkit convert "
-            f"{text} --out DIR`, and name that folder."
-        )
-    if Path(text).exists() or Path(text).name != text:
-        return None
+    if Path(text).suffix == DARKNET and os.path.isfile(text):
+        return _darknet_file(Path(text), watch)
+    if os.path.exists(text) or Path(text).name != text:
+        return Named(_found(Path(text)))
     if text in ZOO:
-        return text
+        return Named(zoo_file(text, watch), ZOO[text], text)
     near = did_you_mean(text, [*ZOO, *_checkpoints(Path()), *_checkpoints(Path(RUNS))])
     raise UnknownNameError(f"{text}: no such folder, and no weights of the zoo.{near}")
 
 
+def _darknet_file(path: Path, watch: Watch) -> Named:
+    entry, size = entry_of_size(path), path.stat().st_size
+    if entry is None:
+        raise ConfigError(
+            f"{path}: a weight file of darknet, whose {size:,} bytes are those of no file in the "
+            f"zoo; make a checkpoint of it with `python tools/convert.py {path} --cfg FILE --out "
+            "DIR`, and name that folder."
+        )
+    watch.say(f"{path}: taken for {entry.name} of the zoo, by its size of {size:,} bytes")
+    return Named(path, entry)
+
+
+def _found(path: Path) -> Path:
+    try:
+        return find_checkpoint(path)
+    except OSError as problem:
+        raise ConfigError(
+            f"{path}: cannot be looked at ({problem.strerror}). Check the name, and that you may "
+            "read it."
+        ) from problem
+
+
 def _checkpoints(parent: Path) -> list[str]:
     """The run and checkpoint folders in a folder, as they can be typed."""
-    folders = sorted(parent.iterdir()) if parent.is_dir() else []
-    return [
-        str(folder)
-        for folder in folders
-        if any(map(existing_checkpoint, (folder, folder / "best", folder / "last")))
-    ]
+    found: list[str] = []
+    with suppress(OSError):
+        found = sorted(map(str, parent.iterdir()))
+    return [folder for folder in found if _is_checkpoint(Path(folder))]
 
 
-def checkpoint_folder(word: str | Path, watch: Watch = SILENT) -> Path:
-    """The checkpoint folder of a path or of the zoo's weights, which are fetched where missing.
-
-    Weights of the zoo are imported once, into a folder in the cache beside their file.
-
-    Raises:
-        UnknownNameError: a single word that names nothing.
-        DetkitError: no checkpoint there, or weights that cannot be had.
-    """
-    name = zoo_name(word)
-    if name is None:
-        return find_checkpoint(Path(word))
-    file = zoo_file(name, watch)
-    with file.open("rb") as opened:
-        digest = hashlib.file_digest(opened, "sha256").hexdigest()[:DIGITS]
-    folder = file.parent / f"imported-{digest}-{versions()['detkit']}" / name
-    folder.parent.mkdir(exist_ok=True)
-    with only_one(folder.with_name(f".{name}.lock"), watch):
-        if existing_checkpoint(folder) is None:
-            import_darknet(file, folder, model=name)
-    return folder
+def _is_checkpoint(folder: Path) -> bool:
+    """Whether a folder is one, or a run's; what may not be looked into is none."""
+    with suppress(OSError):
+        return any(map(existing_checkpoint, (folder, folder / "best", folder / "last")))
+    return False

@@ -29,7 +29,7 @@ from pydantic import TypeAdapter
 from detkit.data.base import Annotations
 from detkit.evaluation.results import Results
 from detkit.evaluation.speed import Speed
-from detkit.files import cache_folder, whole_file
+from detkit.files import cache_folder, sha256_of, whole_file
 
 KEEP = 100  # files; the longest unused one goes when another comes
 PACKAGE = Path(__file__).parents[1]
@@ -79,14 +79,16 @@ def cache_key(
     """Name what a measurement depends on, in 64 hexadecimal digits.
 
     Args:
-        checkpoint: its folder.
+        checkpoint: its folder, or a weight file of darknet's, of which ``settings`` then say what
+            detector it is taken for.
         annotations: the images, and the classes that give labels their meaning.
         device: CPUs are alike; a GPU is itself.
         settings: what else decides: precision, thresholds; plain values.
     """
     is_gpu = device.type == "cuda"
+    inside = [checkpoint / name for name in CHECKPOINT_FILES]
     parts = {
-        "checkpoint": [_file_hash(checkpoint / name) for name in CHECKPOINT_FILES],
+        "checkpoint": list(map(sha256_of, [checkpoint] if checkpoint.is_file() else inside)),
         "classes": annotations.class_names,
         "images": _images_hash(annotations),
         "device": torch.cuda.get_device_name(device) if is_gpu else device.type,
@@ -95,11 +97,6 @@ def cache_key(
         "code": _code_hash(),
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
-
-
-def _file_hash(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _images_hash(annotations: Annotations) -> str:

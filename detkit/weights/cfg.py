@@ -20,6 +20,7 @@ from types import MappingProxyType
 from typing import TypeVar
 
 from detkit.errors import SHOWN, ConfigError, shown
+from detkit.files import LOOK, is_html
 
 LARGEST_TEXT = 2**20  # bytes; yolov3.cfg has 8,000
 MOST_SECTIONS = 4096  # yolov3.cfg has 108
@@ -144,7 +145,7 @@ def parse_cfg(text: str, path: Path) -> Cfg:
     Raises:
         ConfigError: as for :func:`read_cfg`.
     """
-    if text.lstrip().startswith(("<!", "<h", "<H", "<?")):
+    if is_html(text[:LOOK].encode(errors="replace")):
         raise ConfigError(f"{path}: this is a web page, not a .cfg file. Download it again.")
     if "\0" in text:
         raise ConfigError(

@@ -11,6 +11,7 @@ in which words.
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -46,6 +47,9 @@ __all__ = [
     "write_darknet",
 ]
 
+# What trained weights keep to, with room on either side; their root mean square is 0.005 to 0.3.
+LEAST_SIZE, MOST_SIZE = 1e-5, 3.0
+LARGEST = 1e3  # of any weight or bias
 CHUNK_FLOATS = 2**22  # read and written at a time; YOLOv1's local layer alone is 462 MB
 
 
@@ -89,6 +93,7 @@ class Partial:
     of: int  # layers of the network
     loaded: tuple[str, ...]  # names of the tensors that got values, as in state_dict
     spare_floats: int  # numbers that follow in the file, for layers this network has not
+    by_variances: bool  # whether the file was known by them; else by its end and spread alone
 
 
 def load_partial(module: nn.Module, path: str | Path) -> Partial:
@@ -97,7 +102,9 @@ def load_partial(module: nn.Module, path: str | Path) -> Partial:
     The file may end after any whole layer (``darknet19_448.conv.23``), and it may go on after the
     last layer of ``module`` (``yolov3.weights`` for its backbone). That its numbers are those of
     this network cannot be known from a length alone, so the variances it would give are looked
-    at: in a file of another network they are weights, and some are negative.
+    at: in a file of another network they are weights, and some are negative. A network without
+    batch normalisation has none. Its file must end after one of its layers, and the weights of
+    each layer must be finite and spread as trained weights are.
 
     Args:
         module: changed in place, once the file has been found good.
@@ -123,10 +130,17 @@ def load_partial(module: nn.Module, path: str | Path) -> Partial:
             raise ConfigError(
                 f"{path}: {found:,} bytes end inside a number. Is the download complete?"
             )
-        _check_variances(file, path, layers[:whole], header)
+        has_variances = any(
+            piece.name.endswith(VARIANCE) for layer in layers for piece in layer.pieces
+        )
+        if not has_variances and found != place:
+            raise ConfigError(_spare_message(path, found, place))
+        check = _check_variances if has_variances else _check_spread
+        check(file, path, layers[:whole], header)
         _copy(file, path, layers[:whole], header)
     names = tuple(piece.name for layer in layers[:whole] for piece in layer.pieces)
-    return Partial(header, whole, len(layers), names, (found - place) // FLOAT_BYTES)
+    spare = (found - place) // FLOAT_BYTES
+    return Partial(header, whole, len(layers), names, spare, has_variances)
 
 
 def _check_variances(file: BinaryIO, path: Path, layers: list[FileLayer], header: Header) -> None:
@@ -136,7 +150,7 @@ def _check_variances(file: BinaryIO, path: Path, layers: list[FileLayer], header
             if piece.name.endswith(VARIANCE):
                 file.seek(place)
                 values = _floats(file, path, piece.tensor.numel())
-                if not bool((values >= 0).all()):
+                if not bool(_good(values).all()):
                     raise ConfigError(
                         f"{path}: not of this network: in its place for the variances of "
                         f"{layer.kind} {index} ({layer.name}) stands {_first_bad(values)}. "
@@ -146,8 +160,33 @@ def _check_variances(file: BinaryIO, path: Path, layers: list[FileLayer], header
     file.seek(header.size)
 
 
-def _first_bad(values: Tensor) -> str:
-    return f"{float(values[~(values >= 0)][0]):.4g}"
+def _good(variances: Tensor) -> Tensor:
+    return torch.isfinite(variances) & (variances >= 0)
+
+
+def _first_bad(variances: Tensor) -> str:
+    return f"{float(variances[~_good(variances)][0]):.4g}"
+
+
+def _check_spread(file: BinaryIO, path: Path, layers: list[FileLayer], header: Header) -> None:
+    file.seek(header.size)
+    for index, layer in enumerate(layers):
+        for piece in layer.pieces:
+            total = largest = 0.0
+            for rows in _rows(piece, header):
+                values = _floats(file, path, rows.numel())
+                total += float(values.double().square().sum())
+                largest = max(largest, float(values.abs().nan_to_num(math.inf, math.inf).max()))
+            size = (total / piece.tensor.numel()) ** 0.5
+            is_weight = piece.tensor.dim() > 1
+            wrong = largest > LARGEST or (is_weight and not LEAST_SIZE <= size <= MOST_SIZE)
+            if wrong:
+                raise ConfigError(
+                    f"{path}: not of this network: in its place for {piece.name} of {layer.kind} "
+                    f"{index} ({layer.name}) stand numbers of {size:.3g} on average and "
+                    f"{largest:.3g} at most. Take the file that belongs to it."
+                )
+    file.seek(header.size)
 
 
 @torch.no_grad()
@@ -242,6 +281,14 @@ def _whole_layers(header: Header, found: int, layers: list[FileLayer]) -> str:
                 "model.backbone_weights does"
             )
     return ""
+
+
+def _spare_message(path: Path, found: int, place: int) -> str:
+    return (
+        f"{path}: {found:,} bytes, but the layers of this network end at byte {place:,}. It has no "
+        "batch normalisation by whose variances a file of another network could be told, so the "
+        "file must end with one of its layers."
+    )
 
 
 def _boundary_message(path: Path, found: int, place: int, layer: FileLayer, whole: int) -> str:

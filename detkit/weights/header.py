@@ -12,15 +12,15 @@ from pathlib import Path
 from typing import BinaryIO
 
 from detkit.errors import ConfigError
+from detkit.files import LOOK, is_html, is_text
 
 TRANSPOSED_ABOVE = 1000  # a version number above it says that connected weights lie transposed
 LARGEST_VERSION = 65_535  # of any part; above it these four bytes are something else
 WIDE_SEEN = 2  # from version 0.2 on, as 10 * major + minor, ``seen`` has eight bytes
 SHORT, LONG = 16, 20  # bytes of a header
 FLOAT_BYTES = 4  # of each number that follows
-LOOKED_AT = 64  # bytes, to tell other kinds of files
+LINE_SHOWN = 60  # characters of a text in place of a weight file
 
-WEB_PAGE = (b"<!", b"<?", b"<h", b"<H")
 OTHER_KINDS = (
     (b"PK\x03\x04", "a zip, as PyTorch saves its weights"),
     (b"\x80\x02\x8a\nl\xfc\x9cF", "a pickle, as old versions of PyTorch save their weights"),
@@ -73,14 +73,18 @@ class Header:
         return struct.pack(form, self.major, self.minor, self.revision, self.seen)
 
 
-def read_header(path: str | Path) -> Header:
+def read_header(path: str | Path, floats: int | None = None) -> Header:
     """Read the header of a weight file alone.
+
+    Args:
+        path: of the file.
+        floats: how many numbers should follow, for the messages; None where nobody knows.
 
     Raises:
         ConfigError: no such file, or one that is no weight file of darknet.
     """
     with opened(Path(path)) as file:
-        return parse_header(file, Path(path))
+        return parse_header(file, Path(path), floats)
 
 
 def parse_header(file: BinaryIO, path: Path, floats: int | None = None) -> Header:
@@ -94,9 +98,9 @@ def parse_header(file: BinaryIO, path: Path, floats: int | None = None) -> Heade
     Raises:
         ConfigError: the file is no weight file of darknet; with the bytes found and expected.
     """
-    start = file.read(LOOKED_AT)
+    start = file.read(LOOK)
     found = os.fstat(file.fileno()).st_size
-    if start.lstrip().startswith(WEB_PAGE):
+    if is_html(start):
         raise ConfigError(
             f"{path}: this is a web page of {found:,} bytes, not weights. "
             f"Download the file again.{_expected(floats)}"
@@ -107,6 +111,12 @@ def parse_header(file: BinaryIO, path: Path, floats: int | None = None) -> Heade
                 f"{path}: {found:,} bytes, but no weight file of darknet: this is {kind}."
                 f"{_expected(floats)}"
             )
+    if is_text(start):
+        shown = " ".join(start.decode(errors="replace").split())[:LINE_SHOWN]
+        raise ConfigError(
+            f"{path}: {found:,} bytes, but no weight file of darknet: this is text, which begins "
+            f"with {shown!r}. Download the file again.{_expected(floats)}"
+        )
     if len(start) < SHORT:
         raise ConfigError(
             f"{path}: {found} bytes are fewer than the header of a weight file of darknet has "

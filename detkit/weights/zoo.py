@@ -14,19 +14,20 @@ authors' own, present and past, and copies. Past ones may answer with a web page
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any
 
-from detkit.download import check_file, fetch
-from detkit.errors import DetkitError, UnknownNameError, did_you_mean
+from detkit.download import AnotherFileError, check_file, fetch
+from detkit.errors import UnknownNameError, did_you_mean
 from detkit.files import cache_folder
-from detkit.transfer import SILENT, DownloadSettings, Form, RemoteFile, Watch
+from detkit.remote import SILENT, DownloadSettings, Form, RemoteFile, Watch
 from detkit.weights.class_names import COCO_NAMES, VOC_NAMES
 from detkit.weights.header import FLOAT_BYTES, LONG, SHORT, read_header
 
 FOLDER = "zoo"  # in the cache folder
+NAMED_BY = "the environment variable DETKIT_CACHE"  # another folder for the files
 NOW = "https://data.pjreddie.com/files/"  # the authors' present address
 THEN = "https://pjreddie.com/media/files/"  # and the one that most of the web links to
 COPIES = "https://github.com/hank-ai/darknet/releases/download/v2.0/"  # of who keeps darknet alive
@@ -38,10 +39,9 @@ YOLO_V3 = "https://arxiv.org/abs/1804.02767"
 
 @dataclass(frozen=True, slots=True)
 class ZooEntry:
-    """A detector with published weights."""
+    """A detector with published weights, in a file of darknet's."""
 
     name: str
-    format: Literal["darknet", "torchvision"]  # of the file
     model: Mapping[str, Any]  # a ``model:`` block, with num_classes
     class_names: tuple[str, ...]  # in the order of the network's outputs
     file: RemoteFile
@@ -86,18 +86,22 @@ def zoo_file(
     """
     entry = find_entry(name)
     try:
-        entry.path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as problem:
-        raise DetkitError(
-            f"{entry.path.parent}: this folder cannot be made ({problem.strerror}). Name another "
-            "cache folder with the environment variable DETKIT_CACHE."
-        ) from problem
-    try:
-        fetch(entry.file, entry.path, settings, watch)
+        fetch(entry.file, entry.path, replace(settings, named_by=NAMED_BY), watch)
         _check_header(entry)
-    except DetkitError as problem:
-        raise DetkitError(f"{problem} {entry.note}".rstrip()) from problem
+    except AnotherFileError as problem:
+        raise AnotherFileError(f"{problem} {entry.note}".rstrip()) from problem
     return entry.path
+
+
+def entry_of_size(path: Path) -> ZooEntry | None:
+    """The one entry whose file has as many numbers as this one, whatever it is called.
+
+    Raises:
+        ConfigError: no weight file of darknet, or one that cannot be read.
+    """
+    header, size = read_header(path), path.stat().st_size
+    found = [entry for entry in ZOO.values() if size == header.size + FLOAT_BYTES * entry.floats]
+    return found[0] if len(found) == 1 else None
 
 
 def check_entry(entry: ZooEntry, watch: Watch = SILENT) -> str:
@@ -117,11 +121,9 @@ def check_entry(entry: ZooEntry, watch: Watch = SILENT) -> str:
 
 def _check_header(entry: ZooEntry) -> None:
     """A header of the other length means that the file is shifted by four bytes, or another one."""
-    if entry.format != "darknet":
-        return
-    header, size = read_header(entry.path), entry.path.stat().st_size
+    header, size = read_header(entry.path, entry.floats), entry.path.stat().st_size
     if size != header.size + FLOAT_BYTES * entry.floats:
-        raise DetkitError(
+        raise AnotherFileError(
             f"{entry.path}: has {size:,} bytes, of which version {header.version} makes "
             f"{header.size} the header; expected {header.size + FLOAT_BYTES * entry.floats:,}. "
             f"It is not {entry.file.name}, or not all of it; remove it or put the right file in "
@@ -139,7 +141,6 @@ def _bytes(floats: int, header: int) -> int:
 def _yolo_v3() -> Iterator[ZooEntry]:
     yield ZooEntry(
         name="yolo_v3_coco",
-        format="darknet",
         model={"name": "yolo_v3", "num_classes": len(COCO_NAMES), "input_size": 416},
         class_names=COCO_NAMES,
         file=RemoteFile(
@@ -161,7 +162,6 @@ def _yolo_v3() -> Iterator[ZooEntry]:
     )
     yield ZooEntry(
         name="yolo_v3_tiny_coco",
-        format="darknet",
         model={"name": "yolo_v3_tiny", "num_classes": len(COCO_NAMES), "input_size": 416},
         class_names=COCO_NAMES,
         file=RemoteFile(
@@ -184,7 +184,6 @@ def _yolo_v3() -> Iterator[ZooEntry]:
     )
     yield ZooEntry(
         name="yolo_v3_spp_coco",
-        format="darknet",
         model={"name": "yolo_v3_spp", "num_classes": len(COCO_NAMES), "input_size": 608},
         class_names=COCO_NAMES,
         file=RemoteFile(
@@ -204,7 +203,6 @@ def _yolo_v3() -> Iterator[ZooEntry]:
 def _yolo_v2() -> Iterator[ZooEntry]:
     yield ZooEntry(
         name="yolo_v2_voc",
-        format="darknet",
         model={"name": "yolo_v2", "num_classes": len(VOC_NAMES), "input_size": 416},
         class_names=VOC_NAMES,
         file=RemoteFile(
@@ -230,7 +228,6 @@ def _yolo_v2() -> Iterator[ZooEntry]:
     )
     yield ZooEntry(
         name="yolo_v2_tiny_voc",
-        format="darknet",
         model={"name": "yolo_v2_tiny", "num_classes": len(VOC_NAMES), "input_size": 416},
         class_names=VOC_NAMES,
         file=RemoteFile(
@@ -255,7 +252,6 @@ def _yolo_v2() -> Iterator[ZooEntry]:
 def _yolo_v1() -> Iterator[ZooEntry]:
     yield ZooEntry(
         name="yolo_v1_voc",
-        format="darknet",
         model={
             "name": "yolo_v1",
             "num_classes": len(VOC_NAMES),
@@ -285,7 +281,6 @@ def _yolo_v1() -> Iterator[ZooEntry]:
     )
     yield ZooEntry(
         name="yolo_v1_tiny_voc",
-        format="darknet",
         model={
             "name": "yolo_v1_tiny",
             "num_classes": len(VOC_NAMES),

@@ -127,6 +127,15 @@ def test_imagenet_without_network_says_what_to_put_where(hub: Path) -> None:
     )
 
 
+def test_imagenet_offline(hub: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DETKIT_OFFLINE", "1")
+    said = message(BACKBONES["resnet18"].build((32,)), "resnet18", "imagenet")
+    assert said == (
+        f"{KEY}: imagenet: DETKIT_OFFLINE is set, so nothing is fetched. Unset it, put the file of "
+        f"{RESNET18_URL} at {hub / RESNET18_FILE}, or set {KEY}: none."
+    )
+
+
 def test_imagenet_with_a_download_that_is_something_else(
     hub: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -179,7 +188,11 @@ def test_web_page(suffix: str, tmp_path: Path) -> None:
     path = tmp_path / f"page{suffix}"
     path.write_text("\n<!DOCTYPE html><html><body>Sign in</body></html>")
     assert message(tiny(), "tiny", path) == (
-        f"{KEY}: {path}: this is a web page, not weights. Download the file again."
+        f"{KEY}: {path}: this is a web page of 49 bytes, not weights. Download the file again."
+    )
+    path.write_text('{"error": "quota exceeded"}')
+    assert message(tiny(), "tiny", path) == (
+        f"{KEY}: {path}: this is text of 27 bytes, not weights. Download the file again."
     )
 
 
@@ -315,5 +328,30 @@ def test_darknet_file_that_is_a_web_page(tmp_path: Path) -> None:
 def test_darknet_file_for_a_backbone_with_no_such_form(tmp_path: Path) -> None:
     path = tmp_path / "a.weights"
     write_darknet(tiny(), path, Header())
-    said = message(BACKBONES["mobilenet_v2"].build((32,)), "mobilenet_v2", path)
-    assert said.startswith(f"{KEY}: {path}: ")
+    assert message(BACKBONES["mobilenet_v2"].build((32,)), "mobilenet_v2", path) == (
+        f"{KEY}: {path}: 4,680,148 bytes end inside layer 46 (convolution "
+        "features.16.conv.0.0), which reaches from byte 4,162,836 to 4,792,596. Is the download "
+        "complete, and is the file of this network?"
+    )
+
+
+def test_darknet_file_of_another_network_for_a_backbone_without_batch_norm(tmp_path: Path) -> None:
+    path = tmp_path / "darknet19.weights"
+    write_darknet(BACKBONES["darknet19"].build((32,)), path, Header())
+    assert message(BACKBONES["vgg16"].build((16,)), "vgg16", path) == (
+        f"{KEY}: {path}: 79,327,124 bytes, but the layers of this network end at byte 58,858,772. "
+        "It has no batch normalisation by whose variances a file of another network could be told, "
+        "so the file must end with one of its layers."
+    )
+
+
+def test_darknet_file_of_a_backbone_without_batch_norm_says_what_was_looked_at(
+    tmp_path: Path,
+) -> None:
+    giver, taker = (BACKBONES["vgg16"].build((16,)) for _ in range(2))
+    path = tmp_path / "mine.weights"
+    write_darknet(giver, path, Header())
+    assert str(load_backbone_weights(taker, "vgg16", path)) == (
+        "backbone vgg16: 26 tensors loaded (layers 13 of 13 from mine.weights; known by its length "
+        "and the spread of its weights alone), 0 re-initialised, 0 ignored"
+    )

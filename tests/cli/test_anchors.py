@@ -300,13 +300,47 @@ def test_a_block_that_stands_in_the_base_is_added(tmp_path: Path) -> None:
     assert (tmp_path / "base.yaml").read_text() == "model: {a: 1}\n"
 
 
-def test_an_empty_model_block_is_left_alone(tmp_path: Path) -> None:
+ADVICE = "Write the keys below it, one a line."
+ONE_A_LINE = "Write them so, or paste the lines by hand."
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("model:\ntrain: {}\n", f"model: expected a block of keys; got nothing. {ADVICE}"),
+        ("model: [1, 2]\n", f"model: expected a block of keys; got [1, 2]. {ADVICE}"),
+        ("model: {}\n", f"model: expected a block of keys, one a line. {ONE_A_LINE}"),
+        (
+            "shared: &it {a: 1}\nmodel: *it\n",  # the other name of the block would change, too
+            "cannot be changed without risk to the rest of it, so it was left alone. Paste the "
+            "lines by hand.",
+        ),
+    ],
+)
+def test_a_model_block_of_another_kind_is_left_alone(text: str, said: str, tmp_path: Path) -> None:
     path = tmp_path / "a.yaml"
-    path.write_text("model:\ntrain: {}\n")
+    path.write_text(text)
     with pytest.raises(ConfigError) as caught:
         set_in_model(path, NEW)
-    assert str(caught.value) == f"{path}: model: expected a block of keys; got nothing."
-    assert path.read_text() == "model:\ntrain: {}\n"
+    assert str(caught.value) == f"{path}: {said}"
+    assert path.read_text() == text
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_link_stays_one_and_its_file_keeps_its_mode(tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir()
+    file, link = tmp_path / "there" / "a.yaml", tmp_path / "a.yaml"
+    (tmp_path / "base.yaml").write_text("train: {}\n")  # beside the link, where it is looked for
+    file.write_text("base: base.yaml\nmodel: {a: 1}\n")
+    file.chmod(0o600)
+    mine = file.with_name(".a.yaml.part")
+    mine.write_text("something of the user's")
+    link.symlink_to(file)
+    set_in_model(link, NEW)
+    assert link.is_symlink()
+    assert file.read_text() == f"base: base.yaml\nmodel: {{a: 1, anchors_cells: {NEW_YAML}}}\n"
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert mine.read_text() == "something of the user's"
 
 
 # -------------------------------------------------------------------------------- errors

@@ -20,7 +20,7 @@ from detkit.cli import eval as eval_command
 from detkit.cli import zoo as zoo_command
 from detkit.detectors import build_detector
 from detkit.engine import named
-from detkit.transfer import Form, RemoteFile
+from detkit.remote import Form, RemoteFile
 from detkit.weights import zoo
 from detkit.weights.darknet import Header, write_darknet
 from detkit.weights.zoo import ZOO, ZooEntry
@@ -55,7 +55,6 @@ def put(monkeypatch: pytest.MonkeyPatch, *entries: ZooEntry) -> None:
 def toy(*addresses: str, name: str = "toy") -> ZooEntry:
     return ZooEntry(
         name=name,
-        format="darknet",
         model={"name": "yolo_v2", "num_classes": 2},
         class_names=("cat", "dog"),
         file=RemoteFile(f"{name}.weights", addresses, len(BODY), f"sha1:{SHA1}"),
@@ -72,18 +71,21 @@ def toy(*addresses: str, name: str = "toy") -> ZooEntry:
 
 def test_list_is_a_table(capsys: pytest.CaptureFixture[str], cache: Path) -> None:
     cache.mkdir(parents=True)
-    (cache / "yolov3.weights").write_bytes(b"")
+    with (cache / "yolov3.weights").open("wb") as file:
+        file.truncate(248_007_048)  # a hole; the list looks at sizes alone
     (cache / "yolov3-tiny.weights.part").write_bytes(b"")
+    (cache / "yolov3-spp.weights").write_bytes(b"")
     assert zoo_command.main(["list"]) == 0
     head, *rows = capsys.readouterr().out.splitlines()
     assert " ".join(head.split()) == "name detector data published size fetched checked by licence"
-    assert [" ".join(row.split()) for row in rows[:3]] == [
+    assert [" ".join(row.split()) for row in rows[:4]] == [
         "yolo_v3_coco yolo_v3 COCO AP 31.0, AP50 55.3, test-dev at 416 248 MB yes sha1 public "
         "domain",
         "yolo_v3_tiny_coco yolo_v3_tiny COCO AP50 33.1, test-dev at 416 35 MB in part sha256 "
         "public domain",
-        "yolo_v3_spp_coco yolo_v3_spp COCO AP50 60.6, test-dev at 608 252 MB no sha256 public "
-        "domain",
+        "yolo_v3_spp_coco yolo_v3_spp COCO AP50 60.6, test-dev at 608 252 MB another file sha256 "
+        "public domain",
+        "yolo_v2_voc yolo_v2 VOC 07+12 VOC07 mAP 76.8 at 416 203 MB no size or sha1 public domain",
     ]
     assert [row.split()[0] for row in rows[: len(ZOO)]] == list(ZOO)
     assert f"fetched files are in {cache}; DETKIT_CACHE names another place" in rows
@@ -106,7 +108,6 @@ def test_list_as_json(
             "paper": "https://arxiv.org/abs/0",
             "licence": "public domain",
             "note": "A note.",
-            "format": "darknet",
             "file": "toy.weights",
             "forms": [{"bytes": 20_020, "hash": f"sha1:{SHA1}"}, {"bytes": 4, "hash": None}],
             "addresses": ["https://a.example/toy.weights"],
@@ -257,14 +258,61 @@ def test_an_unknown_word_is_told_its_neighbours(tmp_path: Path) -> None:
         assert str(caught.value) == f"{word}: no such folder, and no weights of the zoo.{near}"
 
 
-def test_a_darknet_file_is_sent_to_convert(tmp_path: Path) -> None:
+def test_a_word_that_no_folder_can_have_gets_a_sentence() -> None:
+    for word, said in (
+        ("x" * 300, "no such folder, and no weights of the zoo. Known: "),
+        ("./" + "x" * 300, "cannot be looked at (File name too long). Check the name, and "),
+    ):
+        with pytest.raises(detkit.DetkitError) as caught:
+            detkit.load(word)
+        assert str(caught.value).startswith(f"{word.removeprefix('./')}: {said}")
+
+
+def test_a_folder_that_may_not_be_looked_into_is_no_neighbour(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "secret").mkdir()
+    real = Path.is_file
+
+    def refuses(path: Path) -> bool:
+        if "secret" in path.parts:
+            raise PermissionError("not for you")
+        return real(path)
+
+    monkeypatch.setattr(Path, "is_file", refuses)
+    with pytest.raises(detkit.DetkitError) as caught:
+        detkit.load("yolov3_coco")
+    assert str(caught.value) == (
+        "yolov3_coco: no such folder, and no weights of the zoo. Did you mean 'yolo_v3_coco'?"
+    )
+
+
+def test_a_darknet_file_of_no_known_size_is_sent_to_convert(tmp_path: Path) -> None:
     (tmp_path / "a.weights").write_bytes(BODY)
     with pytest.raises(detkit.DetkitError) as caught:
         detkit.load("a.weights")
     assert str(caught.value) == (
-        "a.weights: a weight file of darknet; make a checkpoint of it with `detkit convert "
-        "a.weights --out DIR`, and name that folder."
+        "a.weights: a weight file of darknet, whose 20,020 bytes are those of no file in the zoo; "
+        "make a checkpoint of it with `python tools/convert.py a.weights --cfg FILE --out DIR`, "
+        "and name that folder."
     )
+
+
+def test_a_darknet_file_is_known_by_its_size(
+    small: ZooEntry, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whatever its name, and in either form of the header."""
+    numbers = (tmp_path / "small.weights").read_bytes()[20:]
+    older = tmp_path / "mine.weights"
+    older.write_bytes(struct.pack("<iiii", 0, 1, 0, 64) + numbers)
+    for name, size in (("small.weights", 20 + len(numbers)), ("mine.weights", 16 + len(numbers))):
+        detector = detkit.load(name)
+        assert detector.class_names == ("cat", "dog")
+        assert capsys.readouterr().err == (
+            f"{name}: taken for toy of the zoo, by its size of {size:,} bytes\n"
+        )
+    expected = detkit.load("toy").state_dict()
+    assert all(torch.equal(expected[key], value) for key, value in detector.state_dict().items())
 
 
 def test_detect_and_eval_take_a_name_of_the_zoo(
@@ -286,8 +334,11 @@ def test_detect_and_eval_take_a_name_of_the_zoo(
     words = ["toy", *data, "--no-speed", "--device", "cpu", "--json", str(figures)]
     assert eval_command.main(words) == 0, capsys.readouterr().err
     assert "toy" in capsys.readouterr().out
-    assert eval_command.main(words) == 0  # imported once, then found
-    assert len(list(cache.glob("imported-*/toy/model.json"))) == 1
+    assert {path.name for path in cache.iterdir()} == {"toy.weights", ".toy.weights.lock"}
+    assert eval_command.main(["small.weights", *words[1:]]) == 0
+    said = capsys.readouterr().err
+    assert "small.weights: taken for toy of the zoo, by its size of " in said
+    assert "from the cache" in said  # the same weights of the same detector
     assert len(site.requests) == 1
 
 

@@ -25,7 +25,7 @@ from detkit.data.known import KNOWN_DATASETS, Archive, DatasetRecord, Expected
 from detkit.data.unpack import Limits
 from detkit.download import partial_path
 from detkit.errors import DataError, DetkitError
-from detkit.transfer import DownloadSettings, RemoteFile, Watch
+from detkit.remote import DownloadSettings, RemoteFile, Watch
 from tests.localhost import Page, Site, serving
 from tests.oracles import voc_xml, write_voc
 

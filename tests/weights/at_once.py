@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from detkit.transfer import DownloadSettings
+from detkit.remote import DownloadSettings
 from detkit.weights import zoo
 
 

@@ -391,6 +391,20 @@ def test_wrong_length(header: bytes, change: int, said: str, tmp_path: Path) -> 
             f"{WANTED}",
         ),
         (
+            b"\xef\xbb\xbf<!DOCTYPE html><body>Sign in",
+            f"this is a web page of 31 bytes, not weights. Download the file again.{WANTED}",
+        ),
+        (
+            b"<script>location = '/'</script>",
+            f"this is a web page of 31 bytes, not weights. Download the file again.{WANTED}",
+        ),
+        (
+            b'{"error": "quota exceeded", "code": 403}',
+            "40 bytes, but no weight file of darknet: this is text, which begins with "
+            """'{"error": "quota exceeded", "code": 403}'. Download the file again."""
+            f"{WANTED}",
+        ),
+        (
             b"",
             "0 bytes are fewer than the header of a weight file of darknet has (16 or 20). "
             f"Download it again.{WANTED}",
@@ -434,6 +448,71 @@ def test_partial_file_of_another_network(tmp_path: Path) -> None:
     assert str(caught.value) == (
         f"{path}: not of this network: in its place for the variances of convolution 0 (0) stands "
         "-0.25. Take the file that belongs to it."
+    )
+
+
+def test_partial_file_with_an_endless_variance(tmp_path: Path) -> None:
+    path = tmp_path / "a.weights"
+    numbers = torch.ones(40)
+    numbers[6] = torch.inf
+    path.write_bytes(NEW + numbers.numpy().astype("<f4").tobytes())
+    with pytest.raises(ConfigError) as caught:
+        load_partial(plain(2), path)
+    assert str(caught.value) == (
+        f"{path}: not of this network: in its place for the variances of convolution 0 (0) stands "
+        "inf. Take the file that belongs to it."
+    )
+
+
+def without_batch_norm() -> nn.Module:
+    """Two convolutions of 2 biases and 8 weights, and 3 biases and 6 weights."""
+    return nn.Sequential(nn.Conv2d(1, 2, 2), nn.Conv2d(2, 3, 1))
+
+
+def test_partial_file_of_a_network_without_batch_norm(tmp_path: Path) -> None:
+    path = tmp_path / "a.weights"
+    numbers = torch.linspace(-0.3, 0.3, 19).numpy().astype("<f4").tobytes()
+    for floats, layers in ((10, 1), (19, 2)):
+        path.write_bytes(NEW + numbers[: 4 * floats])
+        part = load_partial(without_batch_norm(), path)
+        assert (part.layers, part.spare_floats, part.by_variances) == (layers, 0, False)
+
+
+def test_partial_file_that_goes_on_tells_nothing_without_batch_norm(tmp_path: Path) -> None:
+    path = tmp_path / "yolov3.weights"
+    path.write_bytes(NEW + torch.full((20,), 0.1).numpy().astype("<f4").tobytes())
+    with pytest.raises(ConfigError) as caught:
+        load_partial(without_batch_norm(), path)
+    assert str(caught.value) == (
+        f"{path}: 100 bytes, but the layers of this network end at byte 96. It has no batch "
+        "normalisation by whose variances a file of another network could be told, so the file "
+        "must end with one of its layers."
+    )
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "piece", "size", "largest"),
+    [
+        (0, float("nan"), "0.bias", "nan", "inf"),
+        (3, float("inf"), "0.weight", "inf", "inf"),
+        (11, 2000.0, "1.bias", "1.15e+03", "2e+03"),  # 2000 / sqrt(3)
+        (15, 20.0, "1.weight", "8.17", "20"),  # sqrt((20^2 + 5 * 0.1^2) / 6)
+    ],
+)
+def test_partial_file_of_numbers_that_no_training_gives(
+    tmp_path: Path, place: int, value: float, piece: str, size: str, largest: str
+) -> None:
+    numbers = torch.full((19,), 0.1)
+    numbers[place] = value
+    path = tmp_path / "a.weights"
+    path.write_bytes(NEW + numbers.numpy().astype("<f4").tobytes())
+    with pytest.raises(ConfigError) as caught:
+        load_partial(without_batch_norm(), path)
+    index = piece[0]
+    assert str(caught.value) == (
+        f"{path}: not of this network: in its place for {piece} of convolution {index} ({index}) "
+        f"stand numbers of {size} on average and {largest} at most. Take the file that belongs to "
+        "it."
     )
 
 
@@ -496,7 +575,7 @@ def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:
 
 
 def test_a_large_file_is_never_in_memory_whole(tmp_path: Path) -> None:
-    """48 MB of connected weights; Python and NumPy hold a third of that at most."""
+    """48 MB of connected weights; Python and NumPy hold two pieces of 17 MB of that at most."""
     module = nn.Sequential(nn.Linear(4000, 3000))
     path = tmp_path / "a.weights"
     for header in (Header(), Header(0, 1001)):

@@ -17,7 +17,7 @@ import yaml
 
 from detkit.detectors import build_detector
 from detkit.errors import ConfigError, DetkitError, UnknownNameError
-from detkit.transfer import DownloadSettings, Form, RemoteFile
+from detkit.remote import DownloadSettings, Form, RemoteFile
 from detkit.weights import zoo
 from detkit.weights.class_names import COCO_NAMES, VOC_NAMES
 from detkit.weights.darknet import file_floats
@@ -43,7 +43,6 @@ def sha1(body: bytes) -> str:
 def entry_of(*addresses: str, of: str | None = sha1(LONG), also: tuple[Form, ...] = ()) -> ZooEntry:
     return ZooEntry(
         name="toy",
-        format="darknet",
         model={"name": "yolo_v2", "num_classes": 2},
         class_names=("cat", "dog"),
         file=RemoteFile("toy.weights", addresses, len(LONG), of, also),
@@ -324,12 +323,28 @@ def test_what_goes_wrong_everywhere_is_said_once(
 ) -> None:
     gone = [site.add(name, Page(b"", status=404)) for name in "ab"]
     page = site.add("c", Page(PAGE, kind="text/html"))
-    known.put(replace(entry_of(*gone, page, of=None, also=EITHER), note="Look behind the sofa."))
+    known.put(replace(entry_of(*gone, page, of=None, also=EITHER), note="Of another size."))
     assert refused() == (
         f"toy.weights: cannot be fetched. {gone[0]} and {gone[1]}: 404 Not Found; {page}: sends "
         "an HTML page in place of the file. Try again later, or fetch one of these by hand "
-        f"(80,020 or 80,016 bytes, hash not known) and put it at {cache}/toy.weights. Look behind "
-        "the sofa."
+        f"(80,020 or 80,016 bytes, hash not known) and put it at {cache}/toy.weights."
+    )
+
+
+def test_the_note_is_for_who_has_another_file(
+    site: Site, known: SimpleNamespace, cache: Path
+) -> None:
+    other = site.add("a", Page(LONG + b"more"))
+    known.put(replace(entry_of(other), note="That one is of November."))
+    assert refused() == (
+        f"toy.weights: cannot be fetched. {other}: serves 80,024 bytes, expected 80,020. Try again "
+        f"later, or fetch it by hand (80,020 bytes, {sha1(LONG)}) and put it at "
+        f"{cache}/toy.weights. That one is of November."
+    )
+    (cache / "toy.weights").write_bytes(LONG + b"more")
+    assert refused() == (
+        f"{cache}/toy.weights: has 80,024 bytes, expected 80,020. It is not toy.weights, or not "
+        "all of it; remove it or put the right file in its place. That one is of November."
     )
 
 
@@ -377,8 +392,12 @@ def test_a_web_page_saved_as_weights(known: SimpleNamespace, cache: Path) -> Non
         check_entry(entry)
     assert str(caught.value) == said
     (cache / "toy.weights").write_bytes(PAGE.ljust(len(LONG)))
-    with pytest.raises(ConfigError, match=r"this is a web page of 80,020 bytes, not weights\."):
+    with pytest.raises(ConfigError) as refusal:
         check_entry(entry)
+    assert str(refusal.value) == (
+        f"{cache}/toy.weights: this is a web page of 80,020 bytes, not weights. Download the file "
+        "again. The weights of this network have 80,020 bytes, or 80,016 with the older header."
+    )
 
 
 # ------------------------------------------------------------------------------ this machine
@@ -406,8 +425,8 @@ def test_a_cache_folder_that_cannot_be_made(
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("DETKIT_CACHE", str(tmp_path / "file"))
     assert refused() == (
-        f"{tmp_path}/file/zoo: this folder cannot be made (Not a directory). Name another cache "
-        "folder with the environment variable DETKIT_CACHE."
+        f"{tmp_path}/file/zoo: this folder cannot be made (Not a directory). Name another with "
+        "the environment variable DETKIT_CACHE."
     )
 
 
