@@ -93,7 +93,7 @@ def import_darknet(
     if model is not None and cfg is not None:
         raise ConfigError("--cfg and --model both say what the file is; give one of them.")
     _check_new(folder)
-    header = read_header(source)
+    header = read_header(source, None if model is None else find_entry(model).floats)
     given = () if names is None else read_names(names)
     plan = _plan(source, header, model, cfg)
     experiment = _experiment(plan, given, overrides, header.seen)
@@ -144,7 +144,8 @@ def build_imported(
         if fitting is None:
             raise
         raise ConfigError(
-            f"{problem} With {fitting} classes its length would be right; see --names and --cfg."
+            f"{problem} With {fitting} classes its length would be right: give its text with "
+            "--cfg, which knows its anchors as well."
         ) from None
     detector.class_names = tuple(class_names)
     return detector.eval(), header
@@ -226,7 +227,12 @@ def _with_names(
     with torch.device("meta"):
         config: Any = build_detector(experiment.model).config
     count: int = config.num_classes
-    names, notes = experiment.data.classes, []
+    names, notes = experiment.data.classes, list[str]()
+    if plan.class_names and count != len(plan.class_names) and plan.cfg is None:
+        notes.append(
+            f"the classes are {count} instead of {len(plan.class_names)}; all else, anchors among "
+            "it, is as published. Only --cfg FILE knows others, without which boxes are wrong."
+        )
     if names and len(names) != count:
         raise ConfigError(
             f"{'--names' if given else 'data.classes'}: {len(names)} names, but the model has "

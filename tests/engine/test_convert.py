@@ -325,7 +325,8 @@ def test_the_number_of_classes_that_would_fit_is_named(tiny: Case, tmp_path: Pat
     )
     assert str(caught.value).endswith(
         f"It is 711,480 bytes too short. {ADVICE} "
-        "With 3 classes its length would be right; see --names and --cfg."
+        "With 3 classes its length would be right: give its text with --cfg, which knows its "
+        "anchors as well."
     )
 
 
