@@ -60,6 +60,7 @@ class Detector(nn.Module, ABC):
 
     config_type: ClassVar[type[Any]]  # a Config; every detector knows its own
     needs_proposals: ClassVar[bool] = False
+    stretches: ClassVar[bool] = False  # images fill its canvas, whatever their shape
     anchors_key: ClassVar[str | None] = None  # the config field that holds its anchors, if any
     anchors_unit: ClassVar[int] = 1  # canvas pixels that one unit of that field means
     masks_key: ClassVar[str | None] = None  # the field with the anchors of each scale, coarse first

@@ -349,6 +349,7 @@ class YoloV1(Detector):
     """You Only Look Once, section 2: a grid of cells, and layers that see the whole image."""
 
     config_type = YoloV1Config
+    stretches = True
     config: YoloV1Config
 
     def __init__(self, config: YoloV1Config) -> None:

@@ -46,7 +46,13 @@ def read_data(experiment: ExperimentConfig) -> tuple[Annotations, Annotations | 
 def check_model(experiment: ExperimentConfig) -> None:
     """Build the model without memory, so that a mistake in it is known before data is read."""
     with torch.device("meta"):
-        build_detector({"num_classes": 1, **experiment.model})
+        detector = build_detector({"num_classes": 1, **experiment.model})
+    if detector.stretches and experiment.train.augment.placement != "crop":
+        raise ConfigError(
+            f"train.augment.placement: is {experiment.train.augment.placement}, but "
+            f"{experiment.model['name']} stretches images in detection; set it to crop, so that it "
+            "is trained on the shapes it will see."
+        )
 
 
 def settle(experiment: ExperimentConfig, train_data: Annotations) -> ExperimentConfig:

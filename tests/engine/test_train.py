@@ -21,7 +21,7 @@ from detkit.data.base import Sample
 from detkit.data.loader import TrainBatch
 from detkit.detectors import build_detector
 from detkit.detectors.yolo_v2 import YoloV2
-from detkit.engine.build import build_average, build_optimizer, freeze
+from detkit.engine.build import build_average, build_optimizer, check_model, freeze
 from detkit.engine.checkpoint import (
     existing_checkpoint,
     find_checkpoint,
@@ -360,4 +360,17 @@ def test_data_without_objects_gets_a_sentence(tmp_path: Path) -> None:
     assert str(caught.value) == (
         "data.train: no objects in 2 images, so there is no class to learn; "
         "check the <object> entries of the annotations, or name data.classes."
+    )
+
+
+def test_a_detector_that_stretches_is_not_trained_on_letterboxed_images() -> None:
+    experiment, _ = read_experiment(
+        Path(__file__).parents[2] / "configs" / "yolo_v1_tiny_shapes.yaml",
+        ["train.augment.placement=letterbox"],
+    )
+    with pytest.raises(ConfigError) as caught:
+        check_model(experiment)
+    assert str(caught.value) == (
+        "train.augment.placement: is letterbox, but yolo_v1_tiny stretches images in detection; "
+        "set it to crop, so that it is trained on the shapes it will see."
     )
