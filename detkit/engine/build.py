@@ -46,12 +46,17 @@ def read_data(experiment: ExperimentConfig) -> tuple[Annotations, Annotations | 
 def check_model(experiment: ExperimentConfig) -> None:
     """Build the model without memory, so that a mistake in it is known before data is read."""
     with torch.device("meta"):
-        detector = build_detector({"num_classes": 1, **experiment.model})
-    if detector.stretches and experiment.train.augment.placement != "crop":
+        build_detector({"num_classes": 1, **experiment.model})
+
+
+def check_placement(experiment: ExperimentConfig) -> None:
+    """Refuse to train a detector on images of other shapes than those it will see."""
+    placement = experiment.train.augment.placement
+    name = experiment.model["name"]
+    if DETECTORS[name].stretches and placement != "crop":
         raise ConfigError(
-            f"train.augment.placement: is {experiment.train.augment.placement}, but "
-            f"{experiment.model['name']} stretches images in detection; set it to crop, so that it "
-            "is trained on the shapes it will see."
+            f"train.augment.placement: is {placement}, but {name} stretches images in detection; "
+            "set it to crop, so that it is trained on the shapes it will see."
         )
 
 

@@ -12,7 +12,7 @@ from detkit.config import Origins
 from detkit.data import Annotations, DetectionDataset
 from detkit.detectors import Detector
 from detkit.engine.batches import training_batches, training_workers
-from detkit.engine.build import check_model, with_defaults
+from detkit.engine.build import check_model, check_placement, with_defaults
 from detkit.engine.checkpoint import save_checkpoint
 from detkit.engine.determinism import determinism_line, deterministic
 from detkit.engine.distributed import Ranks, check_shares
@@ -87,6 +87,7 @@ def train(
             "or --out FOLDER to start another."
         )
     check_model(experiment)
+    check_placement(experiment)
     if ranks.is_main:
         check_records(experiment.train.records)
     return carry_out(prepare(experiment, folder, last, own, ranks), origins)

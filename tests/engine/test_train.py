@@ -21,7 +21,7 @@ from detkit.data.base import Sample
 from detkit.data.loader import TrainBatch
 from detkit.detectors import build_detector
 from detkit.detectors.yolo_v2 import YoloV2
-from detkit.engine.build import build_average, build_optimizer, check_model, freeze
+from detkit.engine.build import build_average, build_optimizer, check_placement, freeze
 from detkit.engine.checkpoint import (
     existing_checkpoint,
     find_checkpoint,
@@ -369,7 +369,7 @@ def test_a_detector_that_stretches_is_not_trained_on_letterboxed_images() -> Non
         ["train.augment.placement=letterbox"],
     )
     with pytest.raises(ConfigError) as caught:
-        check_model(experiment)
+        check_placement(experiment)
     assert str(caught.value) == (
         "train.augment.placement: is letterbox, but yolo_v1_tiny stretches images in detection; "
         "set it to crop, so that it is trained on the shapes it will see."
