@@ -25,8 +25,16 @@ from detkit.weights.darknet import load_partial
 IMAGENET = "imagenet"
 KEY = "model.backbone_weights"  # what stands before each message: where a person sets it
 CHECKPOINT_FILE = "weights.safetensors"  # of a checkpoint folder
-# A file speaks of the backbone alone, of a detector, or of a network wrapped for several devices.
-PREFIXES = ("", "backbone.", "module.")
+# How a file may spell a tensor: what the backbone's name begins with, and what the file has there.
+# It speaks of the backbone alone, of a detector, of one with a pyramid, or of a network wrapped for
+# several devices; torchvision's pyramids take MobileNet's parts out of their holder.
+SPELLINGS = (
+    ("", ""),
+    ("", "backbone."),
+    ("", "backbone.body."),
+    ("", "module."),
+    ("features.", "backbone.body."),
+)
 # darknet53.conv.74, extraction.conv.weights, yolov3.weights, what darknet saves while it trains
 DARKNET_FILE = re.compile(r".+\.(weights|backup|conv\.\d+)")
 NAMES_SHOWN = 4  # in a report; the rest is counted
@@ -80,8 +88,8 @@ def load_backbone_weights(backbone: Backbone, name: str, source: str | Path) -> 
     else:
         tensors, origin = read_tensors(Path(source)), str(source)
     own: dict[str, Tensor] = backbone.state_dict()
-    prefix = max(PREFIXES, key=lambda prefix: sum(f"{prefix}{key}" in tensors for key in own))
-    found = {key: tensors[f"{prefix}{key}"] for key in own if f"{prefix}{key}" in tensors}
+    names = _names_in(tensors, own)
+    found = {key: tensors[name] for key, name in names.items()}
     loaded = {key: tensor for key, tensor in found.items() if tensor.shape == own[key].shape}
     if not loaded:
         raise ConfigError(
@@ -90,9 +98,19 @@ def load_backbone_weights(backbone: Backbone, name: str, source: str | Path) -> 
         )
     backbone.load_state_dict(loaded, strict=False)
     missing = [key for key in _weights(backbone) if key not in loaded]
-    used = {f"{prefix}{key}" for key in found}
+    used = set(names.values())
     ignored = [key for key in tensors if key not in used]
     return LoadReport(name, tuple(loaded), tuple(missing), tuple(ignored))
+
+
+def _names_in(tensors: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, str]:
+    """Map names of the backbone's to those in the file, in the spelling that finds most."""
+    spelt = [
+        {key: there + key.removeprefix(here) for key in own if key.startswith(here)}
+        for here, there in SPELLINGS
+    ]
+    found = [{key: name for key, name in names.items() if name in tensors} for names in spelt]
+    return max(found, key=len)
 
 
 def _from_darknet(backbone: Backbone, name: str, path: Path) -> LoadReport:

@@ -75,6 +75,35 @@ def test_a_checkpoint_folder_gives_its_backbone_and_ignores_its_head(tmp_path: P
     )
 
 
+def test_a_checkpoint_of_a_pyramid_gives_the_network_inside_it(tmp_path: Path) -> None:
+    giver, taker = tiny(1), tiny(2)
+    tensors = {f"backbone.body.{key}": value for key, value in giver.state_dict().items()}
+    tensors["backbone.fpn.inner_blocks.0.0.weight"] = torch.zeros(3)
+    save_file(tensors, tmp_path / "weights.safetensors")
+    report = load_backbone_weights(taker, "tiny", tmp_path)
+    assert report.ignored == ("backbone.fpn.inner_blocks.0.0.weight",)
+    assert report.re_initialised == ()
+    for key, tensor in taker.state_dict().items():
+        assert torch.equal(tensor, giver.state_dict()[key])
+
+
+def test_a_detector_file_of_torchvision_gives_its_resnet(tmp_path: Path) -> None:
+    torch.manual_seed(1)
+    body = torchvision.models.detection.backbone_utils.resnet_fpn_backbone(
+        backbone_name="resnet18", weights=None
+    )
+    file = {f"backbone.{key}": value for key, value in body.state_dict().items()}
+    file["roi_heads.box_predictor.cls_score.weight"] = torch.zeros(2, 2)
+    torch.save(file, tmp_path / "fasterrcnn.pth")
+    taker = BACKBONES["resnet18"].build((4, 8, 16, 32))
+    report = load_backbone_weights(taker, "resnet18", tmp_path / "fasterrcnn.pth")
+    assert report.re_initialised == ()  # frozen batch norm has no counters, which are no weights
+    assert len(report.loaded) == 5 * 20  # convolutions, each with four of batch norm
+    assert len(report.ignored) == 2 * 2 * 4 + 1  # the pyramid's weights and biases, and the head
+    for key in report.loaded:
+        assert torch.equal(taker.state_dict()[key], file[f"backbone.body.{key}"])
+
+
 def test_shapes_that_differ_stay_as_initialised_and_are_counted(tmp_path: Path) -> None:
     taker = tiny(2)
     tensors = {key: value.clone() for key, value in tiny(1).state_dict().items()}
@@ -154,7 +183,8 @@ def test_imagenet_with_a_download_that_is_something_else(
 def test_imagenet_for_a_backbone_that_has_none() -> None:
     assert message(tiny(), "tiny", "imagenet") == (
         f"{KEY}: imagenet: none are published for backbone 'tiny'. Set it to none or to a file; "
-        "backbones that have them: mobilenet_v2, resnet18, resnet50, vgg16."
+        "backbones that have them: alexnet, mobilenet_v2, mobilenet_v3_large, "
+        "mobilenet_v3_large_pair, resnet101, resnet18, resnet34, resnet50, vgg16."
     )
 
 
