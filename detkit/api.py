@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, overload
 
@@ -16,7 +17,7 @@ from torch import Tensor
 
 from detkit.detectors import Detector
 from detkit.engine.console_watch import ConsoleWatch
-from detkit.engine.named import find_named
+from detkit.engine.named import find_default, find_named
 from detkit.errors import ConfigError, DataError, DetkitError
 from detkit.image import ImageLike, to_image_tensor
 from detkit.ops.nms import nms_per_class
@@ -24,17 +25,12 @@ from detkit.sources import Word, find_sources, kind_of, read_source
 from detkit.types import Detections
 from detkit.video import Frame
 from detkit.web import is_url, read_url
+from detkit.weights.zoo import DEFAULT_MODEL, find_entry
 
 logger = logging.getLogger(__name__)
 
 BATCH = 8  # images that `detect` hands to the network at once
 ACROSS_CLASSES_IOU = 0.45  # the YOLO authors' threshold within a class, here across them
-
-NO_MODEL = (
-    "detect: no model given. Pass a run folder or checkpoint folder (detkit.detect(image, "
-    "'runs/quickstart')), a name of the zoo ('yolo_v3_coco'; `detkit zoo list` names them all), or "
-    "a detector from detkit.load; `make quickstart` trains one in minutes."
-)
 
 
 def load(path: str | Path, device: torch.device | str = "cpu") -> Detector:
@@ -44,7 +40,7 @@ def load(path: str | Path, device: torch.device | str = "cpu") -> Detector:
     (``detkit zoo list`` names them all). The first time they are fetched, with progress on the
     error stream; then they are in the cache folder, which ``DETKIT_CACHE`` names.
 
-    A ``.weights`` file of theirs is taken as it is where its size is that of one in the zoo.
+    A ``.weights`` file of darknet's is taken as it is where its size is that of one in the zoo.
 
     Args:
         path: a folder, a ``.weights`` file, or a name of the zoo; what exists as a path is a path.
@@ -56,13 +52,53 @@ def load(path: str | Path, device: torch.device | str = "cpu") -> Detector:
     Raises:
         UnknownNameError: a single word that is no folder and no name of the zoo.
         ConfigError: no checkpoint there, or one that cannot be read; a weight file of a network
-            that the zoo has not; a device that torch does not know or cannot use here.
+            that the zoo has not, or one of PyTorch's, with how to convert it; a device that torch
+            does not know or cannot use here.
         DetkitError: weights of the zoo that cannot be had; it says what to fetch by hand.
     """
     _check_device(device)
     with ConsoleWatch() as watch:
         named = find_named(path, watch)
     return named.load(device).detector
+
+
+def load_default(device: torch.device | str = "cpu") -> Detector:
+    """Load the detector that :func:`detect` uses unless told: the zoo's ``DEFAULT_MODEL``.
+
+    Args:
+        device: as in :func:`load`.
+
+    Returns:
+        A detector of its own in eval mode, as :func:`load` of that name gives it.
+
+    Raises:
+        ConfigError: as in :func:`load`.
+        DetkitError: its weights cannot be had; it says what to fetch by hand, where to put it, and
+            which other models are there.
+    """
+    _check_device(device)
+    with ConsoleWatch() as watch:
+        named = find_default(watch)
+    return named.load(device).detector
+
+
+@lru_cache(maxsize=1)
+def _default_detector(name: str, path: Path, mtime_ns: int, size: int) -> Detector:
+    """The default detector on the CPU, kept for the process as long as its file is the same one.
+
+    The only place where a detector is remembered: ``detect(image)``, called for one image after
+    another, would read and verify 168 MB for each.
+    """
+    return load_default()
+
+
+def _default() -> Detector:
+    entry = find_entry(DEFAULT_MODEL)
+    if not entry.path.exists():
+        with ConsoleWatch() as watch:
+            find_default(watch)
+    state = entry.path.stat()
+    return _default_detector(entry.name, entry.path, state.st_mtime_ns, state.st_size)
 
 
 def _check_device(device: torch.device | str) -> None:
@@ -114,7 +150,9 @@ def detect(
             zips and videos are for :func:`detect_all`.
         model: a run folder, a checkpoint folder, a name of the zoo such as "yolo_v3_coco", or a
             detector in eval mode. A folder or name is loaded in every call: for more than one
-            call, :func:`load` it once.
+            call, :func:`load` it once. Without a model it is ``faster_rcnn_resnet50_fpn_coco`` of
+            the zoo, on the CPU: fetched the first time (168 MB, announced on the error
+            stream), verified, and kept in memory from the first call to the end of the process.
         score_threshold: least score to report; without it the model's ``show_threshold``.
             Nothing below the model's own ``score_threshold`` is ever found.
         nms: ``across_classes`` also suppresses overlapping boxes of different classes.
@@ -124,7 +162,8 @@ def detect(
         Detections in the pixels of the image, best first, on the CPU; a list for a list.
 
     Raises:
-        DetkitError: no model, an image that cannot be read, a detector in training mode.
+        DetkitError: an image that cannot be read, a detector in training mode, weights that cannot
+            be had.
     """
     detector = _detector(model)
     images: Sequence[ImageLike] = image if isinstance(image, list | tuple) else [image]
@@ -164,8 +203,8 @@ def detect_all(
         ``seconds`` and ``dropped``), and what was found in it.
 
     Raises:
-        DetkitError: no model, a source that matches nothing, an image that cannot be read unless
-            ``skip_unreadable``.
+        DetkitError: a source that matches nothing, an image that cannot be read unless
+            ``skip_unreadable``, weights that cannot be had.
     """
     detector = _detector(model)
     # Arrays and tensors can be walked through as well, but are one image each.
@@ -269,7 +308,7 @@ def _detect(
 
 def _detector(model: Detector | str | Path | None) -> Detector:
     if model is None:
-        raise DetkitError(NO_MODEL)
+        return _default()
     if not isinstance(model, Detector):
         return load(model)
     if model.training:

@@ -157,19 +157,19 @@ class _CarefulRedirects(HTTPRedirectHandler):
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
-def opener(deadline: Deadline | None = None) -> OpenerDirector:
+def opener(deadline: Deadline) -> OpenerDirector:
     """HTTP and HTTPS through the environment's proxies, and no other scheme.
 
     Args:
-        deadline: is told of every connection; without one a server can hold ``open`` for ever.
+        deadline: is told of every connection.
 
     ``open`` raises :class:`RefusedError` at a redirect to another scheme, or from https to http.
     """
     opens = OpenerDirector()
     for handler in (
         ProxyHandler(),
-        HTTPHandler() if deadline is None else _WatchedHandler(deadline),
-        HTTPSHandler() if deadline is None else _WatchedSecureHandler(deadline),
+        _WatchedHandler(deadline),
+        _WatchedSecureHandler(deadline),
         HTTPDefaultErrorHandler(),
         HTTPErrorProcessor(),
         _CarefulRedirects(),

@@ -42,7 +42,7 @@ import filelock
 from detkit.connection import RefusedError
 from detkit.errors import DetkitError
 from detkit.files import LOOK, check_space, in_words, is_html, make_folder
-from detkit.remote import SILENT, DownloadSettings, RemoteFile, Watch
+from detkit.remote import SILENT, DownloadSettings, RemoteFile, Watch, same_hash
 from detkit.transfer import (
     BrokenOffError,
     MismatchError,
@@ -190,7 +190,7 @@ def _mismatch(path: Path, remote: RemoteFile, watch: Watch = SILENT) -> str:
     kind, _, expected = wanted.partition(":")
     with path.open("rb") as file:
         found = hashlib.file_digest(file, kind).hexdigest()
-    return "" if found == expected.lower() else f"has {kind} {found}, expected {expected}"
+    return "" if same_hash(wanted, found) else f"has {kind} {found}, expected {expected}"
 
 
 # ----------------------------------------------------------------------- addresses, one by one

@@ -69,6 +69,16 @@ class RemoteFile:
         return " or ".join(f"{size:,}" for size in self.sizes)
 
 
+def same_hash(known: str, found: str) -> bool:
+    """Whether a hash is the one that is known.
+
+    Args:
+        known: as in ``RemoteFile``, the kind before its digits.
+        found: digits of that kind alone.
+    """
+    return known.partition(":")[2].lower() == found.lower()
+
+
 @dataclass(frozen=True, slots=True)
 class DownloadSettings:
     """How patient a download is."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import http.client
 import re
-import time
 import urllib.error
 import urllib.request
 from http.client import responses
@@ -13,7 +12,7 @@ from urllib.parse import quote, unquote, urljoin, urlsplit
 
 from torch import Tensor
 
-from detkit.connection import RefusedError, opener
+from detkit.connection import Deadline, RefusedError, opener
 from detkit.errors import DataError
 from detkit.image import decode_image
 
@@ -60,9 +59,10 @@ def read_url(url: str, *, seconds: float = URL_SECONDS, limit: int = URL_BYTES) 
 def _fetch(url: str, name: str, seconds: float, limit: int) -> bytes:
     slow = f"{name}: no image within {seconds:g} s. Try again, or download it yourself."
     try:
-        with opener().open(_request(url), timeout=seconds) as answer:
+        with Deadline(seconds) as deadline, _open(_request(url), deadline) as answer:
             _check_answer(answer.headers, name, limit)
-            data = _read(answer, name, seconds, limit)
+            with deadline.step():
+                data = _read(answer, name, limit)
             promised = answer.headers.get("Content-Length", "")
     except RefusedError as problem:
         raise DataError(f"{name}: {problem}. Give the image's own address.") from None
@@ -88,8 +88,6 @@ def _fetch(url: str, name: str, seconds: float, limit: int) -> bytes:
             raise DataError(slow) from problem
         said = getattr(reason, "strerror", None) or type(reason).__name__
         raise DataError(f"{name}: cannot be reached ({said}). Check the address.") from problem
-    if data is None:
-        raise DataError(slow)
     if promised.isdecimal() and len(data) < int(promised):
         raise DataError(f"{name}: broke off after {len(data)} of {promised} bytes. Try again.")
     return data
@@ -105,16 +103,21 @@ def _request(url: str) -> urllib.request.Request:
     return request
 
 
-def _read(answer: http.client.HTTPResponse, name: str, seconds: float, limit: int) -> bytes | None:
-    """The body; None when time runs out."""
-    end = time.monotonic() + seconds
+def _open(request: urllib.request.Request, deadline: Deadline) -> http.client.HTTPResponse:
+    with deadline.step():
+        answer: http.client.HTTPResponse = opener(deadline).open(request, timeout=deadline.seconds)
+        if deadline.has_passed:  # a header that is cut off reads like one that is whole
+            answer.close()
+    return answer
+
+
+def _read(answer: http.client.HTTPResponse, name: str, limit: int) -> bytes:
+    """The body, as long as it is not too long."""
     data = bytearray()
     while block := answer.read1(_BLOCK):
         data += block
         if len(data) > limit:
             raise DataError(_too_long(name, limit))
-        if time.monotonic() > end:
-            return None
     return bytes(data)
 
 

@@ -8,7 +8,8 @@ import threading
 import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler
-from urllib.request import HTTPSHandler, Request
+from typing import Any
+from urllib.request import Request
 
 import numpy as np
 import pytest
@@ -50,6 +51,22 @@ def trickle(handler: BaseHTTPRequestHandler) -> None:
         time.sleep(0.05)
 
 
+def trickle_of_header(handler: BaseHTTPRequestHandler) -> None:
+    """Each byte would begin a socket's own timeout anew."""
+    handler.wfile.write(b"HTTP/1.1 200 OK\r\nX-Slow: ")
+    for _ in range(100):
+        handler.wfile.write(b"x")
+        time.sleep(0.05)
+
+
+def trickle_of_chunk(handler: BaseHTTPRequestHandler) -> None:
+    """A chunk's length with an endless remark: no byte of the image comes."""
+    handler.wfile.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5;")
+    for _ in range(100):
+        handler.wfile.write(b"x")
+        time.sleep(0.05)
+
+
 def endless(handler: BaseHTTPRequestHandler) -> None:
     handler.send_response(200)
     handler.end_headers()
@@ -78,6 +95,8 @@ def pages(gone: threading.Event) -> dict[str, Answer]:
         "/endless": endless,
         "/stall": lambda handler: bool(gone.wait(10)) and None,
         "/trickle": trickle,
+        "/slow-header": trickle_of_header,
+        "/slow-chunk": trickle_of_chunk,
         "/empty": says(b"", "image/png"),
     }
 
@@ -129,22 +148,26 @@ def test_a_password_is_sent_to_its_server_and_printed_nowhere(web: str) -> None:
         ("/endless", "more than 2 MiB, too much for an image. Make it smaller."),
         ("/stall", "no image within 0.5 s. Try again, or download it yourself."),
         ("/trickle", "no image within 0.5 s. Try again, or download it yourself."),
+        ("/slow-header", "no image within 0.5 s. Try again, or download it yourself."),
+        ("/slow-chunk", "no image within 0.5 s. Try again, or download it yourself."),
         ("/empty", "the file is empty. Copy or download it again."),
     ],
 )
 def test_what_a_server_does_instead_gets_one_sentence(web: str, path: str, sentence: str) -> None:
+    begun = time.monotonic()
     with pytest.raises(DataError) as caught:
         read_url(web + path, seconds=0.5, limit=2 * 2**20)
+    assert time.monotonic() - begun < 3
     assert str(caught.value) == f"{web}{path}: {sentence.format(web=web, size=len(png()))}"
 
 
 def test_from_https_to_http_is_refused(web: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """What was asked for over an encrypted line must not come over one that is not."""
 
-    def without_encryption(self: HTTPSHandler, request: Request) -> http.client.HTTPResponse:
+    def without_encryption(self: Any, request: Request) -> http.client.HTTPResponse:
         return self.do_open(http.client.HTTPConnection, request)
 
-    monkeypatch.setattr(HTTPSHandler, "https_open", without_encryption)
+    monkeypatch.setattr("detkit.connection._WatchedSecureHandler.https_open", without_encryption)
     address = web.replace("http:", "https:")
     assert read_url(f"{address}/moved").shape == (3, 30, 40)
     with pytest.raises(DataError) as caught:

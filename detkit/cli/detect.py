@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from detkit.cli.ending import FAILED, INTERRUPTED, ended
 from detkit.errors import ConfigError, DetkitError
+from detkit.weights.zoo import DEFAULT_MODEL
 
 if TYPE_CHECKING:
     from detkit.cli.detect_run import Done
@@ -37,6 +38,8 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     if args.max_images is not None and args.max_images < 1:
         parser.error("--max-images must be 1 or more")
+    if args.proposals < 0:
+        parser.error("--proposals must be 0 or more")
     return ended("detect", lambda: run(args), left="The files that are there are whole.")
 
 
@@ -62,11 +65,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     add(
         "--weights",
-        required=True,
         type=Path,
         metavar="CHECKPOINT",
         help="run or checkpoint folder, a name of the zoo such as yolo_v3_coco, or its .weights "
-        "file",
+        f"file (default: {DEFAULT_MODEL} of the zoo, fetched the first time)",
     )
     add("--out", required=True, type=Path, help="folder for pictures and detections")
     add("--score-threshold", type=_share, help="least score to report (default: the model's)")
@@ -78,6 +80,13 @@ def _parser() -> argparse.ArgumentParser:
         help="of the images' detections; json, the default, is what `detkit eval --detections` "
         "reads",
     )
+    add(
+        "--proposals",
+        type=int,
+        default=0,
+        metavar="N",
+        help="draw the N best regions of the first stage in thin lines under the boxes",
+    )
     add("--device", help="cpu, cuda, cuda:1 (default: a GPU where there is one)")
     return parser
 
@@ -88,8 +97,8 @@ def detect_everything(args: argparse.Namespace) -> Done:
     Raises:
         DetkitError: no model, a source that matches nothing, files that cannot be written.
     """
-    from detkit.api import load
-    from detkit.cli.detect_run import Job, look_at
+    from detkit.api import load, load_default
+    from detkit.cli.detect_run import Job, Proposes, look_at
     from detkit.cli.device import choose_device
     from detkit.engine.signals import ctrl_c
     from detkit.files import make_folder
@@ -99,7 +108,15 @@ def detect_everything(args: argparse.Namespace) -> Done:
     stems = Stems()
     named = {source: stems.give(source.stem) for source in sources}
     refuse_overwriting(named, args.out)
-    model = load(args.weights, choose_device(args.device))
+    device = choose_device(args.device)
+    if args.weights is None:
+        print(f"no --weights: taking {DEFAULT_MODEL} of the zoo", file=sys.stderr)
+    model = load_default(device) if args.weights is None else load(args.weights, device)
+    if args.proposals and not isinstance(model, Proposes):
+        raise ConfigError(
+            f"--proposals {args.proposals}: {type(model).__name__} has no first stage that "
+            "proposes regions; leave it out, or take a Faster R-CNN for --weights."
+        )
     make_folder(args.out)
     with ctrl_c() as stopped:
         job = Job(
@@ -110,6 +127,7 @@ def detect_everything(args: argparse.Namespace) -> Done:
             threshold=args.score_threshold,
             most=args.max_images,
             save_format=args.save_format,
+            proposals=args.proposals,
             stopped=stopped,
         )
         try:

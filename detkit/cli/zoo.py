@@ -13,7 +13,7 @@ from detkit.errors import DetkitError
 
 if TYPE_CHECKING:
     from detkit.remote import DownloadSettings, RemoteFile
-    from detkit.weights.zoo import ZooEntry
+    from detkit.weights.zoo_entry import ZooEntry
 
 TITLES = ("name", "detector", "data", "published", "size", "fetched", "checked by", "licence")
 SIZE_ONLY = "size"  # of the column "checked by"
@@ -55,7 +55,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def show(*, as_json: bool) -> None:
     """Print every entry: a table, or all that is known as JSON."""
-    from detkit.weights.zoo import ZOO
+    from detkit.weights.zoo import DEFAULT_MODEL, ZOO
 
     entries = tuple(ZOO.values())
     if as_json:
@@ -67,6 +67,7 @@ def show(*, as_json: bool) -> None:
         print("  ".join(map(str.ljust, row, widths)).rstrip())
     print(f"\nfetched files are in {entries[0].path.parent}; DETKIT_CACHE names another place")
     print(f"checked by {SIZE_ONLY}: nobody has published a hash of the file")
+    print(f"where no model is named, detkit.detect and detkit detect take {DEFAULT_MODEL}")
     for entry in entries:
         if entry.note:
             print(f"{entry.name}: {entry.note}")
@@ -90,10 +91,9 @@ def _row(entry: ZooEntry) -> tuple[str, ...]:
 
 def _state(entry: ZooEntry) -> str:
     from detkit.download import partial_path
-    from detkit.transfer import size_of
 
     if entry.path.exists():
-        return "yes" if size_of(entry.path) in entry.file.sizes else "another file"
+        return "yes" if entry.lies_in_cache else "another file"
     return "in part" if partial_path(entry.path).exists() else "no"
 
 
@@ -109,6 +109,7 @@ def described(entry: ZooEntry) -> dict[str, object]:
     file = entry.file
     return {
         "name": entry.name,
+        "format": entry.format,
         "model": dict(entry.model),
         "class_names": list(entry.class_names),
         "data": entry.data,

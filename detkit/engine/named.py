@@ -1,4 +1,8 @@
-"""What a word names: a run or checkpoint folder, the zoo's weights, or the authors' own file."""
+"""What a word names: a run or checkpoint folder, the zoo's weights, or the authors' own file.
+
+Reading order: ``Named`` (what was found, and how it becomes a detector), ``find_named`` (of a
+word), ``find_default`` (of no word at all).
+"""
 
 from __future__ import annotations
 
@@ -10,6 +14,7 @@ from pathlib import Path
 import torch
 
 from detkit.config import parse
+from detkit.detectors import Detector
 from detkit.engine.checkpoint import (
     Checkpoint,
     existing_checkpoint,
@@ -17,20 +22,25 @@ from detkit.engine.checkpoint import (
     load_checkpoint,
 )
 from detkit.engine.convert import AUTHORS_BATCH, build_imported
+from detkit.engine.convert_torchvision import build_from_torchvision
 from detkit.engine.experiment import ExperimentConfig
-from detkit.errors import ConfigError, UnknownNameError, did_you_mean
+from detkit.errors import ConfigError, DetkitError, UnknownNameError, did_you_mean
 from detkit.remote import SILENT, Watch
-from detkit.weights.zoo import ZOO, ZooEntry, entry_of_size, zoo_file
+from detkit.weights.zoo import DEFAULT_MODEL, ZOO, entry_of_size, zoo_file
+from detkit.weights.zoo_darknet import DarknetEntry
+from detkit.weights.zoo_entry import ZooEntry
+from detkit.weights.zoo_torchvision import TorchvisionEntry
 
 RUNS = "runs"  # where training puts its folders unless told
 DARKNET = ".weights"  # how the names of its files end
+PYTORCH = (".pth", ".pt")  # and of PyTorch's
 
 
 @dataclass(frozen=True, slots=True)
 class Named:
     """Where a detector lies that a word named; not read yet."""
 
-    path: Path  # a checkpoint folder, or a weight file of darknet's
+    path: Path  # a checkpoint folder, or a weight file of the zoo's
     entry: ZooEntry | None = None  # what that file is taken for
     called: str = ""  # in tables, where it is not the path
 
@@ -47,18 +57,23 @@ class Named:
         """
         if self.entry is None:
             return load_checkpoint(self.path, device)
-        names = self.entry.class_names
-        detector, header = build_imported(self.entry.model, names, self.path)
-        model = {"name": self.entry.model["name"], **detector.config.model_dump(mode="json")}
-        step = max(header.seen, 0) // AUTHORS_BATCH
+        detector, step = _build(self.entry, self.path)
         described = {
-            "model": model,
-            "data": {"classes": names},
+            "model": {"name": self.entry.model["name"], **detector.config.model_dump(mode="json")},
+            "data": {"classes": self.entry.class_names},
             "train": {"iterations": max(step, 1), "batch_size": AUTHORS_BATCH},
         }
         experiment = parse(ExperimentConfig, described)
         name = self.shown.stem
         return Checkpoint(detector.to(device), experiment, name, self.path, step, {}, {})
+
+
+def _build(entry: ZooEntry, path: Path) -> tuple[Detector, int]:
+    """The detector of a weight file, and the step it was trained to, 0 where the file is silent."""
+    if isinstance(entry, DarknetEntry):
+        detector, header = build_imported(entry.model, entry.class_names, path)
+        return detector, max(header.seen, 0) // AUTHORS_BATCH
+    return build_from_torchvision(entry.model, entry.class_names, path), 0
 
 
 def find_named(word: str | Path, watch: Watch = SILENT) -> Named:
@@ -69,18 +84,66 @@ def find_named(word: str | Path, watch: Watch = SILENT) -> Named:
 
     Raises:
         UnknownNameError: a single word that names nothing; with the nearest name or folder.
-        ConfigError: no checkpoint there, or a weight file of a network that the zoo has not.
+        ConfigError: no checkpoint there, a weight file of a network that the zoo has not, or one
+            of PyTorch's, which does not say what network it is of.
         DetkitError: weights of the zoo that cannot be had.
     """
     text = str(word)
     if Path(text).suffix == DARKNET and os.path.isfile(text):
         return _darknet_file(Path(text), watch)
+    if Path(text).suffix in PYTORCH and os.path.isfile(text):
+        raise ConfigError(_how_to_convert(Path(text)))
     if os.path.exists(text) or Path(text).name != text:
         return Named(_found(Path(text)))
     if text in ZOO:
-        return Named(zoo_file(text, watch), ZOO[text], text)
+        return _of_zoo(text, watch)
     near = did_you_mean(text, [*ZOO, *_checkpoints(Path()), *_checkpoints(Path(RUNS))])
     raise UnknownNameError(f"{text}: no such folder, and no weights of the zoo.{near}")
+
+
+def find_default(watch: Watch = SILENT) -> Named:
+    """What detects where nothing was named: the zoo's ``DEFAULT_MODEL``, fetched where missing.
+
+    Raises:
+        DetkitError: it cannot be had; what to fetch by hand and where to put it, and which other
+            models can be had without a network.
+    """
+    try:
+        return _of_zoo(DEFAULT_MODEL, watch)
+    except DetkitError as problem:
+        raise DetkitError(f"{problem} {_other_ways()}") from problem
+
+
+def _other_ways() -> str:
+    cached = [name for name, entry in ZOO.items() if entry.lies_in_cache]
+    others = [name for name in cached if name != DEFAULT_MODEL]
+    if others:
+        there = f"in the cache there {'are' if others[1:] else 'is'} {', '.join(others)}"
+    else:
+        there = "the cache holds nothing else of the zoo"
+    return (
+        f"Or name another model (detkit.detect(image, MODEL), --weights MODEL): {there}; a run "
+        f"folder will do as well, such as {RUNS}/quickstart, which `make quickstart` trains in "
+        "minutes."
+    )
+
+
+def _of_zoo(name: str, watch: Watch) -> Named:
+    return Named(zoo_file(name, watch), ZOO[name], name)
+
+
+def _how_to_convert(path: Path) -> str:
+    """Of a file of PyTorch's: tensors and their names, nothing about the network."""
+    entries = [entry for entry in ZOO.values() if isinstance(entry, TorchvisionEntry)]
+    known = [entry.name for entry in entries if entry.file.name == path.name]
+    name, which = "NAME", f" NAME is one of {', '.join(entry.name for entry in entries)}."
+    if known:
+        name, which = known[0], ""
+    return (
+        f"{path}: weights of PyTorch's, which do not say what network they are of; make a "
+        f"checkpoint of them with `python tools/convert.py {path} --model {name} --out DIR`, and "
+        f"name that folder.{which}"
+    )
 
 
 def _darknet_file(path: Path, watch: Watch) -> Named:

@@ -5,6 +5,8 @@ The order is that of the outputs in the file, so it must not change.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 VOC_NAMES = (  # alphabetical, as in darknet's data/voc.names
     "aeroplane",
     "bicycle",
@@ -110,3 +112,16 @@ COCO_NAMES = (  # by ascending category id, spelt as in the 2017 annotations
     "hair drier",
     "toothbrush",
 )
+
+COCO_UNUSED = "N/A"  # how torchvision names what no category has
+COCO_UNUSED_IDS = (12, 26, 29, 30, 45, 66, 68, 69, 71, 83)  # of 1 to 90
+
+
+def _by_id() -> Iterator[str]:
+    names = iter(COCO_NAMES)
+    for category in range(1, len(COCO_NAMES) + len(COCO_UNUSED_IDS) + 1):
+        yield COCO_UNUSED if category in COCO_UNUSED_IDS else next(names)
+
+
+# The outputs of torchvision's networks, 90 of them: label = category id - 1.
+COCO_ID_NAMES = tuple(_by_id())

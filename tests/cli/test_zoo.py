@@ -23,7 +23,9 @@ from detkit.engine import named
 from detkit.remote import Form, RemoteFile
 from detkit.weights import zoo
 from detkit.weights.darknet import Header, write_darknet
-from detkit.weights.zoo import ZOO, ZooEntry
+from detkit.weights.zoo import ZOO
+from detkit.weights.zoo_darknet import DarknetEntry
+from detkit.weights.zoo_entry import ZooEntry
 from tests.localhost import Page, Site, serving
 
 BODY = struct.pack("<iiiq", 0, 2, 0, 64) + random.Random(0).randbytes(4 * 5000)
@@ -52,8 +54,8 @@ def put(monkeypatch: pytest.MonkeyPatch, *entries: ZooEntry) -> None:
         monkeypatch.setattr(module, "ZOO", found)
 
 
-def toy(*addresses: str, name: str = "toy") -> ZooEntry:
-    return ZooEntry(
+def toy(*addresses: str, name: str = "toy") -> DarknetEntry:
+    return DarknetEntry(
         name=name,
         model={"name": "yolo_v2", "num_classes": 2},
         class_names=("cat", "dog"),
@@ -88,7 +90,17 @@ def test_list_is_a_table(capsys: pytest.CaptureFixture[str], cache: Path) -> Non
         "yolo_v2_voc yolo_v2 VOC 07+12 VOC07 mAP 76.8 at 416 203 MB no size or sha1 public domain",
     ]
     assert [row.split()[0] for row in rows[: len(ZOO)]] == list(ZOO)
+    assert [" ".join(row.split()) for row in rows[7:9]] == [
+        "faster_rcnn_resnet50_fpn_coco faster_rcnn_fpn COCO AP 37.0, val2017 168 MB no "
+        "sha256 BSD-3-Clause",
+        "faster_rcnn_resnet50_fpn_v2_coco faster_rcnn_fpn COCO AP 46.7, val2017 175 MB no "
+        "sha256 BSD-3-Clause",
+    ]
     assert f"fetched files are in {cache}; DETKIT_CACHE names another place" in rows
+    assert (
+        "where no model is named, detkit.detect and detkit detect take "
+        "faster_rcnn_resnet50_fpn_coco"
+    ) in rows
 
 
 def test_list_as_json(
@@ -101,6 +113,7 @@ def test_list_as_json(
     assert json.loads(capsys.readouterr().out) == [
         {
             "name": "toy",
+            "format": "darknet",
             "model": {"name": "yolo_v2", "num_classes": 2},
             "class_names": ["cat", "dog"],
             "data": "toys",

@@ -5,11 +5,13 @@ from __future__ import annotations
 import hashlib
 import multiprocessing
 import random
+import re
 import struct
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -19,9 +21,19 @@ from detkit.detectors import build_detector
 from detkit.errors import ConfigError, DetkitError, UnknownNameError
 from detkit.remote import DownloadSettings, Form, RemoteFile
 from detkit.weights import zoo
-from detkit.weights.class_names import COCO_NAMES, VOC_NAMES
+from detkit.weights.class_names import COCO_ID_NAMES, COCO_NAMES, VOC_NAMES
 from detkit.weights.darknet import file_floats
-from detkit.weights.zoo import ZOO, ZooEntry, check_entry, find_entry, zoo_file
+from detkit.weights.zoo import (
+    DEFAULT_MODEL,
+    ZOO,
+    check_entry,
+    entry_of_size,
+    find_entry,
+    zoo_file,
+)
+from detkit.weights.zoo_darknet import DARKNET, DarknetEntry
+from detkit.weights.zoo_entry import ZooEntry
+from detkit.weights.zoo_torchvision import TORCHVISION, TorchvisionEntry
 from tests.localhost import Page, Site, serving
 from tests.weights.at_once import fetch_at_once
 
@@ -40,8 +52,10 @@ def sha1(body: bytes) -> str:
     return f"sha1:{hashlib.sha1(body).hexdigest()}"
 
 
-def entry_of(*addresses: str, of: str | None = sha1(LONG), also: tuple[Form, ...] = ()) -> ZooEntry:
-    return ZooEntry(
+def entry_of(
+    *addresses: str, of: str | None = sha1(LONG), also: tuple[Form, ...] = ()
+) -> DarknetEntry:
+    return DarknetEntry(
         name="toy",
         model={"name": "yolo_v2", "num_classes": 2},
         class_names=("cat", "dog"),
@@ -96,7 +110,7 @@ def test_the_sizes_are_those_of_the_files_that_are_about() -> None:
 
     Where two are named, both forms of the header are.
     """
-    assert {name: entry.file.sizes for name, entry in ZOO.items()} == {
+    assert {entry.name: entry.file.sizes for entry in DARKNET} == {
         "yolo_v3_coco": (248_007_048,),
         "yolo_v3_tiny_coco": (35_434_956,),
         "yolo_v3_spp_coco": (20 + 4 * 63_052_381,),
@@ -120,7 +134,8 @@ def test_every_entry_is_of_the_detector_it_names(name: str) -> None:
     entry = ZOO[name]
     with torch.device("meta"):
         detector = build_detector(entry.model)
-    assert file_floats(detector) == entry.floats
+    if isinstance(entry, DarknetEntry):
+        assert file_floats(detector) == entry.floats
     assert detector.config.num_classes == len(entry.class_names)  # type: ignore[attr-defined]
     assert entry.name == name
     assert entry.file.addresses
@@ -129,6 +144,98 @@ def test_every_entry_is_of_the_detector_it_names(name: str) -> None:
     assert entry.published
     assert entry.licence
     assert entry.paper.startswith("https://arxiv.org/abs/")
+
+
+def torchvisions(name: str) -> Any:
+    """What torchvision says of the weights that an entry has from it."""
+    import torchvision
+
+    builder = name.replace("faster_rcnn", "fasterrcnn").removesuffix("_coco")
+    return torchvision.models.get_model_weights(builder)["COCO_V1"]
+
+
+@pytest.mark.parametrize("entry", TORCHVISION, ids=lambda entry: entry.name)
+def test_torchvision_says_the_same_of_its_weights(entry: TorchvisionEntry) -> None:
+    theirs = torchvisions(entry.name)
+    (address,) = entry.file.addresses
+    assert address == theirs.url
+    assert entry.file.size is not None
+    assert entry.file.name == address.rpartition("/")[2]
+    digits = theirs.url.removesuffix(".pth").rpartition("-")[2]  # as torch.hub reads the name
+    assert re.fullmatch(f"sha256:{digits}[0-9a-f]{{56}}", entry.file.hash or "")
+    assert round(entry.file.size / 2**20, 3) == theirs.meta["_file_size"]
+    figure = theirs.meta["_metrics"]["COCO-val2017"]["box_map"]
+    assert entry.published == f"AP {figure}, val2017"
+    assert ["__background__", *entry.class_names] == theirs.meta["categories"]
+    assert entry.licence == "BSD-3-Clause"
+
+
+@pytest.mark.parametrize("entry", TORCHVISION, ids=lambda entry: entry.name)
+def test_its_network_has_as_many_parameters_as_torchvision_states(entry: TorchvisionEntry) -> None:
+    with torch.device("meta"):
+        detector = build_detector(entry.model)
+    count = sum(parameter.numel() for parameter in detector.parameters())
+    if entry.model.get("freeze_batch_norm"):  # which torchvision keeps as constants
+        norms = [m for m in detector.backbone.modules() if isinstance(m, torch.nn.BatchNorm2d)]
+        count -= sum(parameter.numel() for norm in norms for parameter in norm.parameters())
+    assert count == torchvisions(entry.name).meta["num_params"]
+
+
+@pytest.mark.parametrize("entry", TORCHVISION, ids=lambda entry: entry.name)
+def test_its_numbers_are_those_of_torchvisions_network(entry: TorchvisionEntry) -> None:
+    """Those that no weight file tells: built by torchvision, as it builds it for these weights."""
+    import torchvision
+
+    theirs = built_for_weights(torchvision.models, entry.name)
+    with torch.device("meta"):
+        detector = build_detector(entry.model)
+    ours = detector.config.model_dump()
+    anchors = theirs.rpn.anchor_generator
+    assert ours["anchor_sizes"] == anchors.sizes
+    assert all(ours["anchor_ratios"] == ratios for ratios in anchors.aspect_ratios)
+    assert ((ours["min_size"],), ours["max_size"]) == (
+        theirs.transform.min_size,
+        theirs.transform.max_size,
+    )
+    rpn, heads = theirs.rpn, theirs.roi_heads
+    assert (ours["rpn_score_threshold"], ours["rpn_nms_iou"]) == (rpn.score_thresh, rpn.nms_thresh)
+    assert (ours["pre_nms_test"], ours["post_nms_test"]) == (
+        rpn._pre_nms_top_n["testing"],
+        rpn._post_nms_top_n["testing"],
+    )
+    assert (ours["score_threshold"], ours["nms_iou"], ours["max_detections"]) == (
+        heads.score_thresh,
+        heads.nms_thresh,
+        heads.detections_per_img,
+    )
+    assert epsilons(detector.backbone.trunk) == epsilons(theirs.backbone.body)
+    frozen = any(
+        isinstance(module, torchvision.ops.FrozenBatchNorm2d) for module in theirs.modules()
+    )
+    assert ours["freeze_batch_norm"] == frozen
+
+
+def epsilons(network: torch.nn.Module) -> set[float]:
+    """Of every batch norm, frozen or not."""
+    return {module.eps for module in network.modules() if hasattr(module, "eps")}
+
+
+def built_for_weights(models: Any, name: str) -> Any:
+    """torchvision's network as it is for its published weights, without reading them.
+
+    Given weights for the backbone it chooses frozen batch norm, as it does for the detector's.
+    """
+    weights = torchvisions(name)
+    with pytest.MonkeyPatch.context() as patch, torch.device("meta"):
+        patch.setattr(type(weights), "get_state_dict", lambda *words, **more: {})
+        patch.setattr(torch.nn.Module, "load_state_dict", lambda *words, **more: None)
+        builder = name.replace("faster_rcnn", "fasterrcnn").removesuffix("_coco")
+        return models.get_model(builder, weights=weights)
+
+
+def test_what_detects_unless_told_is_in_the_zoo() -> None:
+    assert DEFAULT_MODEL in {entry.name for entry in TORCHVISION}
+    assert list(ZOO) == [entry.name for entry in (*DARKNET, *TORCHVISION)]
 
 
 V3 = [(10, 13), (16, 30), (33, 23), (30, 61), (62, 45), (59, 119), (116, 90), (156, 198)]
@@ -165,7 +272,7 @@ def test_the_numbers_of_the_authors_configs(
 
 def test_the_sizes_that_files_are_measured_at() -> None:
     """A square of what the authors' published figure is of."""
-    sizes = {name: entry.model["input_size"] for name, entry in ZOO.items()}
+    sizes = {entry.name: entry.model["input_size"] for entry in DARKNET}
     assert sizes == {
         "yolo_v3_coco": 416,
         "yolo_v3_tiny_coco": 416,
@@ -189,6 +296,16 @@ def test_coco_names_are_in_the_order_of_the_annotations(data_root: Path) -> None
     found = json.loads((data_root / "coco_mini/annotations/instances_val2017.json").read_text())
     categories = sorted(found["categories"], key=lambda category: category["id"])
     assert list(COCO_NAMES) == [category["name"] for category in categories]
+
+
+@pytest.mark.data
+def test_a_label_of_torchvisions_networks_is_the_category_less_one(data_root: Path) -> None:
+    import json
+
+    found = json.loads((data_root / "coco_mini/annotations/instances_val2017.json").read_text())
+    names = {category["id"]: category["name"] for category in found["categories"]}
+    assert len(COCO_ID_NAMES) == 90 == max(names)
+    assert list(COCO_ID_NAMES) == [names.get(label + 1, "N/A") for label in range(90)]
 
 
 def test_an_unknown_name_is_told_its_neighbour() -> None:
@@ -275,6 +392,57 @@ def test_of_two_processes_one_fetches(site: Site, cache: Path) -> None:
     assert len(site.requests) == 1
     assert (cache / "toy.weights").read_bytes() == LONG
     assert {path.name for path in cache.iterdir()} == {"toy.weights", ".toy.weights.lock"}
+
+
+TENSORS = random.Random(1).randbytes(60_000)  # the zoo itself does not look into such a file
+
+
+def theirs_of(*addresses: str) -> TorchvisionEntry:
+    return TorchvisionEntry(
+        name="toy",
+        model={"name": "yolo_v2", "num_classes": 2},
+        class_names=("cat", "dog"),
+        file=RemoteFile(
+            "toy.pth", addresses, len(TENSORS), f"sha256:{hashlib.sha256(TENSORS).hexdigest()}"
+        ),
+        data="toys",
+        published="AP 1",
+        licence="BSD-3-Clause",
+        paper="",
+    )
+
+
+def test_a_file_of_torchvisions_has_no_header_to_look_at(
+    site: Site, known: SimpleNamespace, cache: Path
+) -> None:
+    entry = known.put(theirs_of(site.add("a", Page(TENSORS, breaks=[20_000]))))
+    assert not entry.lies_in_cache
+    path = zoo_file("toy", settings=QUICK)
+    assert path == cache / "toy.pth"
+    assert site.ranges() == [None, "bytes=20000-"]
+    assert check_entry(entry) == "size and sha256"
+    assert entry.lies_in_cache
+    path.write_bytes(TENSORS[:-1] + b"x")
+    found, wanted = (hashlib.sha256(body).hexdigest() for body in (path.read_bytes(), TENSORS))
+    assert refused() == (
+        f"{path}: has sha256 {found}, expected {wanted}. It is not toy.pth, or not all of it; "
+        "remove it or put the right file in its place."
+    )
+    path.write_bytes(b"")
+    assert not entry.lies_in_cache
+
+
+def test_only_files_of_darknet_are_known_by_their_size(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    by_darknet = entry_of()
+    file = tmp_path / "mine.weights"
+    file.write_bytes(SHORT)
+    theirs = replace(theirs_of(), file=RemoteFile("toy.pth", (), len(SHORT)))
+    monkeypatch.setattr(zoo, "ZOO", {"theirs": theirs, "toy": by_darknet})
+    assert entry_of_size(file) is by_darknet
+    monkeypatch.setattr(zoo, "ZOO", {"theirs": theirs})
+    assert entry_of_size(file) is None
 
 
 # ------------------------------------------------------------------------------ bad servers
@@ -416,6 +584,11 @@ def test_offline_says_what_to_fetch_and_takes_what_is_put_there(
     (cache / "toy.weights").write_bytes(LONG)  # as that sentence says
     assert zoo_file("toy", settings=QUICK) == cache / "toy.weights"
     assert not site.requests
+
+
+def test_a_place_is_named_in_full(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DETKIT_CACHE", "here")
+    assert entry_of().path == Path.cwd() / "here" / "zoo" / "toy.weights"
 
 
 def test_a_cache_folder_that_cannot_be_made(
