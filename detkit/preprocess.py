@@ -27,6 +27,11 @@ class Geometry:
     shift: tuple[float, float]  # (x, y), canvas pixels
     size: tuple[int, int]  # original (height, width)
 
+    @property
+    def placed(self) -> tuple[int, int]:
+        """(height, width) of the image on the canvas."""
+        return round(self.size[0] * self.scale[1]), round(self.size[1] * self.scale[0])
+
     def to_canvas(self, boxes: Boxes) -> Boxes:
         """Map ``[N, 4]`` boxes from image pixels to canvas pixels."""
         return shift_boxes(scale_boxes(boxes, self.scale), self.shift)
@@ -127,6 +132,55 @@ def stretch(
         for image in images
     )
     return Batch(normalise(canvas, mean, std), geometry)
+
+
+def shortest_side(
+    images: list[Tensor],
+    sides: tuple[int, int],
+    multiple: int,
+    mean: tuple[float, float, float],
+    std: tuple[float, float, float],
+) -> Batch:
+    """Scale each image by its sides, and lay all in the top left of one canvas of zeros.
+
+    Args:
+        images: ``[3, H, W]`` uint8 RGB each, of any sizes.
+        sides: what the shorter side becomes, and what the longer one is at most.
+        multiple: the canvas's sides are the least multiples of it that hold every image.
+        mean: of the backbone's normalisation, RGB in 0..1.
+        std: likewise.
+
+    Source:
+        Fast R-CNN, ``prep_im_for_blob``; the sizes are those of torchvision's
+        ``GeneralizedRCNNTransform``, which rounds down.
+    """
+    for image in images:
+        _check_image(image)
+    sizes = [side_size((image.shape[1], image.shape[2]), sides) for image in images]
+    height, width = (-(-max(side) // multiple) * multiple for side in zip(*sizes, strict=True))
+    canvas = torch.zeros((len(images), 3, height, width), device=images[0].device)
+    geometry = []
+    for index, (image, (high, wide)) in enumerate(zip(images, sizes, strict=True)):
+        pixels = normalise(image[None].to(torch.float32).div_(255), mean, std)
+        if (high, wide) != (image.shape[1], image.shape[2]):
+            pixels = F.interpolate(pixels, (high, wide), mode="bilinear", align_corners=False)
+        canvas[index, :, :high, :wide] = pixels[0]
+        scale = (wide / image.shape[2], high / image.shape[1])
+        geometry.append(Geometry(scale, (0.0, 0.0), (image.shape[1], image.shape[2])))
+    return Batch(canvas, tuple(geometry))
+
+
+def side_size(size: tuple[int, int], sides: tuple[int, int]) -> tuple[int, int]:
+    """(height, width) that an image of ``size`` gets where its sides decide; at least a pixel.
+
+    Args:
+        size: of the image, (height, width).
+        sides: what the shorter side becomes, and what the longer one is at most.
+    """
+    # in float64 and rounded down, as torchvision does (its older releases scaled in float32, which
+    # made 799 of 480 pixels that were to be 800)
+    scale = min(sides[0] / min(size), sides[1] / max(size))
+    return max(int(size[0] * scale), 1), max(int(size[1] * scale), 1)
 
 
 def fit_inside(size: tuple[int, int], canvas: tuple[int, int]) -> tuple[int, int]:

@@ -58,6 +58,29 @@ FORMS: dict[str, dict[str, Any]] = {
         "head_convs": [4, 2, 2],
     },
 }
+# On a canvas of twice the sides, so that anchors of whole pixels fit the objects.
+FORMS |= {
+    "faster_rcnn": {
+        "name": "faster_rcnn",
+        **{"backbone": "tiny", "min_size": 128, "max_size": 256, "rpn_min_side": 4},
+        **{"anchor_sizes": [[32, 64, 96]], "rpn_channels": 64, "roi_samples": 64},
+        **{"roi_head": "mlp", "roi_size": 5, "head_width": 128},
+        **{"pre_nms_train": 200, "post_nms_train": 100, "post_nms_test": 50},
+    },
+    "faster_rcnn_fpn": {
+        "name": "faster_rcnn_fpn",
+        **{"backbone": "tiny", "min_size": 128, "max_size": 256, "strides": [8, 16, 32]},
+        **{"pyramid_channels": 32, "anchor_sizes": [[32], [64], [96], [128]]},
+        **{"rpn_channels": 32, "roi_samples": 64, "roi_size": 5, "head_width": 128},
+        **{"pre_nms_train": 200, "post_nms_train": 100, "post_nms_test": 50},
+    },
+    "faster_rcnn_c4": {  # a ResNet's last stage after pooling
+        "name": "faster_rcnn",
+        **{"backbone": "resnet18", "roi": "align", "min_size": 128, "max_size": 256},
+        **{"anchor_sizes": [[32, 64, 96]], "rpn_channels": 64, "rpn_min_side": 4},
+        **{"roi_samples": 16, "pre_nms_train": 200, "post_nms_train": 50, "post_nms_test": 20},
+    },
+}
 
 
 def two_images() -> tuple[list[Tensor], list[Target]]:

@@ -1,14 +1,20 @@
 """The detectors, one file each, in the order of their papers."""
 
 from detkit.detectors.base import DETECTORS, Audit, Detector, Scale, Step, build_detector
+from detkit.detectors.faster_rcnn import FasterRCNN, FasterRCNNConfig
+from detkit.detectors.rcnn import RCNN, RCNNConfig
 from detkit.detectors.yolo_v1 import YoloV1, YoloV1Config
 from detkit.detectors.yolo_v2 import YoloV2, YoloV2Config
 from detkit.detectors.yolo_v3 import YoloV3, YoloV3Config
 
 __all__ = [
     "DETECTORS",
+    "RCNN",
     "Audit",
     "Detector",
+    "FasterRCNN",
+    "FasterRCNNConfig",
+    "RCNNConfig",
     "Scale",
     "Step",
     "YoloV1",

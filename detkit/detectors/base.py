@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -18,6 +19,8 @@ from detkit.preprocess import Batch
 from detkit.registry import Registry
 from detkit.types import Boxes, Detections, Losses, Target
 
+SEED_BITS = 63  # of a draw; what a generator takes
+
 
 @dataclass(frozen=True, slots=True)
 class Step:
@@ -25,6 +28,12 @@ class Step:
 
     size: tuple[int, int] | None = None  # canvas (height, width) drawn for this batch
     seen: int = 0  # images trained on before this batch
+    seed: int = 0  # what a detector's draws derive from, together with ``seen``
+
+    def generator(self) -> torch.Generator:
+        """Draws that are the same whenever this batch is shown; on the CPU, for every device."""
+        draws = random.Random(f"{self.seed}/{self.seen}").getrandbits(SEED_BITS)
+        return torch.Generator().manual_seed(draws)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -60,10 +69,13 @@ class Detector(nn.Module, ABC):
 
     config_type: ClassVar[type[Any]]  # a Config; every detector knows its own
     needs_proposals: ClassVar[bool] = False
+    uses_crowds: ClassVar[bool] = False  # its training wants to know where crowds are
     stretches: ClassVar[bool] = False  # images fill its canvas, whatever their shape
+    size_key: ClassVar[str] = "input_size"  # the config field that sets its canvas
     anchors_key: ClassVar[str | None] = None  # the config field that holds its anchors, if any
     anchors_unit: ClassVar[int] = 1  # canvas pixels that one unit of that field means
     masks_key: ClassVar[str | None] = None  # the field with the anchors of each scale, coarse first
+    shape_keys: ClassVar[tuple[str, ...]] = ()  # fields that anchors follow from, where none lists
     class_names: tuple[str, ...] = ()
     config: Config
     backbone: Backbone
