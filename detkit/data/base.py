@@ -25,6 +25,8 @@ from detkit.image import read_image
 from detkit.registry import Registry
 from detkit.types import Target
 
+CROWDS_DROPPED = "crowds dropped from training"
+CROWDS_KEPT = "of them crowds, where nothing is learned"
 MIN_TRAIN_SIDE = 1.0  # pixels; a box no wider or no higher teaches nothing and is not trained on
 
 
@@ -168,19 +170,23 @@ class Annotations:
         )
 
 
-def for_training(annotations: Annotations) -> Annotations:
+def for_training(annotations: Annotations, *, crowds: bool = False) -> Annotations:
     """Drop what is measured but not learned from.
 
     These are boxes no more than a pixel wide or high, and crowds: a box around many is no box of
     any one of them.
+
+    Args:
+        annotations: what was read.
+        crowds: keep them after all, for a detector that learns nothing where they are.
     """
     sides = annotations.boxes[:, 2:] - annotations.boxes[:, :2]
     thin = np.asarray((sides <= MIN_TRAIN_SIDE).any(axis=1))
     crowd = annotations.crowd & ~thin
-    kept = annotations.keep_rows(~(thin | crowd))
+    kept = annotations.keep_rows(~thin if crowds else ~(thin | crowd))
     said = {
         "one-pixel boxes dropped from training": int(thin.sum()),
-        "crowds dropped from training": int(crowd.sum()),
+        CROWDS_KEPT if crowds else CROWDS_DROPPED: int(crowd.sum()),
     }
     counts = {kind: count for kind, count in said.items() if count}
     return replace(kept, report=annotations.report + Report(counts)) if counts else kept

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +10,14 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
-from detkit.backbones.weights import load_backbone_weights
+from detkit.config import parse
 from detkit.data import Annotations, for_training, join, read_dataset
 from detkit.data.sampling import class_weights
 from detkit.detectors import DETECTORS, Detector, build_detector
 from detkit.engine.clock import Clock
 from detkit.engine.decisions import Decisions
-from detkit.engine.experiment import ExperimentConfig, Horizon, TrainConfig, horizon
+from detkit.engine.experiment import ExperimentConfig, TrainConfig
+from detkit.engine.horizon import Horizon, horizon
 from detkit.engine.precision import build_scaler
 from detkit.engine.state import TrainState
 from detkit.engine.stopping import frozen_parts, part_of
@@ -29,7 +30,8 @@ def read_data(experiment: ExperimentConfig) -> tuple[Annotations, Annotations | 
     if not data.train:
         raise ConfigError("data.train: missing; name what to train on, e.g. {format, root, split}.")
     parts = [read_dataset(entry, data.classes) for entry in data.train]
-    train_data = for_training(join(parts, data.classes))
+    crowds = DETECTORS[experiment.model["name"]].uses_crowds
+    train_data = for_training(join(parts, data.classes), crowds=crowds)
     if not len(train_data):
         raise ConfigError("data.train: no images; check data.root and data.split.")
     if not train_data.class_names:
@@ -44,9 +46,15 @@ def read_data(experiment: ExperimentConfig) -> tuple[Annotations, Annotations | 
 
 
 def check_model(experiment: ExperimentConfig) -> None:
-    """Build the model without memory, so that a mistake in it is known before data is read."""
+    """Build the model without memory, so that a mistake in it is known before data is read.
+
+    Raises:
+        ConfigError: in the model block, in the parts to freeze, or because nothing would learn.
+    """
     with torch.device("meta"):
-        build_detector({"num_classes": 1, **experiment.model})
+        model = build_detector({"num_classes": 1, **experiment.model})
+        freeze(model, experiment.train.freeze)
+        build_optimizer(model, experiment.train)
 
 
 def check_placement(experiment: ExperimentConfig) -> None:
@@ -138,30 +146,43 @@ def check_unfreezing(config: TrainConfig, plan: Horizon) -> None:
 def build_optimizer(model: Detector, config: TrainConfig) -> torch.optim.Optimizer:
     """Decay on convolution, local and linear weights only, as darknet; a rate for the backbone.
 
-    Parameters that learn later are in it from the start: without a gradient nothing moves them,
-    and a resumed run finds the same groups.
+    Biases of those layers have a decay and a rate of their own where the config says so, as Caffe's
+    recipes do. Parameters that learn later are in it from the start: without a gradient nothing
+    moves them, and a resumed run finds the same groups.
     """
-    groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+    groups: dict[tuple[bool, bool, bool], list[nn.Parameter]] = {}
+    every = dict(model.named_parameters())
     forever = frozen_parts(config.freeze, config.unfreeze, max(config.unfreeze.values(), default=0))
-    for name, parameter in model.named_parameters():
+    for name, parameter in every.items():
         later = part_of(name, config.freeze) and not part_of(name, forever)
         if parameter.requires_grad or later:
+            is_bias = is_layer_bias(name, every)
             is_weight = parameter.ndim > 1 and not name.endswith("bias")  # Local's has three
-            key = (is_weight, name.startswith("backbone."))
+            decays = is_weight or (is_bias and config.bias_decay)
+            factored = is_bias and config.bias_lr_factor != 1
+            key = (decays, name.startswith("backbone."), factored)
             groups.setdefault(key, []).append(parameter)
     settings: list[dict[str, Any]] = [
         {
             "params": parameters,
-            "weight_decay": config.weight_decay if is_weight else 0.0,
-            "lr_factor": config.backbone_lr_factor if in_backbone else 1.0,
+            "weight_decay": config.weight_decay if decays else 0.0,
+            "lr_factor": (config.backbone_lr_factor if in_backbone else 1.0)
+            * (config.bias_lr_factor if factored else 1.0),
         }
-        for (is_weight, in_backbone), parameters in groups.items()
+        for (decays, in_backbone, factored), parameters in groups.items()
     ]
     if not settings:
         raise ConfigError("train.freeze: nothing is left to train.")
     if config.optimizer == "adamw":
         return torch.optim.AdamW(settings, lr=config.lr, betas=(config.momentum, 0.999))
     return torch.optim.SGD(settings, lr=config.lr, momentum=config.momentum)
+
+
+def is_layer_bias(name: str, parameters: Mapping[str, nn.Parameter]) -> bool:
+    """Whether ``name`` is the bias of a convolution, local or linear layer, not of batch norm."""
+    stem, _, last = name.rpartition(".")
+    weight = parameters.get(f"{stem}.weight")
+    return last == "bias" and weight is not None and weight.ndim > 1
 
 
 def build_average(model: Detector, decay: float | None) -> AveragedModel | None:
@@ -181,22 +202,14 @@ def build_average(model: Detector, decay: float | None) -> AveragedModel | None:
     return AveragedModel(model, multi_avg_fn=update, use_buffers=True)
 
 
+def default_model(model: Mapping[str, Any], num_classes: int) -> dict[str, Any]:
+    """A ``model`` block with every default of its detector written out."""
+    settings = {**model, "num_classes": num_classes}
+    config = parse(DETECTORS[settings.pop("name")].config_type, settings, path="model.")
+    return {"name": model["name"], **config.model_dump(mode="json")}
+
+
 def with_defaults(experiment: ExperimentConfig, run: TrainState) -> ExperimentConfig:
     """The experiment with every default of its model written out."""
     model = {"name": experiment.model["name"], **run.model.config.model_dump(mode="json")}
     return experiment.model_copy(update={"model": model})
-
-
-def load_start_weights(run: TrainState, experiment: ExperimentConfig) -> str:
-    """Apply ``model.backbone_weights`` to a new run and say what was loaded.
-
-    Never called on a run that is resumed: its checkpoint has weights of its own.
-    """
-    settings = with_defaults(experiment, run).model
-    source = settings.get("backbone_weights", "none")
-    if source == "none":
-        return "weights: drawn from train.seed; none loaded"
-    report = load_backbone_weights(run.model.backbone, settings["backbone"], source)
-    if run.average is not None:
-        run.average.module.load_state_dict(run.model.state_dict())
-    return str(report)

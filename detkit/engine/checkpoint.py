@@ -61,6 +61,7 @@ class Content:
     steps: int
     metrics: Mapping[str, float] = field(default_factory=dict)
     darknet: Mapping[str, Any] = field(default_factory=dict)  # as in Checkpoint
+    torchvision: Mapping[str, Any] = field(default_factory=dict)  # of an import: its file's origin
     state: Mapping[str, Any] = field(default_factory=dict)  # what training goes on from; or empty
 
 
@@ -156,8 +157,8 @@ def _write(folder: Path, content: Content) -> None:
         "metrics": dict(content.metrics),
         "versions": versions(),
     }
-    if content.darknet:
-        described["darknet"] = dict(content.darknet)
+    imports = {"darknet": content.darknet, "torchvision": content.torchvision}
+    described |= {origin: dict(said) for origin, said in imports.items() if said}
     (folder / MODEL).write_text(json.dumps(described, indent=2) + "\n", encoding="utf-8")
     shutil.copymode(folder / MODEL, folder / WEIGHTS)  # safetensors keeps others from reading
     if content.state:

@@ -1,13 +1,12 @@
 """The authors' weight files into checkpoint folders; ``darknet_export.py`` is the way back.
 
 Reading order: ``import_darknet`` (what a file is taken for, under which class names, built, filled,
-compared, written), ``build_imported`` (the same without a folder).
+compared, written), ``build_imported`` (the same without a folder). The same two for torchvision's
+files are in ``convert_torchvision.py``; what both do is in ``imported.py``.
 """
 
 from __future__ import annotations
 
-import hashlib
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,10 +16,19 @@ import torch
 
 from detkit.config import parse, with_overrides
 from detkit.detectors import Detector, build_detector
-from detkit.engine.checkpoint import WRITE_PROBLEMS, Content, write_checkpoint
+from detkit.engine.checkpoint import Content
+from detkit.engine.convert_torchvision import build_from_torchvision, import_torchvision
 from detkit.engine.experiment import ExperimentConfig
-from detkit.errors import ConfigError, DetkitError
-from detkit.files import is_plain
+from detkit.engine.imported import (
+    AUTHORS_BATCH,
+    check_new,
+    check_one_source,
+    read_names,
+    strange_numbers,
+    write_imported,
+)
+from detkit.errors import ConfigError
+from detkit.files import sha256_of
 from detkit.weights.cfg import Cfg, read_cfg
 from detkit.weights.cfg_model import check_agreement, check_shapes, read_model
 from detkit.weights.class_names import COCO_NAMES, VOC_NAMES
@@ -28,11 +36,20 @@ from detkit.weights.darknet import load_darknet
 from detkit.weights.graph import DarknetGraph
 from detkit.weights.header import FLOAT_BYTES, Header, read_header
 from detkit.weights.layout import file_floats
-from detkit.weights.zoo import ZOO, find_entry
+from detkit.weights.zoo import ZOO, entry_of_size, find_entry
+from detkit.weights.zoo_darknet import DarknetEntry
 
-AUTHORS_BATCH = 64  # images an iteration in all of the authors' configs
+__all__ = [
+    "AUTHORS_BATCH",
+    "Imported",
+    "build_from_torchvision",
+    "build_imported",
+    "import_darknet",
+    "import_torchvision",
+    "read_names",
+]
+
 MOST_CLASSES = 10_000  # that a file of another length is tried with; YOLO9000 has 9418
-LARGEST_NAMES_FILE = 1_000_000  # bytes; a list of 9418 names has 200 thousand
 KNOWN_NAMES = {len(VOC_NAMES): ("PASCAL VOC", VOC_NAMES), len(COCO_NAMES): ("COCO", COCO_NAMES)}
 
 
@@ -92,10 +109,10 @@ def import_darknet(
     """
     if model is not None and cfg is not None:
         raise ConfigError("--cfg and --model both say what the file is; give one of them.")
-    _check_new(folder)
-    header = read_header(source, None if model is None else find_entry(model).floats)
+    check_new(folder)
+    header = read_header(source, None if model is None else _darknet_entry(model).floats)
     given = () if names is None else read_names(names)
-    plan = _plan(source, header, model, cfg)
+    plan = _plan(source, model, cfg)
     experiment = _experiment(plan, given, overrides, header.seen)
     experiment, notes = _with_names(experiment, plan, given)
     if plan.cfg is not None:
@@ -116,10 +133,10 @@ def import_darknet(
         experiment=experiment.model_copy(update={"model": resolved}),
         header=header,
         because=plan.because,
-        notes=(*plan.notes, *notes, *_strange_numbers(detector)),
+        notes=(*plan.notes, *notes, *strange_numbers(detector)),
         difference=difference,
         size=source.stat().st_size,
-        sha256=hash_of(source),
+        sha256=sha256_of(source),
     )
     _write(imported, source.name)
     return imported
@@ -154,34 +171,44 @@ def build_imported(
 # ------------------------------------------------------------------- what a file is taken for
 
 
-def _plan(source: Path, header: Header, model: str | None, cfg: Path | None) -> Plan:
+def _plan(source: Path, model: str | None, cfg: Path | None) -> Plan:
     if cfg is not None:
         text = read_cfg(cfg)
         read = read_model(text)
         return Plan(read.model, (), f"as {cfg} describes it", read.notes, text)
-    because = "as --model says"
-    if model is None:
-        model, because = _recognise(source, header)
-    entry = find_entry(model)
+    entry, because = (
+        _recognise(source) if model is None else (_darknet_entry(model), "as --model says")
+    )
     because = f"{because} ({entry.name} of the zoo)"
     return Plan(entry.model, entry.class_names, because, advice=entry.note)
 
 
-def _recognise(source: Path, header: Header) -> tuple[str, str]:
-    """Name the one zoo entry whose file has this size or, without one, this name; and say why."""
-    darknet = list(ZOO.values())
-    size = source.stat().st_size
-    sized = [e.name for e in darknet if header.size + FLOAT_BYTES * e.floats == size]
-    named = [e.name for e in darknet if e.file.name.casefold() == source.name.casefold()]
-    for found, because in ((sized, f"by its size of {size:,} bytes"), (named, "by its name")):
-        if len(found) == 1:
-            return found[0], because
+def _darknet_entry(name: str) -> DarknetEntry:
+    entry = find_entry(name)
+    if not isinstance(entry, DarknetEntry):
+        raise ConfigError(
+            f"--model {name}: its weights are no file of darknet's, but torchvision's "
+            f"{entry.file.name}."
+        )
+    return entry
+
+
+def _recognise(source: Path) -> tuple[DarknetEntry, str]:
+    """The one zoo entry whose file has this size or, without one, this name; and why."""
+    sized = entry_of_size(source)
+    if sized is not None:
+        return sized, f"by its size of {source.stat().st_size:,} bytes"
+    entries = [entry for entry in ZOO.values() if isinstance(entry, DarknetEntry)]
+    named = [e for e in entries if e.file.name.casefold() == source.name.casefold()]
+    if len(named) == 1:
+        return named[0], "by its name"
     partial = ""
     if ".conv" in source.suffixes:
         partial = " (A file of a backbone alone is for training: model.backbone_weights=FILE.)"
+    size = source.stat().st_size
     raise ConfigError(
         f"{source}: neither its name nor its {size:,} bytes are those of a file in the zoo; say "
-        f"what it is with --cfg FILE or --model NAME ({', '.join(e.name for e in darknet)})."
+        f"what it is with --cfg FILE or --model NAME ({', '.join(e.name for e in entries)})."
         f"{partial}"
     )
 
@@ -213,8 +240,7 @@ def _experiment(
     if plan.cfg is None:  # names may say how many classes there are; a cfg says it itself
         base["model"].pop("num_classes")
     experiment = parse(ExperimentConfig, with_overrides(base, overrides))
-    if given and experiment.data.classes != given:
-        raise ConfigError("--names and data.classes both name the classes; give one of them.")
+    check_one_source(given, experiment.data.classes)
     count = len(experiment.data.classes) or plan.model["num_classes"]
     model = {"num_classes": count, **experiment.model}
     return experiment.model_copy(update={"model": model})
@@ -253,43 +279,7 @@ def _with_names(
     return experiment.model_copy(update={"data": data}), notes
 
 
-def read_names(path: Path) -> tuple[str, ...]:
-    """Read darknet's list of class names, one a line.
-
-    Raises:
-        ConfigError: no such file, not a list of names, an empty line among them, a name twice.
-    """
-    try:
-        if path.stat().st_size > LARGEST_NAMES_FILE:
-            raise ConfigError(f"{path}: too large for a list of class names, one a line.")
-        lines = path.read_text(encoding="utf-8-sig").rstrip().splitlines()
-    except OSError as problem:
-        raise ConfigError(f"{path}: cannot be read ({problem.strerror}).") from problem
-    except UnicodeDecodeError:
-        raise ConfigError(f"{path}: not a list of class names in UTF-8, one a line.") from None
-    names: list[str] = []
-    for number, line in enumerate(lines, start=1):
-        name = line.strip()
-        if not name or not is_plain(name):
-            raise ConfigError(f"{path}: line {number} is no class name; expected one a line.")
-        if name in names:
-            raise ConfigError(
-                f"{path}: line {number}: {name!r} stands in line {names.index(name) + 1} already."
-            )
-        names.append(name)
-    if not names:
-        raise ConfigError(f"{path}: is empty; expected class names, one a line.")
-    return tuple(names)
-
-
 # ---------------------------------------------------------------------------------- files
-
-
-def _check_new(folder: Path) -> None:
-    if os.path.lexists(folder) and not (folder.is_dir() and not any(folder.iterdir())):
-        raise ConfigError(
-            f"{folder}: exists already, and nothing is overwritten. Name a new folder with --out."
-        )
 
 
 def _write(imported: Imported, file: str) -> None:
@@ -304,31 +294,4 @@ def _write(imported: Imported, file: str) -> None:
         steps=step,
         darknet={"header": asdict(imported.header), "origin": origin},
     )
-    try:
-        write_checkpoint(folder.absolute(), content, replace=False)
-    except WRITE_PROBLEMS as problem:
-        raise DetkitError(
-            f"{folder}: cannot be written ({getattr(problem, 'strerror', None) or problem}). "
-            "Nothing was left behind; free some space, or name another --out."
-        ) from problem
-
-
-def hash_of(path: Path) -> str:
-    """Sha256 of a file, in hexadecimal digits."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _strange_numbers(detector: Detector) -> list[str]:
-    """Say so when no network can have been trained to such weights."""
-    for name, tensor in detector.state_dict().items():
-        if not tensor.is_floating_point():
-            continue
-        if not bool(torch.isfinite(tensor).all()):
-            return [f"{name} is not finite everywhere, so nothing useful will be detected."]
-        if name.endswith("running_var") and bool((tensor < 0).any()):
-            return [
-                f"{name} holds variances below 0, so the file is of another network of the same "
-                "size, or damaged."
-            ]
-    return []
+    write_imported(folder, content)

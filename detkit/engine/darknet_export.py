@@ -10,8 +10,8 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from detkit.engine.checkpoint import Checkpoint, load_checkpoint
-from detkit.engine.convert import hash_of
 from detkit.errors import ConfigError
+from detkit.files import sha256_of
 from detkit.layers import LEAKY_SLOPE, Local, SameSizePool
 from detkit.weights.darknet import write_darknet
 from detkit.weights.header import Header
@@ -58,7 +58,7 @@ def export_darknet(folder: Path, path: Path) -> Exported:
     header = _header_of(checkpoint)
     write_darknet(checkpoint.detector, path, header)
     origin = checkpoint.darknet.get("origin", {})
-    same = bool(origin) and origin.get("sha256") == hash_of(path)
+    same = bool(origin) and origin.get("sha256") == sha256_of(path)
     name = str(origin.get("file", "")) if same else ""
     return Exported(path, checkpoint, header, path.stat().st_size, name)
 

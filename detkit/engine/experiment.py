@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,8 +22,10 @@ from detkit.data.augment import AugmentConfig
 from detkit.data.auto import is_auto, resolve
 from detkit.data.base import FOLDER_KEYS
 from detkit.engine.records import RecordName
-from detkit.errors import ConfigError
+from detkit.errors import ConfigError, did_you_mean
 
+STAGE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
+RUN_FOLDERS = ("best", "last", "tensorboard")  # what a stage cannot be called
 RECOGNISED = "recognised "  # how the origin of entries begins that were format: auto
 NAMES = ("format", "root", "split")  # keys of an entry whose values are names
 
@@ -46,9 +47,37 @@ class DataConfig(Config):
         return [value] if isinstance(value, dict) else value
 
 
+class StageConfig(Config):
+    """One of the runs that a training consists of: what differs from the rest of the config."""
+
+    # of its folder in the run folder; the last stage's run is the run folder itself
+    name: str
+    model: dict[str, Any] = Field(default_factory=dict)
+    train: dict[str, Any] = Field(default_factory=dict)
+    start: str | None = None  # the earlier stage whose last weights it starts from
+    proposals: str | None = None  # the earlier stage whose detector proposes its regions
+
+    @field_validator("name")
+    @classmethod
+    def _is_a_folder(cls, value: str) -> str:
+        if not STAGE_NAME.fullmatch(value):
+            raise ValueError(f"{value!r} cannot name a folder; use letters, digits, - and _.")
+        if value in RUN_FOLDERS:
+            raise ValueError(f"{value!r} is a folder of every run; take another name.")
+        return value
+
+
 class TrainConfig(Config):
     """How a detector learns. The optimiser's defaults are darknet's; a recipe gives the rest."""
 
+    # weights that the whole detector starts from, in the place of model.backbone_weights: a run or
+    # checkpoint folder, or a name of the zoo. Layers of another shape stay as they are drawn
+    start: str | None = None
+    # detector whose proposals are learned from, named in the same ways; none: the model's own
+    proposals: str | None = None
+    # runs one after another, such as the four of Faster R-CNN's alternating training; none: one
+    stages: tuple[StageConfig, ...] = ()
+    rcnn_stages: bool = False  # R-CNN's SVMs and box regressions are fitted after the last step
     iterations: PositiveInt | None = None  # optimiser steps; or
     epochs: PositiveInt | None = None
     batch_size: PositiveInt = 64  # images a step, whatever the memory
@@ -60,6 +89,8 @@ class TrainConfig(Config):
     backbone_lr_factor: float = Field(1.0, ge=0)  # less than 1 for transfer learning
     momentum: Fraction = 0.9  # AdamW: its first beta
     weight_decay: float = Field(5e-4, ge=0)  # on convolution and linear weights only
+    bias_decay: bool = False  # on their biases as well; never on batch norm
+    bias_lr_factor: PositiveFloat = 1.0  # on their biases; Caffe's recipes have 2
     burn_in: NonNegativeInt = 0  # steps over which the rate rises
     burn_in_power: PositiveFloat = 4.0
     schedule: Literal["step", "poly", "cosine"] = "step"
@@ -108,6 +139,28 @@ class TrainConfig(Config):
     @classmethod
     def _one_record_is_a_list(cls, value: Any) -> Any:
         return (value,) if isinstance(value, str) else value
+
+    @field_validator("stages")
+    @classmethod
+    def _each_builds_on_earlier_ones(
+        cls, value: tuple[StageConfig, ...]
+    ) -> tuple[StageConfig, ...]:
+        earlier: list[str] = []
+        for stage in value:
+            if stage.name in earlier:
+                raise ValueError(f"two are called {stage.name!r}; give each a name of its own.")
+            if "stages" in stage.train:
+                raise ValueError(f"{stage.name}: has stages itself; put them all in one list.")
+            for key in ("start", "proposals"):
+                source = getattr(stage, key)
+                if source is not None and source not in earlier:
+                    raise ValueError(
+                        f"{stage.name}: {key} is {source!r}, which is no earlier stage "
+                        f"({', '.join(earlier) or 'it is the first'})."
+                        f"{did_you_mean(source, earlier)}"
+                    )
+            earlier.append(stage.name)
+        return value
 
     @field_validator("unfreeze")
     @classmethod
@@ -268,38 +321,3 @@ def _replaced(entry: dict[str, Any], here: Mapping[str, Any]) -> dict[str, Any]:
     if here.get("format", entry.get("format")) != entry.get("format"):  # its own keys go with it
         entry = {key: value for key, value in entry.items() if key in ("root", "split")}
     return {**entry, **here}
-
-
-@dataclass(frozen=True, slots=True)
-class Horizon:
-    """How long training lasts, in steps and in epochs: once through ``images`` images.
-
-    Batches run on across the ends of epochs, so an epoch seldom is a whole number of steps.
-    """
-
-    steps: int
-    images: int
-    batch_size: int
-
-    def after(self, epochs: float) -> int:
-        """Steps that have shown ``epochs`` epochs' worth of images."""
-        return math.ceil(epochs * self.images / self.batch_size)
-
-    def epoch(self, step: int) -> int:
-        """Epochs that are over when ``step`` steps are taken."""
-        return step * self.batch_size // self.images
-
-    def ends_epoch(self, step: int) -> bool:
-        """Whether the last image of an epoch was shown in the last of ``step`` steps."""
-        return self.epoch(step) > self.epoch(step - 1)
-
-    @property
-    def epochs(self) -> float:
-        """How many epochs training lasts."""
-        return self.steps * self.batch_size / self.images
-
-
-def horizon(config: TrainConfig, images: int) -> Horizon:
-    """Count the steps of a training on ``images`` images."""
-    one_step = Horizon(1, images, config.batch_size)
-    return replace(one_step, steps=config.iterations or one_step.after(config.epochs or 1))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -80,6 +80,19 @@ class RunLog:
     def say(self, text: str) -> None:
         """Print a line."""
         self.console.print(text, markup=False)
+
+    def follow(self, what: str, total: int) -> Callable[[int], None]:
+        """Show a progress line of its own, for work after the last step; it goes when all is done.
+
+        Args:
+            what: its name.
+            total: how much there is to do.
+
+        Returns:
+            What is told how much is done.
+        """
+        task = self._progress.add_task(what, total=total, said="")
+        return lambda done: self._progress.update(task, completed=done, visible=done < total)
 
     def record(self, step: int, values: Mapping[str, float]) -> None:
         """File the figures of ``step`` and show them beside the progress bar."""

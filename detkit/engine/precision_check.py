@@ -8,7 +8,6 @@ from collections.abc import Callable
 import torch
 
 from detkit.data.loader import TrainBatch
-from detkit.detectors import Step
 from detkit.engine.memory import Snapshot
 from detkit.engine.precision import build_scaler
 from detkit.engine.state import TrainState
@@ -48,14 +47,13 @@ def check_precision(run: TrainState, part: TrainBatch) -> None:
     """Fall back to fp32 where the reduced precision computes another loss of ``part``."""
     if run.decided.precision == "fp32":
         return
-    images = [sample.image for sample in part.samples]
-    targets = [sample.target for sample in part.samples]
+    inputs = run.inputs(part)
     before = Snapshot.of(run.model, run.device)
 
     @torch.no_grad()
     def loss_in(precision: Precision) -> float:
         with autocast(run.device, precision):
-            losses = run.model(images, targets, None, Step(part.size, part.seen))
+            losses = run.model(*inputs)
         before.put_back(run.model, run.device)
         return float(torch.stack(list(losses.values())).sum())
 

@@ -15,18 +15,20 @@ from detkit.config import Origins, explain
 from detkit.data import Annotations, summary
 from detkit.data.loader import TrainBatch
 from detkit.drawing import draw_target
-from detkit.engine.build import with_defaults
+from detkit.engine.build import default_model, with_defaults
 from detkit.engine.checkpoint import versions
 from detkit.engine.clock import BACKWARD, DATA, FORWARD, OPTIMIZER, Reading
 from detkit.engine.distributed import Ranks
 from detkit.engine.experiment import ExperimentConfig, TrainConfig
 from detkit.engine.log import RunLog, losses_line
+from detkit.engine.stages import Stage
 from detkit.engine.state import TrainState
 from detkit.evaluation import EvalResult
 from detkit.files import whole_file
 from detkit.preprocess import denormalise
 from detkit.types import Target
 
+CONFIG = "config.yaml"  # in a run folder
 PICTURE_IMAGES = 8  # of the first batch
 CLASSES_AN_END = 10  # classes named from either end of the counts
 PHASES = (DATA, FORWARD, BACKWARD, OPTIMIZER)  # that an epoch's line tells
@@ -95,14 +97,31 @@ def class_counts(annotations: Annotations) -> str:
     return ", ".join(named)
 
 
-def explain_run(experiment: ExperimentConfig, origins: Origins, run: TrainState) -> str:
-    """The resolved config, with the origin of each value."""
+def config_files(stage: Stage, experiment: ExperimentConfig, run: TrainState) -> dict[Path, str]:
+    """What can be trained from again: the run's own config, and that of the training around it.
+
+    The run folder of several stages holds the whole training's, also when the last is trained.
+    """
+    files = {stage.folder / CONFIG: explain_run(with_defaults(experiment, run), stage.origins)}
+    if stage.title:
+        training = stage.training
+        whole = training.experiment.model_copy(
+            update={
+                "model": default_model(training.experiment.model, experiment.model["num_classes"]),
+                "data": experiment.data.model_copy(update={"eval": training.experiment.data.eval}),
+            }
+        )
+        files[training.folder / CONFIG] = explain_run(whole, training.origins)
+    return files
+
+
+def explain_run(experiment: ExperimentConfig, origins: Origins) -> str:
+    """A resolved config, with the origin of each value."""
     said = "".join(f"# {name} {version}\n" for name, version in versions().items())
     filled = ["model.num_classes", "data.classes"]
     if experiment.train.class_weights == "auto":
         filled.append("model.class_weights")
-    from_data = dict.fromkeys(filled, "the data")
-    return said + explain(with_defaults(experiment, run), from_data | origins)
+    return said + explain(experiment, dict.fromkeys(filled, "the data") | origins)
 
 
 def with_picture(batches: Iterator[TrainBatch], run: TrainState) -> Iterator[TrainBatch]:
@@ -165,13 +184,17 @@ def metrics_line(result: EvalResult) -> str:
     return f"  on {result.images} images: {', '.join(parts)}"
 
 
-def farewell(folder: Path, finished: bool, step: int) -> str:
+def farewell(stage: Stage, finished: bool, step: int) -> str:
     """The last line: what to type next."""
+    folder = stage.training.folder
     if not finished:
+        where = f" of {stage.title}" if stage.title else ""
         return (
-            f"stopped and saved at step {step}. "
-            f"Go on: python tools/train.py {folder / 'config.yaml'} --resume"
+            f"stopped and saved at step {step}{where}. "
+            f"Go on: python tools/train.py {folder / CONFIG} --resume"
         )
+    if not stage.is_last:
+        return f"{stage.title}: done, in {stage.folder}"
     return (
         f"done. Next: python tools/eval.py {folder}   "
         f"or: python tools/detect.py IMAGE --weights {folder} --out found"

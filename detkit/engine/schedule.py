@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 
-from detkit.engine.experiment import Horizon, TrainConfig
+from detkit.engine.experiment import TrainConfig
+from detkit.engine.horizon import Horizon
 
 DROP = 0.1  # what a step multiplies the rate by unless told
 

@@ -10,29 +10,30 @@ import numpy as np
 import torch
 
 from detkit.data import Annotations
-from detkit.engine.build import build_run, load_start_weights, read_data, settle, with_defaults
+from detkit.engine.build import build_run, read_data, settle, with_defaults
 from detkit.engine.checkpoint import changes_since, existing_checkpoint, restore
 from detkit.engine.distributed import Ranks
 from detkit.engine.dry_run import choose_micro_batches
 from detkit.engine.experiment import ExperimentConfig
 from detkit.engine.records import flat
+from detkit.engine.start_weights import load_proposer, load_start_weights
 from detkit.engine.state import TrainState
 
 SHOWN_DIGITS = 12  # of a digest
 ONE_PRECISION = "the GPUs differ, so set it to one that all of them have: fp16, or fp32"
 
 
-def find_run(config: Path, out: Path | None) -> tuple[Path, Path | None]:
-    """The run folder, and the checkpoint in it to go on from; asked of rank 0 alone."""
-    folder = out or default_folder(config)
-    return folder, existing_checkpoint(folder / "last")
+def find_run(config: Path, out: Path | None, experiment: ExperimentConfig) -> Path:
+    """The run folder; asked of rank 0 alone.
 
-
-def default_folder(config: Path) -> Path:
-    """``runs/<name of the config>``; a run's own ``config.yaml`` means that run's folder."""
-    if config.name == "config.yaml" and existing_checkpoint(config.parent / "last") is not None:
-        return config.parent
-    return Path("runs") / config.stem
+    Without ``out`` it is ``runs/<name of the config>``; a run's own ``config.yaml`` means that
+    run's folder.
+    """
+    if out is not None:
+        return out
+    places = [config.parent / stage.name for stage in experiment.train.stages]
+    begun = any(existing_checkpoint(place / "last") for place in [config.parent, *places])
+    return config.parent if config.name == "config.yaml" and begun else Path("runs") / config.stem
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -48,13 +49,10 @@ class Prepared:
 
 
 def prepare(
-    experiment: ExperimentConfig,
-    folder: Path,
-    last: Path | None,
-    device: torch.device,
-    ranks: Ranks,
+    experiment: ExperimentConfig, folder: Path, device: torch.device, ranks: Ranks
 ) -> Prepared:
-    """Read the data, build the run, bring it to where ``last`` was saved."""
+    """Read the data, build the run, bring it to where its last checkpoint was saved."""
+    last = ranks.from_main(lambda: existing_checkpoint(folder / "last"))
     ranks.turn("reading data")
     train_data, eval_data = ranks.main_first(lambda: read_data(experiment))
     experiment = settle(experiment, train_data)
@@ -82,15 +80,18 @@ def before_first_step(
 ) -> list[str]:
     """What is left to do before the first step, in lines of what was done.
 
-    A new run gets its backbone's weights; one that is resumed says what its config has changed.
-    Micro-batches are chosen where the device is to choose them.
+    A new run gets the weights that it starts from; one that is resumed says what its config has
+    changed. Micro-batches are chosen where the device is to choose them.
     """
     lines = []
     if last is None:
-        lines.append(run.ranks.main_first(lambda: load_start_weights(run, experiment)))
+        lines += load_start_weights(run, experiment)
     elif run.ranks.is_main:
         changes = changes_since(last, with_defaults(experiment, run))
         lines += [f"differs from the run so far: {change}" for change in changes]
+    run.proposer = load_proposer(run)
+    if run.proposer is not None:
+        lines.append(f"proposals: those of {run.config.proposals}, as images are shown")
     if not run.decided.micro_batches:
         lines.append(choose_micro_batches(run, train_data))
     return lines

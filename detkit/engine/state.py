@@ -6,9 +6,10 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel
 
@@ -17,9 +18,18 @@ from detkit.detectors import Detector, Step
 from detkit.engine.clock import Clock
 from detkit.engine.decisions import Decisions
 from detkit.engine.distributed import Ranks
-from detkit.engine.experiment import Horizon, TrainConfig
+from detkit.engine.experiment import TrainConfig
+from detkit.engine.horizon import Horizon
 from detkit.evaluation.speed import autocast
-from detkit.types import Losses
+from detkit.types import Boxes, Losses, Target
+
+
+@runtime_checkable
+class Proposer(Protocol):
+    """What suggests regions to a model that learns from another's: a Faster R-CNN in eval mode."""
+
+    def propose(self, images: list[Tensor], /) -> list[Boxes]:
+        """Regions of each image, in its pixels, best first, without gradient."""
 
 
 @dataclass
@@ -36,6 +46,7 @@ class TrainState:
     folder: Path  # of the run
     ranks: Ranks = field(default_factory=Ranks)  # alone
     spread: nn.Module | None = None  # the model as several ranks call it; None: alone
+    proposer: Proposer | None = None  # whose regions the model learns from; None: its own, or none
     stop_asked: Callable[[], bool] = lambda: False  # Ctrl-C on this rank
     step: int = 0  # optimiser steps taken
     best: float | None = None  # the metric of the best checkpoint so far
@@ -53,14 +64,21 @@ class TrainState:
 
         Gradients add up on each rank; the backward of the last part averages them over all ranks.
         """
-        images = [sample.image for sample in part.samples]
-        targets = [sample.target for sample in part.samples]
         model = self.model if self.spread is None else self.spread
         apart: AbstractContextManager[None] = nullcontext()
         if isinstance(model, DistributedDataParallel) and not last:
             apart = model.no_sync()
         with self.autocast(), apart:
-            return model(images, targets, None, Step(part.size, part.seen))
+            return model(*self.inputs(part))
+
+    def inputs(
+        self, part: TrainBatch
+    ) -> tuple[list[Tensor], list[Target], list[Boxes] | None, Step]:
+        """What the model is called with to learn from ``part``."""
+        images = [sample.image for sample in part.samples]
+        targets = [sample.target for sample in part.samples]
+        proposals = None if self.proposer is None else self.proposer.propose(images)
+        return images, targets, proposals, Step(part.size, part.seen, self.config.seed)
 
     def turn(self, done: str, doing: str) -> None:
         """From one phase to the next: for the clock, and for ranks that ask where this one is."""

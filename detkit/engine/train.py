@@ -8,11 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
-from detkit.config import Origins
 from detkit.data import Annotations, DetectionDataset
 from detkit.detectors import Detector
 from detkit.engine.batches import training_batches, training_workers
-from detkit.engine.build import check_model, check_placement, with_defaults
+from detkit.engine.build import with_defaults
 from detkit.engine.checkpoint import save_checkpoint
 from detkit.engine.determinism import determinism_line, deterministic
 from detkit.engine.distributed import Ranks, check_shares
@@ -22,8 +21,8 @@ from detkit.engine.log import RunLog
 from detkit.engine.loop import train_epoch
 from detkit.engine.records import check_records
 from detkit.engine.report import (
+    config_files,
     epoch_line,
-    explain_run,
     farewell,
     introduce,
     metrics_line,
@@ -31,6 +30,7 @@ from detkit.engine.report import (
     with_picture,
 )
 from detkit.engine.signals import ctrl_c
+from detkit.engine.stages import Stage, Training, has_begun, left_to_train, plan_stages
 from detkit.engine.start import Prepared, before_first_step, find_run, prepare
 from detkit.engine.state import TrainState
 from detkit.engine.stopping import thaw
@@ -80,21 +80,26 @@ def train(
     experiment, origins = read_experiment(config, overrides)
     check_shares(experiment.train.batch_size, ranks.world)
     own = ranks.connect(device, experiment.train.rank_timeout_minutes)
-    folder, last = ranks.from_main(lambda: find_run(config, out))
-    if last is not None and not resume:
+    folder = ranks.from_main(lambda: find_run(config, out, experiment))
+    stages = plan_stages(Training(experiment, origins, folder))
+    if ranks.from_main(lambda: has_begun(stages)) and not resume:
         raise ConfigError(
             f"{folder}: holds a run already. Add --resume to go on with it, "
             "or --out FOLDER to start another."
         )
-    check_model(experiment)
-    check_placement(experiment)
-    if ranks.is_main:
-        check_records(experiment.train.records)
-    return carry_out(prepare(experiment, folder, last, own, ranks), origins)
+    for stage in stages:  # all of them, before the first step
+        check_shares(stage.experiment.train.batch_size, ranks.world)
+        if ranks.is_main:
+            check_records(stage.experiment.train.records)
+    for stage in left_to_train(stages, ranks):
+        outcome = carry_out(prepare(stage.experiment, stage.folder, own, ranks), stage)
+        if not outcome.finished:
+            break
+    return outcome
 
 
-def carry_out(prepared: Prepared, origins: Origins) -> Outcome:
-    """Take every step, say and write what comes of it; ``origins`` are those of the config."""
+def carry_out(prepared: Prepared, stage: Stage) -> Outcome:
+    """Take every step of a run, say and write what comes of it."""
     experiment, run = prepared.experiment, prepared.run
     folder, ranks = run.folder, run.ranks
     with deterministic(run.config.deterministic) as run.unfixed:
@@ -102,7 +107,7 @@ def carry_out(prepared: Prepared, origins: Origins) -> Outcome:
         ranks.from_main(lambda: make_folder(folder))  # here, so that a start that fails leaves none
         with open_log(run, experiment) as log, ctrl_c() as stop_asked:
             run.stop_asked, run.say = stop_asked, log.say
-            for line in recognised(origins):
+            for line in [*stage.heading(), *recognised(stage.origins)]:
                 log.say(line)
             introduce(log, experiment, run, prepared.train_data, prepared.eval_data)
             for line in ranks_lines(ranks, experiment.train, prepared.saved_by) + done:
@@ -110,10 +115,11 @@ def carry_out(prepared: Prepared, origins: Origins) -> Outcome:
             if ranks.world > 1:
                 run.spread = ranks.spread(run.model, sync_batch_norm=run.config.sync_batch_norm)
             if ranks.is_main and run.step < run.horizon.steps:
-                write_atomically(folder / "config.yaml", explain_run(experiment, origins, run))
+                for path, text in config_files(stage, experiment, run).items():
+                    write_atomically(path, text)
             metrics = train_all(log, run, experiment, prepared.train_data, prepared.eval_data)
             finished = run.step >= run.horizon.steps or enough(run, experiment) is not None
-            log.say(farewell(folder, finished, run.step))
+            log.say(farewell(stage, finished, run.step))
     return Outcome(folder, finished, metrics)
 
 

@@ -24,6 +24,7 @@ class Row:
     precision: str = ""
     step: int | None = None  # of training, where the checkpoint was written
     source: str = ""  # path of the checkpoint or the file
+    left_out: int = 0  # classes that the detector knows and the data has not
     changed: tuple[str, ...] = ()  # settings of the model that are not the checkpoint's, "a=1"
     cached: str = ""  # when the detections were made, where they come from the cache
     speed_cached: str = ""  # the same of the speed

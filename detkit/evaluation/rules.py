@@ -44,9 +44,14 @@ SHORT_LEGEND = (
 
 
 def notes(rows: Sequence[Row]) -> list[str]:
-    """What a reader must know about single rows: changed settings, old figures, a busy machine."""
+    """What a reader must know about single rows: classes, settings, old figures, a busy machine."""
     lines = []
     for row in rows:
+        if row.left_out:
+            what = "1 class" if row.left_out == 1 else f"{row.left_out} classes"
+            lines.append(
+                f"{row.name}: knows {what} besides the data's; what it found of them is left out."
+            )
         if row.changed:
             lines.append(f"{row.name}: measured with {', '.join(row.changed)}.")
         if row.cached:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
@@ -107,7 +108,7 @@ def evaluate(
         coco: measure by COCO's protocol, too; its referee takes seconds on large datasets.
 
     Raises:
-        DataError: predictor and dataset do not have the same classes, or an image is unreadable.
+        DataError: the data has classes that the predictor lacks, or an image is unreadable.
         DetkitError: the predictor is in training mode.
     """
     results = detect_dataset(
@@ -127,7 +128,8 @@ def detect_dataset(
 ) -> Results:
     """Detect in every image of ``dataset``, alone or as one of several processes.
 
-    Labels are matched by class name, so the order of the classes may differ. With a ``shard``,
+    Labels are matched by class name, so the order of the classes may differ, and what is found of
+    classes that the data has not is dropped. With a ``shard``,
     each process detects in its own images, and each returns the detections in all of them, in the
     dataset's order: what one process would have found.
 
@@ -140,7 +142,7 @@ def detect_dataset(
         shard: this process's part, and how the parts come together.
 
     Raises:
-        DataError: predictor and dataset do not have the same classes, or an image is unreadable.
+        DataError: the data has classes that the predictor lacks, or an image is unreadable.
         DetkitError: the predictor is in training mode.
     """
     if getattr(predictor, "training", False):
@@ -157,10 +159,9 @@ def detect_dataset(
         generator=own_draws,
     )
     found = collect(_detect(predictor, loader, len(mine), progress))
-    images = found.images * shard.world + shard.rank
-    return _in_order(
-        Results(images, found.boxes, found.scores, to_dataset[found.labels]), shard.gather
-    )
+    images, labels = found.images * shard.world + shard.rank, to_dataset[found.labels]
+    mapped = Results(images, found.boxes, found.scores, labels).select(labels >= 0)
+    return _in_order(mapped, shard.gather)
 
 
 def _in_order(found: Results, gather: Gather) -> Results:
@@ -182,19 +183,37 @@ def _detect(
 
 
 def match_labels(ours: Sequence[str], theirs: Sequence[str]) -> NDArray[np.int64]:
-    """``[K]`` label of the dataset for each label of the predictor, by name.
+    """``[K]`` label of the dataset for each label of the predictor, by name; -1: it has none.
+
+    The predictor may know more classes than the data.
 
     Raises:
-        DataError: the two do not name the same classes.
+        DataError: the data has classes that the predictor lacks.
     """
-    if sorted(ours) != sorted(theirs):
+    known = known_classes(ours)
+    lacking = [name for name in theirs if name not in known]
+    if lacking:
         raise DataError(
-            f"the detector's classes are not the data's. Detector: {', '.join(ours) or 'none'}. "
-            f"Data: {', '.join(theirs) or 'none'}. Evaluate on data of the detector's classes, "
-            "or set data.classes."
+            f"the detector does not know {', '.join(lacking)} of the data. It knows "
+            f"{', '.join(known) or 'nothing'}. Evaluate on data of the detector's classes, or set "
+            "data.classes."
         )
     label_of = {name: label for label, name in enumerate(theirs)}
-    return np.array([label_of[name] for name in ours], dtype=np.int64)
+    return np.array([label_of.get(name, -1) for name in ours], dtype=np.int64)
+
+
+def known_classes(names: Sequence[str]) -> tuple[str, ...]:
+    """The classes that the labels of a predictor stand for, in their order.
+
+    A name of several labels (torchvision's N/A, for the ids that COCO gave to no class) is none.
+    """
+    times = Counter(names)
+    return tuple(name for name in names if times[name] == 1)
+
+
+def left_out(ours: Sequence[str], theirs: Sequence[str]) -> int:
+    """How many classes a predictor knows that the data has not; evaluation drops them."""
+    return len(set(known_classes(ours)) - set(theirs))
 
 
 def evaluate_results(

@@ -12,16 +12,23 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from PIL import Image
 from safetensors.torch import load_file
-from torch import Tensor
+from torch import Tensor, nn
 
 import detkit.engine.checkpoint as checkpoint_module
 from detkit.data.base import Sample
 from detkit.data.loader import TrainBatch
 from detkit.detectors import build_detector
 from detkit.detectors.yolo_v2 import YoloV2
-from detkit.engine.build import build_average, build_optimizer, check_placement, freeze
+from detkit.engine.build import (
+    build_average,
+    build_optimizer,
+    check_placement,
+    freeze,
+    read_data,
+)
 from detkit.engine.checkpoint import (
     existing_checkpoint,
     find_checkpoint,
@@ -31,8 +38,9 @@ from detkit.engine.checkpoint import (
 from detkit.engine.experiment import TrainConfig, read_experiment
 from detkit.engine.train import train
 from detkit.errors import ConfigError, DetkitError
+from detkit.layers import Local
 from detkit.types import make_target
-from tests.oracles import voc_xml, write_voc
+from tests.oracles import voc_xml, write_image, write_voc
 
 ROOT = Path(__file__).parents[2]
 SMALL_MODEL = {"name": "yolo_v2", "num_classes": 2, "backbone": "tiny", "head_channels": 16}
@@ -231,6 +239,67 @@ def test_decay_is_on_weights_alone_and_frozen_parts_stay() -> None:
     assert str(caught.value) == (
         "train.freeze: the model has no part 'neck'; it has backbone, head."
     )
+
+
+def test_biases_of_layers_have_a_decay_and_a_rate_of_their_own() -> None:
+    """As in Caffe's files; a convolution's, a linear layer's and a local one's, no batch norm's."""
+    small = {"backbone": "tiny", "input_size": 64, "grid": 2, "head_convs": [[8, 1]]}
+    small |= {"fc_width": 8, "local_channels": 4, "head": "paper"}
+    model = build_detector({"name": "yolo_v1", "num_classes": 2, **small})
+    layers = (nn.Conv2d, nn.Linear, Local)
+    biases = {
+        id(layer.bias)
+        for layer in model.modules()
+        if isinstance(layer, layers) and layer.bias is not None
+    }
+    assert biases
+    config = TrainConfig(
+        iterations=1, weight_decay=0.1, bias_decay=True, bias_lr_factor=2, backbone_lr_factor=0.5
+    )
+    of = {
+        id(p): (group["weight_decay"], group["lr_factor"])
+        for group in build_optimizer(model, config).param_groups
+        for p in group["params"]
+    }
+    for name, parameter in model.named_parameters():
+        is_bias, within = id(parameter) in biases, name.startswith("backbone.")
+        is_weight = parameter.ndim > 1 and not is_bias
+        rate = (2.0 if is_bias else 1.0) * (0.5 if within else 1.0)
+        assert of[id(parameter)] == (0.1 if is_weight or is_bias else 0.0, rate), name
+    assert len(of) == len(list(model.parameters()))
+
+
+def test_draws_of_a_detector_follow_the_seed(
+    small_config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    honest, steps = YoloV2.losses, []
+
+    def losses(self, batch, targets, step):  # type: ignore[no-untyped-def]
+        steps.append((step.seed, step.seen))
+        return honest(self, batch, targets, step)
+
+    monkeypatch.setattr(YoloV2, "losses", losses)
+    train(small_config, tmp_path / "run", ["train.seed=7", "train.iterations=2"])
+    assert steps == [(7, 0), (7, 1), (7, 3), (7, 4)]  # parts of one image and two
+
+
+def test_crowds_stay_for_detectors_that_use_them(small_config: Path, tmp_path: Path) -> None:
+    images = [{"id": 1, "file_name": "one.jpg", "width": 80, "height": 60}]
+    boxes = [[1, 2, 30, 40], [5, 5, 20, 20]]
+    objects = [
+        {"id": n, "image_id": 1, "category_id": 3, "bbox": box, "iscrowd": n}
+        for n, box in enumerate(boxes)
+    ]
+    said = {"images": images, "annotations": objects, "categories": [{"id": 3, "name": "cat"}]}
+    (tmp_path / "coco.json").write_text(json.dumps(said))
+    write_image(tmp_path / "one.jpg")
+    words = [f"data.train=[{{format: coco, root: {tmp_path}, split: coco}}]", "data.eval=[]"]
+    without, _ = read_data(read_experiment(small_config, words)[0])
+    assert without.crowd.tolist() == [False]
+    settings = yaml.safe_load(small_config.read_text()) | {"model": {"name": "faster_rcnn"}}
+    small_config.write_text(yaml.safe_dump(settings))
+    kept, _ = read_data(read_experiment(small_config, words)[0])
+    assert kept.crowd.tolist() == [False, True]
 
 
 def test_average_is_exponential_and_forgets_its_start() -> None:

@@ -21,7 +21,8 @@ from detkit.engine.build import build_average, build_optimizer
 from detkit.engine.clock import Clock
 from detkit.engine.decisions import Decisions
 from detkit.engine.distributed import Ranks
-from detkit.engine.experiment import Horizon, TrainConfig
+from detkit.engine.experiment import TrainConfig
+from detkit.engine.horizon import Horizon
 from detkit.engine.joining import join_ranks
 from detkit.engine.loop import train_epoch
 from detkit.engine.state import TrainState

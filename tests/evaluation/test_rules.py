@@ -36,6 +36,14 @@ def test_nothing_to_note() -> None:
             "a: measured with model.nms_iou=0.5, model.input_size=288.",
         ),
         (
+            {"left_out": 78},
+            "a: knows 78 classes besides the data's; what it found of them is left out.",
+        ),
+        (
+            {"left_out": 1},
+            "a: knows 1 class besides the data's; what it found of them is left out.",
+        ),
+        (
             {"cached": "2026-01-02 13:04"},
             "a: detections of 2026-01-02 13:04, from the cache; --no-cache measures again.",
         ),

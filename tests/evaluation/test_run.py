@@ -13,6 +13,7 @@ from detkit.data.base import DetectionDataset
 from detkit.detectors import build_detector
 from detkit.errors import DataError, DetkitError
 from detkit.evaluation import evaluate, evaluate_results
+from detkit.evaluation.run import left_out, match_labels
 from detkit.types import Detections
 from tests.evaluation.noise import make_annotations, make_results
 
@@ -116,13 +117,38 @@ def test_a_detector_is_a_predictor(dataset: DetectionDataset) -> None:
 
 def test_other_classes_are_refused(dataset: DetectionDataset) -> None:
     oracle = Oracle({})
-    oracle.class_names = ("cat", "class0")
+    oracle.class_names = ("cat", "N/A", "class0", "N/A")
     with pytest.raises(DataError) as caught:
         evaluate(oracle, dataset)
     assert str(caught.value) == (
-        "the detector's classes are not the data's. Detector: cat, class0. Data: class0, class1. "
-        "Evaluate on data of the detector's classes, or set data.classes."
+        "the detector does not know class1 of the data. It knows cat, class0. Evaluate on data of "
+        "the detector's classes, or set data.classes."
     )
+
+
+def test_what_is_found_of_other_classes_is_dropped(dataset: DetectionDataset) -> None:
+    """Labels 0, 2 and 4 stand for no class of the data; two of them not for any class."""
+    oracle = Oracle(
+        {
+            0: [(WHOLE, 0.95, 2), (WHOLE, 0.9, 1), (FAR, 0.85, 0)],
+            1: [(WHOLE, 0.9, 4)],
+            2: [(WHOLE, 0.8, 1), (FAR, 0.7, 3)],
+        }
+    )
+    oracle.class_names = ("N/A", "class0", "cat", "class1", "N/A")
+    result = evaluate(oracle, dataset)
+    assert result.results.images.tolist() == [0, 2, 2]
+    assert result.results.labels.tolist() == [0, 0, 1]
+    assert result.results.scores.tolist() == pytest.approx([0.9, 0.8, 0.7])
+    assert (result.metrics()["voc07_map"], result.metrics()["coco_ap"]) == pytest.approx((1, 1))
+    assert left_out(oracle.class_names, dataset.class_names) == 1
+
+
+def test_a_class_that_is_called_as_torchvision_calls_none() -> None:
+    assert match_labels(["a", "N/A"], ["N/A", "a"]).tolist() == [1, 0]
+    assert match_labels(["N/A", "a", "N/A"], ["a"]).tolist() == [-1, 0, -1]
+    with pytest.raises(DataError, match="does not know N/A of the data"):
+        match_labels(["N/A", "a", "N/A"], ["a", "N/A"])
 
 
 def test_a_detector_in_training_mode_is_refused(dataset: DetectionDataset) -> None:

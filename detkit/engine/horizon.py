@@ -1,0 +1,43 @@
+"""How long a training lasts: steps and epochs."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+from detkit.engine.experiment import TrainConfig
+
+
+@dataclass(frozen=True, slots=True)
+class Horizon:
+    """How long training lasts, in steps and in epochs: once through ``images`` images.
+
+    Batches run on across the ends of epochs, so an epoch seldom is a whole number of steps.
+    """
+
+    steps: int
+    images: int
+    batch_size: int
+
+    def after(self, epochs: float) -> int:
+        """Steps that have shown ``epochs`` epochs' worth of images."""
+        return math.ceil(epochs * self.images / self.batch_size)
+
+    def epoch(self, step: int) -> int:
+        """Epochs that are over when ``step`` steps are taken."""
+        return step * self.batch_size // self.images
+
+    def ends_epoch(self, step: int) -> bool:
+        """Whether the last image of an epoch was shown in the last of ``step`` steps."""
+        return self.epoch(step) > self.epoch(step - 1)
+
+    @property
+    def epochs(self) -> float:
+        """How many epochs training lasts."""
+        return self.steps * self.batch_size / self.images
+
+
+def horizon(config: TrainConfig, images: int) -> Horizon:
+    """Count the steps of a training on ``images`` images."""
+    one_step = Horizon(1, images, config.batch_size)
+    return replace(one_step, steps=config.iterations or one_step.after(config.epochs or 1))
