@@ -1,14 +1,16 @@
-"""What darknet's networks are made of: its convolution block, its pools and other layers.
+"""What networks are made of: darknet's convolution block and its kin, batch norm that is frozen.
 
-Source: darknet, the file named at each. Order of parameters inside a block follows no file here;
-``weights/darknet.py`` knows how a weight file lays them out.
+Source: of darknet's layers the file named at each. Order of parameters inside a block follows no
+file here; ``weights/darknet.py`` knows how a weight file lays them out.
 
 Reading order: ``ConvBN`` first; the others as a network asks for them.
 """
 
 from __future__ import annotations
 
+import copy
 import math
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -153,3 +155,79 @@ def reorg(fine: Tensor, stride: int = 2) -> Tensor:
     view = fine.reshape(batch, narrow, height, stride, width, stride)  # [B, C/4, H, 2, W, 2]
     mixed = view.permute(0, 3, 5, 1, 2, 4)  # [B, 2, 2, C/4, H, W]
     return mixed.reshape(batch, channels * stride**2, height // stride, width // stride)
+
+
+def truncate_svd(layers: nn.Module, ranks: Sequence[int]) -> nn.Module:
+    """A copy whose first fully connected layers are two thin ones each, nearly the same and faster.
+
+    The ``[out, in]`` weights become ``[out, t]`` times ``[t, in]``: the t largest singular values.
+    A layer whose rank t would not make it cheaper stays as it is.
+
+    Args:
+        layers: what holds the layers, in the order they run; not changed.
+        ranks: t of the first, the second, ...
+
+    Paper:
+        Fast R-CNN (Girshick, ICCV 2015), section 3.1.
+    """
+    short = copy.deepcopy(layers)
+    parents = [(part, name) for part in short.modules() for name, _ in part.named_children()]
+    whole = [(part, name) for part, name in parents if isinstance(getattr(part, name), nn.Linear)]
+    for (part, name), rank in zip(whole, ranks, strict=False):  # ranks may end early
+        layer: nn.Linear = getattr(part, name)
+        if rank * (layer.in_features + layer.out_features) < layer.weight.numel():
+            setattr(part, name, _two_layers(layer, rank))
+    return short
+
+
+@torch.no_grad()
+def _two_layers(layer: nn.Linear, rank: int) -> nn.Sequential:
+    # the left singular vectors are eigenvectors of W W^T, which is much smaller than W
+    weight = layer.weight.double()
+    left = torch.linalg.eigh(weight @ weight.T).eigenvectors[:, -rank:]  # [out, t], ascending
+    like = {"device": layer.weight.device, "dtype": layer.weight.dtype}
+    first = nn.Linear(layer.in_features, rank, bias=False, **like)
+    second = nn.Linear(rank, layer.out_features, bias=layer.bias is not None, **like)
+    first.weight.copy_(left.T @ weight)
+    second.weight.copy_(left)
+    if layer.bias is not None:
+        second.bias.copy_(layer.bias)
+    return nn.Sequential(first, second)
+
+
+class FrozenBatchNorm(nn.BatchNorm2d):
+    """Batch norm that stays as it was loaded, in training too.
+
+    A factor and a summand of each channel, computed as torchvision's ``FrozenBatchNorm2d`` does:
+    PyTorch's batch norm rounds otherwise, and a deep network makes 1e-3 of a score out of that.
+    """
+
+    running_mean: Tensor
+    running_var: Tensor
+
+    def __init__(self, channels: int, eps: float) -> None:
+        super().__init__(channels, eps)
+        self.requires_grad_(False)
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Map ``[B, C, H, W]`` to the same shape."""
+        scale = (self.weight * (self.running_var + self.eps).rsqrt()).view(1, -1, 1, 1)
+        shift = self.bias.view(1, -1, 1, 1) - self.running_mean.view(1, -1, 1, 1) * scale
+        return (input * scale).add_(shift).to(input.dtype)
+
+
+def freeze_batch_norm(module: nn.Module) -> None:
+    """Put a :class:`FrozenBatchNorm` in the place of every batch norm in a module."""
+    for part in [*module.modules()]:
+        for name, norm in part.named_children():
+            if type(norm) is nn.BatchNorm2d:
+                frozen = FrozenBatchNorm(norm.num_features, norm.eps)
+                frozen.load_state_dict(norm.state_dict())
+                setattr(part, name, frozen)
+
+
+def set_batch_norm_eps(module: nn.Module, eps: float) -> None:
+    """What every batch norm adds to its variances."""
+    for part in module.modules():
+        if isinstance(part, nn.BatchNorm2d):
+            part.eps = eps

@@ -78,9 +78,32 @@ FORMS |= {
         "name": "faster_rcnn",
         **{"backbone": "resnet18", "roi": "align", "min_size": 128, "max_size": 256},
         **{"anchor_sizes": [[32, 64, 96]], "rpn_channels": 64, "rpn_min_side": 4},
-        **{"roi_samples": 16, "pre_nms_train": 200, "post_nms_train": 50, "post_nms_test": 20},
+        **{"roi_samples": 6, "roi_positive_share": 0.5, "pre_nms_train": 200},
+        **{"post_nms_train": 50, "post_nms_test": 20},
     },
 }
+
+FORMS |= {
+    "rcnn": {  # all windows are learned from, and those alone are positive that are near enough
+        "name": "rcnn",
+        **{"backbone": "tiny", "head": "fc", "head_size": 2, "head_width": 64},
+        **{"warp_size": 64, "context_padding": 4, "windows": 400, "positive_iou": 0.8},
+        **{"proposals": {"mode": "single"}},
+    },
+}
+
+FORMS |= {
+    "fast_rcnn": {  # regions are drawn from all that selective search finds in noise
+        "name": "fast_rcnn",
+        **{"backbone": "tiny", "min_size": 128, "max_size": 256, "roi_samples": 64},
+        **{"roi_head": "mlp", "roi_size": 5, "head_width": 128},
+        **{"proposals": {"mode": "single", "most": 100}},
+    },
+}
+
+# Forms whose rules of training can be asked about objects. R-CNN and Fast R-CNN look at every
+# region by itself: they have no cells and no anchors that two objects could want.
+AUDITED = [form for form in FORMS if FORMS[form]["name"] not in ("rcnn", "fast_rcnn")]
 
 
 def two_images() -> tuple[list[Tensor], list[Target]]:

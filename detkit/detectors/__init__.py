@@ -1,6 +1,7 @@
 """The detectors, one file each, in the order of their papers."""
 
 from detkit.detectors.base import DETECTORS, Audit, Detector, Scale, Step, build_detector
+from detkit.detectors.fast_rcnn import FastRCNN, FastRCNNConfig
 from detkit.detectors.faster_rcnn import FasterRCNN, FasterRCNNConfig
 from detkit.detectors.rcnn import RCNN, RCNNConfig
 from detkit.detectors.yolo_v1 import YoloV1, YoloV1Config
@@ -12,6 +13,8 @@ __all__ = [
     "RCNN",
     "Audit",
     "Detector",
+    "FastRCNN",
+    "FastRCNNConfig",
     "FasterRCNN",
     "FasterRCNNConfig",
     "RCNNConfig",

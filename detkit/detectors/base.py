@@ -102,7 +102,8 @@ class Detector(nn.Module, ABC):
         step: Step = Step(),
     ) -> Losses:
         """Losses of a batch; also called in eval mode, under ``no_grad``, for validation."""
-        batch = self.preprocess(images, step.size).with_proposals(proposals)
+        given = self.find_proposals(images) if proposals is None else proposals
+        batch = self.preprocess(images, step.size).with_proposals(given)
         return self.losses(batch, on_canvas(targets, batch), step)
 
     @torch.no_grad()  # not inference_mode: a grid cached here must stay usable in training
@@ -110,9 +111,27 @@ class Detector(nn.Module, ABC):
         self, images: list[Tensor], proposals: list[Boxes] | None = None
     ) -> list[Detections]:
         """Detections of each image, in its own pixels, best score first."""
-        batch = self.preprocess(images).with_proposals(proposals)
-        found = zip(self.predict(batch), batch.geometry, strict=True)
-        return [replace(d, boxes=g.to_image(d.boxes), names=self.class_names) for d, g in found]
+        found: dict[int, Detections] = {}
+        every = self.find_proposals(images) if proposals is None else proposals
+        for rows in self.alike(images):
+            given = None if every is None else [every[row] for row in rows]
+            batch = self.preprocess([images[row] for row in rows]).with_proposals(given)
+            for row, one, place in zip(rows, self.predict(batch), batch.geometry, strict=True):
+                boxes = place.to_image(one.boxes)
+                found[row] = replace(one, boxes=boxes, names=self.class_names)
+        return [found[row] for row in range(len(images))]
+
+    def find_proposals(self, images: list[Tensor]) -> list[Boxes] | None:
+        """What a detector that needs proposals takes where none are given, in image pixels."""
+        return None
+
+    def alike(self, images: list[Tensor]) -> list[list[int]]:
+        """Which images are detected in together, by their place in the list: all of them.
+
+        A detector whose canvas follows from the images keeps those of other canvases apart, so
+        that what is found in one does not depend on the others.
+        """
+        return [[*range(len(images))]] if images else []
 
     def train(self, mode: bool = True) -> Detector:
         """Set training mode; parts whose parameters are all frozen stay in eval mode."""

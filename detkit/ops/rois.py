@@ -38,6 +38,29 @@ def roi_levels(rois: Boxes, strides: Sequence[int]) -> Tensor:
     return levels.clamp(low, high).long() - low
 
 
+def distinct_rois(rois: Boxes, stride: int) -> tuple[Boxes, Tensor]:
+    """One region of all that RoI max-pooling rounds to the same cells.
+
+    Args:
+        rois: ``[R, 4]`` canvas pixels.
+        stride: canvas pixels per cell.
+
+    Returns:
+        ``[D, 4]`` regions, and ``[R]`` int64, which of them stands for each.
+
+    Source:
+        Fast R-CNN, ``test.py: im_detect``, "DEDUP_BOXES".
+    """
+    last = rois.new_tensor([0.0, 0.0, 1.0, 1.0])  # the last pixel is inclusive, as in pooling
+    cells = (rois - last) / stride
+    cells = torch.where(cells < 0, (cells - 0.5).ceil(), (cells + 0.5).floor())  # as C rounds
+    _, groups = cells.unique(dim=0, return_inverse=True)
+    first = torch.full_like(groups, len(rois))
+    first = first.scatter_reduce(0, groups, torch.arange(len(rois), device=rois.device), "amin")
+    kept = first[first < len(rois)]  # [D], one row a group
+    return rois[kept], groups
+
+
 def pool_rois(
     maps: Sequence[Tensor],
     strides: Sequence[int],
@@ -66,7 +89,7 @@ def pool_rois(
     out = every.new_zeros(len(every), maps[0].shape[1], size, size)
     for level, (map_, stride) in enumerate(zip(maps, strides, strict=True)):
         rows = (levels == level).nonzero()[:, 0]
-        out = out.index_copy(0, rows, _cut(map_, every[rows], stride, size, roi))
+        out.index_copy_(0, rows, _cut(map_, every[rows], stride, size, roi))  # no copy of the rest
     return out
 
 
