@@ -74,13 +74,6 @@ FORMS |= {
         **{"rpn_channels": 32, "roi_samples": 64, "roi_size": 5, "head_width": 128},
         **{"pre_nms_train": 200, "post_nms_train": 100, "post_nms_test": 50},
     },
-    "faster_rcnn_c4": {  # a ResNet's last stage after pooling
-        "name": "faster_rcnn",
-        **{"backbone": "resnet18", "roi": "align", "min_size": 128, "max_size": 256},
-        **{"anchor_sizes": [[32, 64, 96]], "rpn_channels": 64, "rpn_min_side": 4},
-        **{"roi_samples": 6, "roi_positive_share": 0.5, "pre_nms_train": 200},
-        **{"post_nms_train": 50, "post_nms_test": 20},
-    },
 }
 
 FORMS |= {

@@ -23,7 +23,10 @@ if TYPE_CHECKING:
 RANK_TIMEOUT_MINUTES = 30.0  # how long ranks wait for one another; training's default
 HTML = (".html", ".htm")
 MIN_RESAMPLES = 100  # fewer do not make an interval
-MODEL_SETTINGS = ("score_threshold", "nms_iou", "input_size")  # what no weight depends on
+MODEL_SETTINGS = (  # what no weight depends on
+    *("score_threshold", "nms_iou", "max_detections"),
+    *("input_size", "min_size", "max_size", "post_nms_test", "svd_ranks"),
+)
 EXAMPLE = "data.format=voc data.root=FOLDER data.split=test"
 
 
@@ -60,8 +63,8 @@ def _parser() -> argparse.ArgumentParser:
         metavar="CHECKPOINT | KEY=VALUE",
         help="run or checkpoint folders, names of the zoo, or its .weights files; data.format=, "
         "data.root= and data.split= replace what the checkpoint names for evaluation; also "
-        "eval.batch_size=8, data.workers=2, and model.score_threshold=, model.nms_iou=, "
-        "model.input_size= for measuring",
+        "eval.batch_size=8, data.workers=2, and for measuring "
+        f"{', '.join(f'model.{key}=' for key in MODEL_SETTINGS)}",
     )
     add(
         "--detections",

@@ -79,8 +79,8 @@ def in_parts_that_fit(
         undo()
         if parts >= images:
             raise DetkitError(
-                "out of GPU memory with one image at a time; use a smaller model.input_size or "
-                "train size, train.precision=bf16, or a GPU with more memory."
+                "out of GPU memory with one image at a time; use a smaller model.input_size, "
+                "model.min_size or train size, train.precision=bf16, or a GPU with more memory."
             )
         parts = min(2 * parts, images)
 

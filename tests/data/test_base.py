@@ -153,6 +153,20 @@ def test_training_leaves_crowds_out() -> None:
     assert summary(trained).endswith("2 crowds dropped from training")
 
 
+def test_training_may_keep_crowds() -> None:
+    """For a detector that learns nothing from where they are; thin ones go in any case."""
+    data = replace(make([2, 2]), crowd=np.array([True, False, True, True]))
+    data.boxes[3] = torch.tensor([5, 5, 6, 90]).numpy()
+    trained = for_training(data, crowds=True)
+    assert rows(trained) == rows(data)[:3]
+    assert trained.crowd.tolist() == [True, False, True]
+    assert summary(trained).endswith(
+        "1 one-pixel boxes dropped from training, 2 of them crowds, where nothing is learned"
+    )
+    without = replace(make([1]), crowd=np.array([False]))
+    assert for_training(without, crowds=True).report == Report()
+
+
 def test_join_tells_images_of_one_id_apart() -> None:
     first, second = make([1, 2]), make([1])
     other = replace(second, paths=np.array(["/elsewhere/0.jpg"]))

@@ -17,7 +17,7 @@ from detkit.types import Detections, Losses, Target
 from tests.test_overfit import FORMS, two_images
 
 
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("form", [form for form in FORMS if form.startswith("yolo")])
 def test_every_yolo_has_a_cost_and_is_left_as_it_was(form: str) -> None:
     torch.manual_seed(0)
     model = build_detector({"num_classes": 2, **FORMS[form]}).eval()

@@ -101,8 +101,7 @@ def test_parameters_of_resnet50_with_a_pyramid(classes: int, published: int) -> 
 def test_each_stage_learns_what_it_says(form: str, head: dict[str, Any]) -> None:
     """What does not learn stays as it is, its batch norm's statistics, too."""
     images, targets = two_images()
-    own = form == "faster_rcnn_c4" and not head  # the backbone's last stage is the second's
-    second = ("roi_head.", "backbone.layer4." if own else "roi_head.layers.")
+    second = ("roi_head.",)
     for learns, names, still in (
         ("both", RPN_LOSSES | ROI_LOSSES, ()),
         ("rpn", RPN_LOSSES, second),
@@ -320,7 +319,13 @@ def test_a_step_in_bfloat16_is_finite(form: str, head: dict[str, Any]) -> None:
 
 # ------------------------------------------------------------------------- other architectures
 
-C4 = FORMS["faster_rcnn_c4"]
+C4: dict[str, Any] = {  # a ResNet's last stage after pooling
+    "name": "faster_rcnn",
+    **{"backbone": "resnet18", "roi": "align", "min_size": 128, "max_size": 256},
+    **{"anchor_sizes": [[32, 64, 96]], "rpn_channels": 64, "rpn_min_side": 4},
+    **{"roi_samples": 6, "roi_positive_share": 0.5, "pre_nms_train": 200},
+    **{"post_nms_train": 50, "post_nms_test": 20},
+}
 
 
 @pytest.mark.parametrize("roi", ["align", "pool"])
@@ -338,6 +343,10 @@ def test_a_resnet_of_one_map_trains(roi: str, frozen: bool) -> None:
     trained(model, images, no_objects(2))
     for found in model.eval()(images):
         assert found.boxes.isfinite().all()
+    first = build_detector({**C4, "num_classes": 2, "learns": "rpn"})
+    learning = [name for name, part in first.named_parameters() if part.requires_grad]
+    assert not any(name.startswith(("backbone.layer4.", "roi_head.")) for name in learning)
+    assert any(name.startswith("backbone.layer3.") for name in learning)
 
 
 @pytest.mark.parametrize("rpn_outputs", ["pair", "logit"])

@@ -183,7 +183,9 @@ def test_multi_scale_draws_every_ten_batches_and_ends_at_the_largest() -> None:
     assert drawn != [model.train_size(step, 400, seed=6) for step in range(400)]
 
 
-@pytest.mark.parametrize("backbone", [name for name in BACKBONES if 16 in BACKBONES[name].strides])
+@pytest.mark.parametrize(
+    "backbone", [name for name in BACKBONES if {16, 32} <= {*BACKBONES[name].strides}]
+)
 def test_any_backbone_goes_under_the_head(backbone: str) -> None:
     model = small_model(backbone=backbone).eval()
     out = model.network(torch.zeros(1, 3, 64, 96))

@@ -16,7 +16,7 @@ from detkit.image import read_image
 from detkit.preprocess import Batch
 from detkit.types import Target
 from tests.evaluation.datasets import annotate
-from tests.test_overfit import FORMS
+from tests.test_overfit import AUDITED, FORMS
 
 IMAGES = [
     ((60, 80), [("cat", (1, 1, 41, 31)), ("dog", (30, 20, 80, 60))]),
@@ -71,7 +71,7 @@ def test_boxes_and_places_are_those_of_the_real_road(tmp_path: Path, model: Yolo
     assert fit.scales[0].tolist() == pytest.approx([2, 2])
 
 
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("form", AUDITED)
 def test_every_detector_says_where_its_images_lie(form: str, tmp_path: Path) -> None:
     model = build_detector({"num_classes": 2, **FORMS[form]})
     check_against_the_real_road(tmp_path, model)
@@ -79,10 +79,20 @@ def test_every_detector_says_where_its_images_lie(form: str, tmp_path: Path) -> 
     assert fit.audit is not None
     assert len(fit.lost) == len(fit.below_stride()) == 6
     assert fit.grids == model.anchor_scales()
-    assert (fit.anchors is None) == (model.anchors_key is None)
+    assert (fit.anchors is None) == (model.anchors_key is None and not model.shape_keys)
     if fit.anchors is not None:
         parts = [part for _, part in fit.anchors.of_scales()]
         assert sum(len(part.ious) for part in parts) == 6
+
+
+def test_a_detector_that_has_nothing_to_say(tmp_path: Path) -> None:
+    """R-CNN looks at its windows one by one; where its images lie is known all the same."""
+    model = build_detector({"num_classes": 2, **FORMS["rcnn"]})
+    check_against_the_real_road(tmp_path, model)
+    fit = fit_detector(model, annotate(tmp_path, IMAGES))
+    assert fit.audit is None
+    assert fit.anchors is None
+    assert fit.canvas.tolist() == [list(size) for size, _ in IMAGES]
 
 
 def test_a_detector_that_stretches(tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ from detkit.doctor.plots import (
 )
 from detkit.doctor.verdicts import Finding, find
 from tests.evaluation.datasets import Object, annotate
-from tests.test_overfit import FORMS
+from tests.test_overfit import AUDITED, FORMS
 
 
 @pytest.fixture
@@ -124,7 +124,17 @@ def test_terminal_with_several_scales(tmp_path: Path) -> None:
     ]
 
 
-@pytest.mark.parametrize("form", FORMS)
+def test_nothing_is_lost_where_several_objects_may_have_an_anchor(tmp_path: Path) -> None:
+    close: list[Object] = [("cat", (0.0, 0.0, 45.0, 55.0)), ("dog", (1.0, 1.0, 46.0, 56.0))]
+    data = annotate(tmp_path, [((128, 128), close)])
+    for form, is_lost in (("faster_rcnn_fpn", False), ("faster_rcnn", False), ("yolo_v2", True)):
+        model = build_detector({"num_classes": 2, **FORMS[form]})
+        text = printed(examine([Split("train", "train", data, ())], model, model=form), [])
+        assert ("lost: same cell and anchor" in text) is is_lost
+        assert "with an anchor of IoU 0.5" in text
+
+
+@pytest.mark.parametrize("form", AUDITED)
 def test_pictures_of_every_detector(form: str, tmp_path: Path) -> None:
     model = build_detector({"num_classes": 2, **FORMS[form]})
     data = annotate(tmp_path, [((100, 128), LARGE)])

@@ -104,8 +104,8 @@ def test_one_image_at_a_time_that_does_not_fit_ends_the_run(
     with pytest.raises(DetkitError) as caught:
         trained(small_config, 1)
     assert str(caught.value) == (
-        "out of GPU memory with one image at a time; use a smaller model.input_size or train "
-        "size, train.precision=bf16, or a GPU with more memory."
+        "out of GPU memory with one image at a time; use a smaller model.input_size, "
+        "model.min_size or train size, train.precision=bf16, or a GPU with more memory."
     )
 
 

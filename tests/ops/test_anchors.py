@@ -11,12 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from detkit.detectors.faster_rcnn import (
-    FasterRCNNConfig,
-    FasterRCNNFPNConfig,
-    cell_anchors,
-    place_anchors,
-)
+from detkit.detectors.faster_rcnn import FasterRCNNConfig, FasterRCNNFPNConfig
+from detkit.detectors.rpn import cell_anchors, place_anchors
 from detkit.ops.anchors import centred_anchors, grid_anchors, inside, published_anchors
 
 SIZES, RATIOS = (128, 256, 512), (0.5, 1.0, 2.0)
