@@ -42,13 +42,13 @@ from detkit.engine.checkpoint import (
 )
 from detkit.engine.experiment import ExperimentConfig
 from detkit.engine.log import RunLog
+from detkit.engine.proposals import store_of
 from detkit.engine.rcnn_features import Shelf, sample_norms, windows_of, write_features
 from detkit.engine.rcnn_work import FOLDER, StoppedError, Work, content_of, part_folder
 from detkit.engine.report import CONFIG
 from detkit.engine.start import Prepared
 from detkit.errors import ConfigError
-from detkit.files import cache_folder, in_words, sha256_of, whole_file
-from detkit.proposals.store import ProposalStore
+from detkit.files import in_words, sha256_of, whole_file
 
 KEY = "train.rcnn_stages"
 SAVE_EVERY = 100  # images between two savings of the mining's state
@@ -78,13 +78,14 @@ def finish_rcnn(
         return {}
     detector = load_checkpoint(run.folder / "last", run.device).detector
     assert isinstance(detector, RCNN)  # check_rcnn has seen to it
-    proposals = ProposalStore(cache_folder() / "proposals", detector.config.proposals)
+    store = store_of(experiment.data, detector)
+    assert store is not None  # an R-CNN needs proposals
     work = Work(
         detector,
         run.folder,
         prepared.train_data,
         prepared.eval_data,
-        proposals,
+        store,
         run.config.seed,
         log,
         run.stopping,
@@ -193,9 +194,11 @@ def fit_svms(work: Work, shelf: Shelf, folder: Path) -> None:
         _take_up(mining, state, shelf, scale)
     show = work.log.follow("SVMs", shelf.images)
     for image in range(mining.seen, shelf.images):
-        if work.stopping() or image % SAVE_EVERY == 0:
+        stop = work.stopping()
+        if stop or image % SAVE_EVERY == 0:
             _put_down(mining, state)
-        work.check_stop()
+        if stop:
+            raise StoppedError
         features = shelf.read(image, "fc7") * np.float32(scale)
         target = work.train_data.target(image).without_difficult()
         negatives = svm_negatives(

@@ -16,7 +16,6 @@ from typing import Any
 from detkit.data import Annotations, DetectionDataset, Sample
 from detkit.detectors import RCNN
 from detkit.engine.log import RunLog
-from detkit.files import sha256_of
 from detkit.proposals.store import ProposalStore
 from detkit.types import Boxes
 
@@ -53,12 +52,7 @@ class Work:
 
     def proposals(self, sample: Sample) -> Boxes:
         """``[R, 4]`` of an image: from the store, where they are there already."""
-        content = sha256_of(Path(sample.path))
-        found = self.store.get(content)
-        if found is None:
-            found = self.detector.config.proposals.find(sample.image)
-            self.store.put(content, found)
-        return found
+        return self.store.find(Path(sample.path), sample.image)
 
 
 def part_folder(work: Work, name: str, depends_on: list[Any]) -> Path:
