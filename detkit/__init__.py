@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from detkit.errors import ConfigError, DetkitError
     from detkit.evaluation import EvalResult, evaluate
     from detkit.image import read_image
+    from detkit.proposals.selective_search import selective_search
     from detkit.types import Boxes, Detections, Target
 
 PUBLIC = {
@@ -36,6 +37,7 @@ PUBLIC = {
     "DATASETS": "detkit.data",
     "evaluate": "detkit.evaluation",
     "EvalResult": "detkit.evaluation",
+    "selective_search": "detkit.proposals.selective_search",
     "Boxes": "detkit.types",
     "Detections": "detkit.types",
     "Target": "detkit.types",
@@ -62,6 +64,7 @@ __all__ = [
     "evaluate",
     "load",
     "read_image",
+    "selective_search",
 ]
 
 

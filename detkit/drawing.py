@@ -34,6 +34,7 @@ PALETTE: tuple[Colour, ...] = (
     (204, 121, 167),  # reddish purple
 )
 DIFFICULT_COLOUR: Colour = (160, 160, 160)
+PROPOSAL_COLOUR: Colour = (0, 0, 0)  # no label's; boxes on top are wider and bright
 
 LINE_PER_SIDE = 1 / 250  # line width over the image's mean side, at least a pixel
 TEXT_PER_SIDE = 1 / 36  # height of letters over the image's mean side
@@ -91,6 +92,24 @@ def draw_target(image: ImageLike, target: Target, names: Sequence[str] = ()) -> 
     return draw_boxes(image, target.boxes, texts, colours)
 
 
+def draw_proposals(image: ImageLike, boxes: Boxes) -> Tensor:
+    """Draw the regions that a first stage proposes: lines of one pixel, without words.
+
+    Args:
+        image: what :func:`detkit.image.to_image_tensor` takes; it is not changed.
+        boxes: ``[N, 4]`` in the image's pixels.
+    """
+    from PIL import Image
+    from PIL.ImageDraw import ImageDraw
+
+    pixels = to_image_tensor(image).cpu().permute(1, 2, 0).numpy()  # [H, W, 3]
+    canvas = Image.fromarray(np.ascontiguousarray(pixels))
+    pen = ImageDraw(canvas)
+    for box in _corners(boxes):
+        pen.rectangle(box, outline=PROPOSAL_COLOUR)
+    return torch.from_numpy(np.array(canvas)).permute(2, 0, 1)
+
+
 def name_of(label: int, names: Sequence[str]) -> str:
     """The label's name, or its number when it has none."""
     return names[label] if label < len(names) else str(label)
@@ -123,14 +142,18 @@ def draw_boxes(
     line = max(1, round(side * LINE_PER_SIDE))
     font = load_default(size=min(max(LEAST_TEXT, side * TEXT_PER_SIDE), GREATEST_TEXT))
     assert isinstance(font, FreeTypeFont)  # what Pillow has inside when a size is named
-    # Exclusive edges: the last pixel of a box is the one before x2. Rounded, they keep a pixel.
-    corners = [(x1, y1, max(x1, x2 - 1), max(y1, y2 - 1)) for x1, y1, x2, y2 in _rounded(boxes)]
+    corners = _corners(boxes)
     for box, colour in zip(corners, colours, strict=True):
         pen.rectangle(box, outline=colour, width=line)
     for box, text, colour in zip(corners, texts, colours, strict=True):
         if text:
             _write(pen, font, box, text, colour)
     return torch.from_numpy(np.array(canvas)).permute(2, 0, 1)
+
+
+def _corners(boxes: Boxes) -> list[tuple[int, int, int, int]]:
+    """First and last pixels; edges are exclusive: the last is the one before x2. One is left."""
+    return [(x1, y1, max(x1, x2 - 1), max(y1, y2 - 1)) for x1, y1, x2, y2 in _rounded(boxes)]
 
 
 def _rounded(boxes: Boxes) -> list[list[int]]:

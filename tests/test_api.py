@@ -92,16 +92,6 @@ def test_thresholds_and_limits(model: Detector) -> None:
     assert not (box_iou(apart.boxes, apart.boxes).fill_diagonal_(0) > 0.45).any()
 
 
-def test_without_a_model_the_ways_are_listed() -> None:
-    with pytest.raises(detkit.DetkitError) as caught:
-        detkit.detect(picture(0))
-    assert str(caught.value) == (
-        "detect: no model given. Pass a run folder or checkpoint folder (detkit.detect(image, "
-        "'runs/quickstart')), a name of the zoo ('yolo_v3_coco'; `detkit zoo list` names them "
-        "all), or a detector from detkit.load; `make quickstart` trains one in minutes."
-    )
-
-
 def test_a_detector_in_training_mode_is_refused() -> None:
     model = detkit.build_detector({"name": "yolo_v2", "num_classes": 1, "backbone": "tiny"})
     with pytest.raises(detkit.DetkitError) as caught:
@@ -195,11 +185,6 @@ def test_detect_all_stops_at_a_bad_image_or_passes_over_it(
     with caplog.at_level(logging.WARNING):
         assert len(list(detkit.detect_all(tmp_path, model, skip_unreadable=True))) == 1
     assert caplog.messages == [sentence]
-
-
-def test_detect_all_without_a_model_says_so_at_once() -> None:
-    with pytest.raises(detkit.DetkitError):
-        detkit.detect_all([picture(0)])
 
 
 class Still(Detector):

@@ -11,6 +11,7 @@ import yaml
 from detkit.data import DATASETS
 from detkit.detectors import build_detector
 from detkit.engine.experiment import read_experiment
+from detkit.engine.stages import Training, plan_stages
 
 FOLDER = Path(__file__).parents[1] / "configs"
 RECIPES = sorted(FOLDER.glob("*.yaml"))
@@ -31,9 +32,21 @@ def test_recipe_parses_and_builds(path: Path) -> None:
 
 
 def test_recipe_names_begin_with_their_detector() -> None:
+    """The backbone may stand within: faster_rcnn_resnet50_fpn_coco is a faster_rcnn_fpn."""
     for path in RECIPES:
         model = yaml.safe_load(path.read_text(encoding="utf-8"))["model"]
-        assert path.stem == "quickstart" or path.stem.startswith(model["name"])
+        plain = path.stem.replace(f"_{model.get('backbone', '')}_", "_")
+        names = (path.stem, plain)
+        assert path.stem == "quickstart" or any(name.startswith(model["name"]) for name in names)
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_recipe_can_be_begun(path: Path, tmp_path: Path) -> None:
+    """Every part it freezes is there, something learns, and each of its stages builds."""
+    experiment, origins = read_experiment(path)
+    stages = plan_stages(Training(experiment, origins, tmp_path))
+    assert len(stages) == max(len(experiment.train.stages), 1)
+    assert stages[-1].folder == tmp_path
 
 
 def test_bases_have_no_base() -> None:

@@ -7,7 +7,16 @@ import pytest
 import torch
 from PIL import Image
 
-from detkit.drawing import PALETTE, colour_of, draw, draw_boxes, draw_target, name_of
+from detkit.drawing import (
+    PALETTE,
+    PROPOSAL_COLOUR,
+    colour_of,
+    draw,
+    draw_boxes,
+    draw_proposals,
+    draw_target,
+    name_of,
+)
 from detkit.errors import DataError
 from detkit.types import Detections, Target
 from tests.oracles import random_boxes
@@ -95,11 +104,26 @@ def test_truth_says_what_is_difficult() -> None:
     assert torch.equal(drawn, draw_boxes(GREY, boxes, texts, [colour_of(0), (160, 160, 160)]))
 
 
+@pytest.mark.parametrize("side", [120, 1200])
+def test_proposals_are_lines_of_one_pixel_inside_their_boxes(side: int) -> None:
+    image = torch.full((3, side, side), 128, dtype=torch.uint8)
+    boxes = torch.tensor([[20.0, 30.0, 100.0, 90.0], [-50.0, 10.4, 60.6, 1e9]])
+    drawn = draw_proposals(image, boxes)
+    expected = image.clone()
+    for x1, y1, x2, y2 in ((20, 30, 100, 90), (-50, 10, 61, 10**9)):
+        for y in range(max(y1, 0), min(y2, side)):
+            for x in range(max(x1, 0), min(x2, side)):
+                if x in (x1, x2 - 1) or y in (y1, y2 - 1):
+                    expected[:, y, x] = torch.tensor(PROPOSAL_COLOUR)
+    assert torch.equal(drawn, expected)
+    assert (image == 128).all()
+
+
 def test_names_and_colours_are_stable() -> None:
     assert name_of(1, ("cat", "dog")) == "dog"
     assert name_of(2, ("cat", "dog")) == "2"
     assert colour_of(0) == colour_of(len(PALETTE))
-    assert len(set(PALETTE)) == len(PALETTE)
+    assert len({*PALETTE, PROPOSAL_COLOUR}) == len(PALETTE) + 1
 
 
 def test_whatever_holds_an_image_can_be_drawn_on(tmp_path: Path) -> None:

@@ -12,8 +12,9 @@ COMMANDS = {
     "eval": "measure checkpoints, or another toolkit's detections: mAP and FPS",
     "detect": "find objects in images",
     "anchors": "cluster a dataset's boxes into anchors",
+    "proposals": "find a dataset's region proposals and measure how well they cover it",
     "data": "check, convert or get datasets",
-    "convert": "take darknet's .weights files in, and write them",
+    "convert": "take darknet's .weights and torchvision's .pth in; write darknet's",
     "zoo": "list, fetch or check the weights that detectors' authors published",
 }
 

@@ -152,6 +152,11 @@ def find_form(experiment: ExperimentConfig) -> Form:
     check_model(experiment)
     name = str(experiment.model["name"])
     detector = DETECTORS[name]
+    if detector.shape_keys:
+        keys = " and ".join(f"model.{key}" for key in detector.shape_keys)
+        raise ConfigError(
+            f"model.name: {name!r} makes its anchors of {keys}, so clusters have no place in it."
+        )
     if detector.anchors_key is None:
         raise ConfigError(
             f"model.name: {name!r} has no anchors, so there is nothing to cluster for it."

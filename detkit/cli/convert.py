@@ -1,4 +1,4 @@
-"""Take the authors' weight files in, and write them: darknet's .weights to checkpoints and back."""
+"""Take published weights in: darknet's .weights, torchvision's .pth. Write darknet's back."""
 
 from __future__ import annotations
 
@@ -14,11 +14,25 @@ from detkit.errors import ConfigError
 
 if TYPE_CHECKING:
     from detkit.engine.convert import Imported
+    from detkit.engine.convert_torchvision import ImportedTorchvision
     from detkit.engine.darknet_export import Exported
     from detkit.weights.header import Header
 
+DARKNET = ".weights"  # how the names of its files end
+PYTORCH = (".pth", ".pt")  # and of PyTorch's
+ZIP = b"PK\x03\x04"  # how the latter begin, whatever they are called
 NAMES_SHOWN = 6  # class names in a line
 DIGITS_SHOWN = 16  # of a hash
+EPILOG = """\
+e.g. python tools/convert.py yolov3.weights --out runs/yolov3
+     python tools/convert.py FILE.pth --model faster_rcnn_resnet50_fpn_coco --out runs/faster
+
+What a file is taken for without --cfg and --model follows from its size or its name where it is
+darknet's, and from its hash or its tensors where it is torchvision's. A file of your own training
+with one of torchvision's networks will do as well: the number of classes is the file's, and their
+names, without background, come from --names or data.classes, else they are class_1, class_2, ...
+Batch norm's epsilon is 1e-5 but for the published fasterrcnn_resnet50_fpn_coco-258fb6c6.pth, which
+needs 0; model.batch_norm_eps=0 sets it for weights fine-tuned from that file."""
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -32,23 +46,28 @@ def _parser() -> argparse.ArgumentParser:
         prog="detkit convert",
         description=__doc__,
         usage="%(prog)s SOURCE.weights [--cfg FILE | --model NAME] --out DIR [KEY=VALUE ...]\n"
+        "       %(prog)s SOURCE.pth [--model NAME] [--names FILE] --out DIR [KEY=VALUE ...]\n"
         "       %(prog)s CHECKPOINT --to darknet --out FILE.weights",
-        epilog="e.g. detkit convert yolov3.weights --out runs/yolov3. What a file is taken for "
-        "without --cfg and --model follows from its size, or from its name.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog=EPILOG,
     )
     add = parser.add_argument
     add(
         "words",
         nargs="+",
         metavar="SOURCE | KEY=VALUE",
-        help="a .weights file, or with --to darknet a run or checkpoint folder; and keys of the "
-        "config in the new checkpoint, such as model.input_size=608, model.score_threshold=0.001, "
-        "data.classes=[cat, dog]",
+        help="a .weights or .pth file, or with --to darknet a run or checkpoint folder; and keys "
+        "of the config in the new checkpoint, such as model.input_size=608, model.min_size=600, "
+        "model.score_threshold=0.001, data.classes=[cat, dog]",
     )
-    add("--cfg", type=Path, metavar="FILE", help="the authors' text of the network")
-    add("--model", metavar="NAME", help="the zoo's name of it, such as yolo_v3_coco")
+    add("--cfg", type=Path, metavar="FILE", help="darknet's text of the network")
+    add(
+        "--model",
+        metavar="NAME",
+        help="the zoo's name of it, such as yolo_v3_coco or faster_rcnn_resnet50_fpn_coco",
+    )
     add("--list", action="store_true", help="print the layers of --cfg first, as darknet does")
-    add("--names", type=Path, metavar="FILE", help="darknet's list of class names, one a line")
+    add("--names", type=Path, metavar="FILE", help="list of class names, one a line")
     add("--to", choices=("detkit", "darknet"), default="detkit", help="default: detkit")
     add("--out", required=True, type=Path, help="the new folder, or with --to darknet the new file")
     return parser
@@ -79,9 +98,22 @@ def run(args: argparse.Namespace) -> None:
         return
     if source.is_dir():
         raise ConfigError(
-            f"{source}: is a folder; name a .weights file, or write one of this folder with "
-            "--to darknet."
+            f"{source}: is a folder; name a .weights or .pth file, or write one of this folder "
+            "with --to darknet."
         )
+    lines = _import_torchvision if _is_pytorch(source) else _import_darknet
+    print("\n".join(lines(source, args, overrides)))
+
+
+def _is_pytorch(source: Path) -> bool:
+    """Whether a file is of PyTorch's, by its name or by how it begins."""
+    if source.suffix in PYTORCH or not source.is_file():
+        return source.suffix in PYTORCH
+    with source.open("rb") as file:
+        return source.suffix != DARKNET and file.read(len(ZIP)) == ZIP
+
+
+def _import_darknet(source: Path, args: argparse.Namespace, overrides: Sequence[str]) -> list[str]:
     from detkit.engine.convert import import_darknet
 
     if args.list:
@@ -94,7 +126,24 @@ def run(args: argparse.Namespace) -> None:
         names=args.names,
         overrides=overrides,
     )
-    print("\n".join(imported_lines(source, imported)))
+    return imported_lines(source, imported)
+
+
+def _import_torchvision(
+    source: Path, args: argparse.Namespace, overrides: Sequence[str]
+) -> list[str]:
+    for flag, given in (("--cfg", args.cfg is not None), ("--list", args.list)):
+        if given:
+            raise ConfigError(
+                f"{flag}: for files of darknet's, and {source} is one of PyTorch's; say what it is "
+                "with --model NAME."
+            )
+    from detkit.engine.convert_torchvision import import_torchvision
+
+    imported = import_torchvision(
+        source, args.out, model=args.model, names=args.names, overrides=overrides
+    )
+    return torchvision_lines(source, imported)
 
 
 def layer_lines(cfg: Path | None) -> list[str]:
@@ -150,6 +199,27 @@ def imported_lines(source: Path, imported: Imported) -> list[str]:
         f"on other classes start from it with model.backbone_weights={imported.folder}"
     )
     return lines
+
+
+def torchvision_lines(source: Path, imported: ImportedTorchvision) -> list[str]:
+    """What a user wants to know of an import from torchvision, and the next command to type."""
+    model = imported.experiment.model
+    name, parameters = model["name"], imported.detector.parameters()
+    learned = sum(each.numel() for each in parameters if each.requires_grad)
+    return [
+        f"{source}: taken for {name}, {imported.because}",
+        f"  network   {name} on backbone {model['backbone']}: {imported.tensors} tensors, "
+        f"{learned:,} parameters",
+        f"  file      {imported.size:,} bytes, {imported.floats:,} numbers, sha256 "
+        f"{imported.sha256[:DIGITS_SHOWN]}...",
+        f"  classes   {names_in_words(imported.detector.class_names)}",
+        f"  input     shorter side {model['min_size']} pixels, longer one at most "
+        f"{model['max_size']}",
+        *(f"  note: {note}" for note in imported.notes),
+        f"written: {imported.folder}",
+        f"Next: python tools/detect.py IMAGE --weights {imported.folder} --out found; to train on "
+        f"other classes start from it with train.start={imported.folder}",
+    ]
 
 
 def exported_lines(exported: Exported) -> list[str]:

@@ -10,7 +10,8 @@ import csv
 import json
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -144,9 +145,8 @@ def _coco(folder: Path, names: tuple[str, ...]) -> Iterator[Add]:
         file.write(',\n"annotations": ')
         aside.seek(0)
         shutil.copyfileobj(aside, file)
-        categories = [
-            {"id": number, "name": name} for number, name in enumerate(names, FIRST_COCO_ID)
-        ]
+        numbered = told_apart(names, FIRST_COCO_ID).items()
+        categories = [{"id": number, "name": name} for number, name in numbered]
         file.write(f',\n"categories": {json.dumps(categories)}}}\n')
 
 
@@ -177,7 +177,7 @@ def _yolo(folder: Path, names: tuple[str, ...]) -> Iterator[Add]:
 
     from detkit.files import write_atomically
 
-    described = {"names": dict(enumerate(names))}
+    described = {"names": told_apart(names)}
     write_atomically(folder / "data.yaml", yaml.safe_dump(described, allow_unicode=True))
 
     def add(looked: Looked) -> None:
@@ -185,6 +185,18 @@ def _yolo(folder: Path, names: tuple[str, ...]) -> Iterator[Add]:
         write_atomically(folder / "labels" / f"{looked.image_id}.txt", labels)
 
     yield add
+
+
+def told_apart(names: Sequence[str], first: int = 0) -> dict[int, str]:
+    """Number class names; one that stands several times (torchvision's N/A) gets its number.
+
+    Readers of both formats refuse two classes of one name.
+    """
+    times = Counter(names)
+    return {
+        number: name if times[name] == 1 else f"{name} {number}"
+        for number, name in enumerate(names, first)
+    }
 
 
 @contextmanager

@@ -10,24 +10,34 @@ from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from PIL import Image
 
 from detkit.api import detect, detect_batches
 from detkit.cli.detect_files import WRITTEN, Add, Looked, saving, video_files
-from detkit.drawing import draw
+from detkit.drawing import draw, draw_proposals
 from detkit.errors import DataError
 from detkit.files import whole_file
 from detkit.sources import Source, open_video, originals, read_source, safe_stem
 from detkit.video import Frame
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from detkit.cli.detect import Stems
     from detkit.detectors import Detector
-    from detkit.types import Detections
+    from detkit.types import Boxes, Detections
 
 LINE_SECONDS = 5.0  # between two lines about a video
+
+
+@runtime_checkable
+class Proposes(Protocol):
+    """A detector whose first stage suggests regions."""
+
+    def propose(self, images: list[Tensor]) -> list[Boxes]:
+        """``[R, 4]`` regions of each image, best first, in its pixels."""
 
 
 @dataclass
@@ -79,6 +89,7 @@ class Job:
     threshold: float | None
     most: int | None  # images and frames
     save_format: str
+    proposals: int  # of the first stage, drawn under what was found
     stopped: Callable[[], bool]  # by Ctrl-C
     done: Done = field(default_factory=Done)
 
@@ -86,6 +97,14 @@ class Job:
         """Whether to read no further."""
         enough = self.most is not None and self.done.images + self.done.frames >= self.most
         return enough or self.stopped()
+
+    def draw(self, frame: Frame, found: Detections) -> Tensor:
+        """The image with what was found in it, ``[3, H, W]``."""
+        if not self.proposals:
+            return draw(frame.image, found)
+        assert isinstance(self.model, Proposes)
+        (boxes,) = self.model.propose([frame.image])
+        return draw(draw_proposals(frame.image, boxes[: self.proposals]), found)
 
     def readable(self, frames: Iterable[Frame | DataError]) -> Iterator[Frame]:
         """Count frames, and errors after saying them."""
@@ -139,7 +158,7 @@ def run_pictures(sources: list[Source], job: Job, save: Add) -> None:
         for frame, found in zip(batch.frames, batch.found, strict=True):
             job.done.detections += len(found)
             stem = stems.popleft()
-            picture = draw(frame.image, found).permute(1, 2, 0).numpy()
+            picture = job.draw(frame, found).permute(1, 2, 0).numpy()
             with whole_file(job.out / f"{stem}.jpg") as place:
                 Image.fromarray(picture).save(place)
             height, width = frame.image.shape[1:]
@@ -183,7 +202,7 @@ def run_video(source: Source, job: Job) -> None:
             if add is None:  # a stream knows its fps only now, and one without frames has no files
                 add = stack.enter_context(video_files(job.out, stem, video.fps)).add
             for frame, found in zip(batch.frames, batch.found, strict=True):
-                add(frame, found, draw(frame.image, found))
+                add(frame, found, job.draw(frame, found))
             tally.count(batch.found, batch.seconds, batch.frames[-1].dropped)
     if not tally.frames:
         return

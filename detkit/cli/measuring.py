@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,6 +21,7 @@ from detkit.detectors import Detector, build_detector
 from detkit.engine.checkpoint import Checkpoint
 from detkit.engine.distributed import Ranks
 from detkit.engine.experiment import DataConfig, EvalConfig, replace_entries
+from detkit.engine.proposals import compute_proposals, processes_for, store_of
 from detkit.errors import ConfigError
 from detkit.evaluation.bootstrap import bootstrap_map
 from detkit.evaluation.cached import About, Cached, cache_key, load_cached, now, store
@@ -30,7 +31,13 @@ from detkit.evaluation.html_report import Evaluated
 from detkit.evaluation.plots import PICTURE_SCORE
 from detkit.evaluation.results import Results, read_detections, write_detections
 from detkit.evaluation.rows import Row
-from detkit.evaluation.run import Progress, detect_dataset, evaluate_results
+from detkit.evaluation.run import (
+    Progress,
+    detect_dataset,
+    evaluate_results,
+    known_classes,
+    left_out,
+)
 from detkit.evaluation.speed import (
     Precision,
     SpeedProtocol,
@@ -74,6 +81,15 @@ def read_eval_data(
 ) -> tuple[Annotations, str]:
     """Read what to evaluate on: the ``eval`` entries, with the command line's in their place.
 
+    The classes are those of ``data.classes`` where the command line names them, those that the data
+    declares where ``names`` has them all, and otherwise ``names``.
+
+    Args:
+        data: the ``data`` block.
+        names: the classes that are known, in the order of their labels.
+        settings: what the command line says.
+        read: what was read before, under all that decides it; what is read here is added.
+
     Returns:
         The annotations, and a short name of them for the table.
 
@@ -91,12 +107,34 @@ def read_eval_data(
         " ".join(str(entry[key]) for key in ("format", "root", "split", "part") if key in entry)
         for entry in entries
     )
-    key = repr((entries, names))
+    asked = data.classes if "classes" in settings.data else ()
+    key = repr((entries, names, asked))
     if key not in read:
         for line in found:
             print(f"recognised {line}", file=sys.stderr)
-        read[key] = join([read_dataset(entry, names) for entry in entries], names)
+        if asked:
+            read[key] = join([read_dataset(entry, asked) for entry in entries], asked)
+        else:
+            read[key] = read_known(entries, names)
     return read[key], described
+
+
+def read_known(entries: Sequence[Mapping[str, Any]], names: Sequence[str]) -> Annotations:
+    """Read data of classes that are known.
+
+    COCO's files alone say which classes the data has, also where no object is of one. Where all of
+    these are among ``names``, the others of ``names`` are none of the data's: a detector of 80
+    classes can be measured on data of three. Other formats are taken to have all of ``names``.
+
+    Raises:
+        DataError: an object of another class, or data that cannot be used.
+    """
+    if names and all(entry.get("format") == "coco" for entry in entries):
+        parts = [read_dataset(entry) for entry in entries]
+        said = {name for part in parts for name in part.class_names}
+        if said <= set(names):
+            return join(parts, [name for name in names if name in said])
+    return join([read_dataset(entry, names) for entry in entries], names)
 
 
 def measure_checkpoint(
@@ -113,9 +151,8 @@ def measure_checkpoint(
     detector = _with_settings(loaded, settings)
     data = parse(DataConfig, loaded.experiment.data.model_dump() | settings.data, "data.")
     config = parse(EvalConfig, loaded.experiment.eval.model_dump() | settings.eval, "eval.")
-    annotations, described = ranks.main_first(
-        lambda: read_eval_data(data, detector.class_names, settings, read)
-    )
+    names = known_classes(detector.class_names)
+    annotations, described = ranks.main_first(lambda: read_eval_data(data, names, settings, read))
     dataset = DetectionDataset(annotations)
     device = torch.device(settings.device)
     said = {
@@ -129,7 +166,8 @@ def measure_checkpoint(
     fresh = kept
     if ranks.from_main(lambda: kept is None):
         workers = measuring_workers(data.workers, device)
-        results = _detect(detector, dataset, name, (config.batch_size, workers), settings, ranks)
+        seen = ranks.main_first(lambda: with_proposals(detector, dataset, data, name))
+        results = _detect(detector, seen, name, (config.batch_size, workers), settings, ranks)
         fresh = Cached(results, About(when=now()))
     if not ranks.is_main or fresh is None:
         return None
@@ -152,6 +190,7 @@ def measure_checkpoint(
         precision=settings.precision,
         step=loaded.step,
         source=str(loaded.path),
+        left_out=left_out(detector.class_names, annotations.class_names),
         changed=tuple(f"model.{key}={value}" for key, value in settings.model.items()),
         cached=fresh.about.when if kept is not None else "",
         speed_cached=timed.about.speed_when if timed is fresh else "",
@@ -159,6 +198,20 @@ def measure_checkpoint(
     shown = getattr(detector.config, "show_threshold", PICTURE_SCORE)
     resolved = yaml.safe_dump(loaded.experiment.model_dump(mode="json"), sort_keys=False)
     return _finished(Evaluated(row, dataset, shown, resolved), settings)
+
+
+def with_proposals(
+    detector: Detector, dataset: DetectionDataset, data: DataConfig, name: str
+) -> DetectionDataset:
+    """The same images with the proposals that the detector needs, if it does; all are found now."""
+    store = store_of(data, detector)
+    if store is None:
+        return dataset
+    paths = [Path(str(path)) for path in dataset.annotations.paths]
+    with shown_progress(f"{name}: proposals") as progress:
+        done = compute_proposals(store, paths, processes_for(data), progress)
+    print(f"{name}: {done.text()}", file=sys.stderr)
+    return DetectionDataset(dataset.annotations, proposals=store)
 
 
 def _detect(
@@ -173,7 +226,7 @@ def _detect(
     batch_size, workers = loading
     if ranks.is_main:
         print(f"measuring {name} on {len(dataset)} images", file=sys.stderr)
-    bar = _progress(name) if ranks.is_main else nullcontext()
+    bar = shown_progress(name) if ranks.is_main else nullcontext()
     with autocast(torch.device(settings.device), settings.precision), bar as progress:
         return detect_dataset(
             detector,
@@ -266,7 +319,7 @@ def _write_pictures(one: Evaluated, out: Path) -> None:
 
 
 @contextmanager
-def _progress(name: str) -> Iterator[Progress]:
+def shown_progress(name: str) -> Iterator[Progress]:
     """A bar on the error stream where a person watches it, else a line every half minute."""
     if not sys.stderr.isatty():
         yield ticker(name)

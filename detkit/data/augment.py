@@ -17,11 +17,14 @@ from pydantic import Field, model_validator
 
 from detkit.config import Config, Fraction
 from detkit.data.base import Sample
+from detkit.ops.boxes import clip_boxes
+from detkit.types import Boxes
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 CROP_JITTER = 0.5  # two opposite edges that each move by half of a side may meet
+PROPOSALS = "proposals"  # what the pipeline is given them as
 MIN_SIDE = 0.001  # of the canvas; darknet drops objects whose width or height is less
 
 
@@ -97,11 +100,13 @@ class Augmentation:
         rng = np.random.default_rng(list(seed))
         self._pipeline.set_random_state(rng, random.Random(int(rng.integers(2**63))))
         target = sample.target
+        shown = {} if sample.proposals is None else {PROPOSALS: as_shares(sample)}
         done = self._pipeline(
             image=np.ascontiguousarray(sample.image.permute(1, 2, 0).numpy()),
             bboxes=target.boxes.numpy(),
             rows=np.arange(len(target)),
             canvas=canvas,
+            **shown,
         )
         image: NDArray[np.uint8] = np.ascontiguousarray(done["image"])
         boxes = np.asarray(done["bboxes"], dtype=np.float32).reshape(-1, 4)
@@ -112,7 +117,27 @@ class Augmentation:
             sample,
             image=torch.from_numpy(image).permute(2, 0, 1),
             target=replace(kept, boxes=torch.from_numpy(boxes[keep])),
+            proposals=None if not shown else on_image(done[PROPOSALS], image.shape[:2]),
         )
+
+
+def as_shares(sample: Sample) -> NDArray[np.float32]:
+    """``[R, 4]`` proposals as shares of the image's sides, which is how transforms take boxes."""
+    assert sample.proposals is not None
+    height, width = sample.size
+    shares: NDArray[np.float32] = (sample.proposals / torch.tensor([width, height] * 2)).numpy()
+    return shares
+
+
+def on_image(shares: NDArray[np.float32], size: tuple[int, int]) -> Boxes:
+    """Proposals in pixels of an image of ``size`` (height, width), cut at its edges.
+
+    Those of which nothing is left are dropped; the others keep their order. However little is
+    left of one, it is no object and ``min_visible`` is not asked.
+    """
+    height, width = size
+    boxes = clip_boxes(torch.from_numpy(shares) * torch.tensor([width, height] * 2), size)
+    return boxes[(boxes[:, 2:] > boxes[:, :2]).all(dim=1)]
 
 
 def large_enough(boxes: NDArray[np.float32], canvas: tuple[int, int]) -> NDArray[np.bool_]:
@@ -133,14 +158,17 @@ def build_pipeline(config: AugmentConfig) -> Any:
         place: Any = CropAndStretch(config.jitter)
     else:
         place = PlaceOnCanvas(config.jitter, config.zoom)
+    steps = [
+        A.RandomRotate90(p=config.quarter_turns),
+        place,
+        DistortHSV(config.hue, config.saturation, config.exposure),
+        A.HorizontalFlip(p=config.flip),
+        A.VerticalFlip(p=config.vertical_flip),
+    ]
+    for step in steps:  # each by itself: the pipeline would filter proposals as it does objects
+        step.add_targets({PROPOSALS: "bboxes"})
     return A.Compose(
-        [
-            A.RandomRotate90(p=config.quarter_turns),
-            place,
-            DistortHSV(config.hue, config.saturation, config.exposure),
-            A.HorizontalFlip(p=config.flip),
-            A.VerticalFlip(p=config.vertical_flip),
-        ],
+        steps,
         bbox_params=A.BboxParams(
             format="pascal_voc",
             label_fields=["rows"],

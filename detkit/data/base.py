@@ -20,10 +20,11 @@ from torch import Tensor
 from detkit.config import Config, Fraction, parse
 from detkit.data.cache import ImageCache
 from detkit.data.split import hold_out
-from detkit.errors import ConfigError
+from detkit.errors import ConfigError, DataError
 from detkit.image import read_image
+from detkit.proposals.store import ProposalStore
 from detkit.registry import Registry
-from detkit.types import Target
+from detkit.types import Boxes, Target
 
 CROWDS_DROPPED = "crowds dropped from training"
 CROWDS_KEPT = "of them crowds, where nothing is learned"
@@ -256,6 +257,7 @@ class Sample:
     target: Target
     image_id: str
     path: str
+    proposals: Boxes | None = None  # [R, 4] image pixels, best first; None: nobody asked for them
 
     @property
     def size(self) -> tuple[int, int]:
@@ -267,13 +269,28 @@ class Sample:
         return replace(self, image=self.image.pin_memory())
 
 
-class DetectionDataset(torch.utils.data.Dataset[Sample]):
-    """The images of ``annotations``, read when asked for; once only where a cache keeps them."""
+def given_proposals(samples: Sequence[Sample]) -> list[Boxes] | None:
+    """The proposals of each image; None where an image comes without."""
+    given = [sample.proposals for sample in samples if sample.proposals is not None]
+    return given if len(given) == len(samples) else None
 
-    def __init__(self, annotations: Annotations, cache: ImageCache | None = None) -> None:
+
+class DetectionDataset(torch.utils.data.Dataset[Sample]):
+    """The images of ``annotations``, read when asked for; once only where a cache keeps them.
+
+    With a store each comes with its proposals, which are found at once where the store lacks them.
+    """
+
+    def __init__(
+        self,
+        annotations: Annotations,
+        cache: ImageCache | None = None,
+        proposals: ProposalStore | None = None,
+    ) -> None:
         self.annotations = annotations
         self.class_names = annotations.class_names
         self.cache = cache
+        self.proposals = proposals
 
     def __len__(self) -> int:
         return len(self.annotations)
@@ -282,7 +299,18 @@ class DetectionDataset(torch.utils.data.Dataset[Sample]):
         path = str(self.annotations.paths[index])
         image_id = str(self.annotations.image_ids[index])
         image = read_image(path) if self.cache is None else self.cache.read(index, path)
-        return Sample(image, self.annotations.target(index), image_id, path)
+        proposals = None if self.proposals is None else self._proposals(path, image)
+        return Sample(image, self.annotations.target(index), image_id, path, proposals)
+
+    def _proposals(self, path: str, image: Tensor) -> Boxes:
+        assert self.proposals is not None
+        try:
+            return self.proposals.find(Path(path), image)
+        except OSError as problem:  # a cached image whose file is gone
+            raise DataError(
+                f"{path}: cannot be read any more ({problem.strerror}), but its proposals are "
+                "found by its content."
+            ) from problem
 
     def __iter__(self) -> Iterator[Sample]:
         return (self[index] for index in range(len(self)))

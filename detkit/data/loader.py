@@ -21,6 +21,7 @@ from detkit.data.cache import ImageCache
 from detkit.data.mosaic import mixed
 from detkit.data.sampling import earlier_showings, sampled_order
 from detkit.errors import DataError
+from detkit.proposals.store import ProposalStore
 
 logger = logging.getLogger(__name__)
 
@@ -78,8 +79,9 @@ class TrainSet(Dataset[Sample]):
         augmentation: Augmentation,
         seed: int,
         cache: ImageCache | None = None,
+        proposals: ProposalStore | None = None,
     ) -> None:
-        self.images = DetectionDataset(annotations, cache)
+        self.images = DetectionDataset(annotations, cache, proposals)
         self.augmentation = augmentation
         self.seed = seed
 

@@ -52,7 +52,8 @@ def mosaic(tiles: list[Sample], config: AugmentConfig, rng: np.random.Generator)
 
     The meeting point lies at least ``mosaic_offset`` of a side from every edge. A quarter is a
     window into its image at the image's own scale, at a random place. Boxes are cut at the
-    window; an object of which less than ``min_visible`` is left is dropped.
+    window; an object of which less than ``min_visible`` is left is dropped, a proposal when
+    nothing is left.
 
     Args:
         tiles: four augmented images of one size: top left, top right, bottom left, bottom right.
@@ -69,7 +70,7 @@ def mosaic(tiles: list[Sample], config: AugmentConfig, rng: np.random.Generator)
     cut_x, cut_y = int(width * rng.uniform(low, high)), int(height * rng.uniform(low, high))
     rows, columns = ((0, cut_y), (cut_y, height)), ((0, cut_x), (cut_x, width))
     canvas = torch.empty((height, width, 3), dtype=torch.uint8).permute(2, 0, 1)  # tiles fill it
-    targets = []
+    targets, proposals = [], []
     for index, tile in enumerate(tiles):
         (top, bottom), (left, right) = rows[index // 2], columns[index % 2]
         window_x = int(rng.integers(width - (right - left), endpoint=True))
@@ -80,7 +81,15 @@ def mosaic(tiles: list[Sample], config: AugmentConfig, rng: np.random.Generator)
         shift = torch.tensor([left - window_x, top - window_y] * 2, dtype=torch.float32)
         quarter = torch.tensor([left, top, right, bottom], dtype=torch.float32)
         targets.append(_cut(tile.target, shift, quarter, config.min_visible, (height, width)))
-    return replace(tiles[0], image=canvas, target=_together(targets))
+        if tile.proposals is not None:
+            boxes = _inside(tile.proposals + shift, quarter)
+            proposals.append(boxes[(boxes[:, 2:] > boxes[:, :2]).all(dim=1)])
+    return replace(
+        tiles[0],
+        image=canvas,
+        target=_together(targets),
+        proposals=by_rank(proposals) if proposals else None,
+    )
 
 
 def _cut(
@@ -88,17 +97,28 @@ def _cut(
 ) -> Target:
     """Move the boxes and keep what of them lies in the quarter (x1, y1, x2, y2)."""
     moved = target.boxes + shift
-    boxes: Boxes = torch.cat(
-        [moved[:, :2].maximum(quarter[:2]), moved[:, 2:].minimum(quarter[2:])], dim=1
-    )
+    boxes = _inside(moved, quarter)
     before = (moved[:, 2:] - moved[:, :2]).prod(dim=1)
     left = (boxes[:, 2:] - boxes[:, :2]).clamp(min=0).prod(dim=1)
     keep = torch.from_numpy(large_enough(boxes.numpy(), canvas)) & (left >= min_visible * before)
     return replace(target.select(keep.nonzero()[:, 0]), boxes=boxes[keep])
 
 
+def _inside(boxes: Boxes, quarter: Tensor) -> Boxes:
+    """What of the boxes lies in the quarter; outside it an edge passes its opposite."""
+    return torch.cat([boxes[:, :2].maximum(quarter[:2]), boxes[:, 2:].minimum(quarter[2:])], dim=1)
+
+
+def by_rank(proposals: list[Boxes]) -> Boxes:
+    """Proposals of several images as one list: the best of each, the second of each, ..."""
+    ranks = torch.cat([torch.arange(len(boxes)) for boxes in proposals])
+    return torch.cat(proposals)[ranks.argsort(stable=True)]
+
+
 def mixup(sample: Sample, partner: Sample, share: float) -> Sample:
     """Blend two images of one size and keep the objects of both, each with its full weight.
+
+    Proposals of both are kept as well.
 
     Args:
         share: of ``sample`` in the pixels, 0 to 1.
@@ -109,7 +129,13 @@ def mixup(sample: Sample, partner: Sample, share: float) -> Sample:
     blended = sample.image.float().lerp(partner.image.float(), 1 - share)
     pixels = blended.round().to(torch.uint8)
     image = pixels.permute(1, 2, 0).contiguous().permute(2, 0, 1)  # [H, W, 3] memory, as others
-    return replace(sample, image=image, target=_together([sample.target, partner.target]))
+    given = [each.proposals for each in (sample, partner) if each.proposals is not None]
+    return replace(
+        sample,
+        image=image,
+        target=_together([sample.target, partner.target]),
+        proposals=by_rank(given) if given else None,
+    )
 
 
 def _together(targets: list[Target]) -> Target:

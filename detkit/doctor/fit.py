@@ -37,6 +37,7 @@ class Fit:
     offsets: NDArray[np.int64]  # [I + 1] rows of each image's objects
     boxes: NDArray[np.float32]  # [T, 4] canvas pixels
     audit: Audit | None  # of the T objects; None: the detector says nothing
+    kind: type[Detector]  # which was asked: it names its settings
     grids: tuple[Scale, ...] = ()  # that share out the detector's anchors, fine to coarse
 
     @property
@@ -120,6 +121,7 @@ def fit_detector(detector: Detector, annotations: Annotations) -> Fit:
         offsets=data.offsets,
         boxes=boxes,
         audit=_joined(audits) if audits else None,
+        kind=type(detector),
         grids=detector.anchor_scales(),
     )
 

@@ -247,7 +247,8 @@ def _of_scales(fit: Fit) -> str:
 
 
 def _lost_with_anchor(fit: Fit) -> str:
-    return _lost(fit) if fit.anchors is not None else ""
+    shared = fit.kind.shape_keys  # Faster R-CNN: several anchors of a cell learn one object
+    return _lost(fit) if fit.anchors is not None and not shared else ""
 
 
 def _lost_without(fit: Fit) -> str:

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detkit.data.settle import CLIPPED, INVERTED, NOT_NUMBERS, OTHER_SIZE, OUTSIDE, TURNED
+from detkit.detectors import Detector
 from detkit.doctor.anchor_fit import GOOD_IOU, AnchorFit
 from detkit.doctor.figures import (
     Checkup,
@@ -37,6 +38,7 @@ MANY_BELOW_STRIDE = 0.1  # of the objects
 MUCH_GREY = 0.25  # of the canvas
 MUCH_WIDER = 1.5  # times as wide, or as high, as the median image is
 IDLE_SCALE = 0.01  # of the objects; with fewer, a scale's anchors are all but unused
+SIZE_KEY = Detector.size_key  # of a canvas that does not follow the images
 LARGE_IMAGE = 4000  # pixels a side; decoding it takes longer than detecting in it
 
 
@@ -278,7 +280,7 @@ def look_at_fit(checkup: Checkup) -> Iterator[Finding]:
             continue
         yield from look_at_canvas(split.name, fit)
         if fit.anchors is not None:
-            yield from look_at_anchors(split.name, fit.anchors)
+            yield from look_at_anchors(split.name, fit.anchors, fit.kind)
         lost = int(fit.lost.sum())
         if lost > MANY_LOST * objects:
             said = f"{split.name}: {lost} objects ({lost / objects:.1%}) are not learned in their"
@@ -289,15 +291,15 @@ def look_at_fit(checkup: Checkup) -> Iterator[Finding]:
                 "look",
                 f"{split.name}: {small / objects:.0%} of the objects are smaller than a cell "
                 f"({float(fit.audit.strides.median()):.0f} pixels) on the canvas of "
-                f"{_canvas(fit)}; a larger model.input_size, or a finer detector, will see more "
-                "of them.",
+                f"{_canvas(fit)}; a larger model.{fit.kind.size_key}, or a finer detector, will "
+                "see more of them.",
             )
 
 
 def look_at_canvas(name: str, fit: Fit) -> Iterator[Finding]:
     """Grey around the images, or images that are stretched out of their shape."""
     covered = float(np.median(fit.covered))
-    if 1 - covered > MUCH_GREY:
+    if 1 - covered > MUCH_GREY and fit.kind.size_key == SIZE_KEY:  # else the canvas follows them
         yield Finding(
             "look",
             f"{name}: on the canvas of {_canvas(fit)} (height x width) {1 - covered:.0%} is "
@@ -314,15 +316,19 @@ def look_at_canvas(name: str, fit: Fit) -> Iterator[Finding]:
         )
 
 
-def look_at_anchors(name: str, fit: AnchorFit) -> Iterator[Finding]:
+def look_at_anchors(name: str, fit: AnchorFit, kind: type[Detector]) -> Iterator[Finding]:
     """Objects that no anchor fits, scales that have nothing to do."""
+    tool = "tools/anchors.py CONFIG --write CONFIG"
+    fits, shares = f"{tool} fits the anchors to the data", f"{tool} shares the objects out"
+    if kind.shape_keys:
+        others = f"others in {' and '.join(f'model.{key}' for key in kind.shape_keys)}"
+        fits, shares = f"{others} reach more of them", f"{others} share the objects out"
     unreached = 1 - fit.recall
     if unreached > MANY_UNREACHED:
         yield Finding(
             "look",
             f"{name}: {unreached:.0%} of the objects overlap their anchor by "
-            f"less than {GOOD_IOU} (mean IoU {fit.average_iou:.2f}); "
-            "tools/anchors.py CONFIG --write CONFIG fits the anchors to the data.",
+            f"less than {GOOD_IOU} (mean IoU {fit.average_iou:.2f}); {fits}.",
         )
     for scale, part in fit.of_scales():
         share = len(part.ious) / len(fit.ious)
@@ -330,8 +336,7 @@ def look_at_anchors(name: str, fit: AnchorFit) -> Iterator[Finding]:
             yield Finding(
                 "look",
                 f"{name}: the anchors of the scale of {scale.stride} pixels a cell are the best "
-                f"for {share:.1%} of the objects, so this scale learns next to nothing; "
-                "tools/anchors.py CONFIG --write CONFIG shares the objects out.",
+                f"for {share:.1%} of the objects, so this scale learns next to nothing; {shares}.",
             )
 
 
@@ -342,8 +347,8 @@ def _why_lost(fit: Fit) -> str:
             "cells, or one with anchors, parts them"
         )
     return (
-        "because another has the same cell and anchor; a larger model.input_size, or more "
-        "anchors, parts them"
+        f"because another has the same cell and anchor; a larger model.{fit.kind.size_key}, or "
+        "more anchors, parts them"
     )
 
 

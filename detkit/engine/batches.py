@@ -38,7 +38,13 @@ def training_batches(
     workers = training_workers(experiment, run.device)
     cache = _cache(experiment, train_data, run.ranks.here, workers)
     return train_batches(
-        TrainSet(train_data, Augmentation(config.augment), config.seed, cache),
+        TrainSet(
+            train_data,
+            Augmentation(config.augment),
+            config.seed,
+            cache,
+            proposals=run.store if run.proposer is None else None,
+        ),
         order,
         workers,
         pin_memory=run.device.type == "cuda",

@@ -17,10 +17,8 @@ import torch
 from detkit.config import parse, with_overrides
 from detkit.detectors import Detector, build_detector
 from detkit.engine.checkpoint import Content
-from detkit.engine.convert_torchvision import build_from_torchvision, import_torchvision
 from detkit.engine.experiment import ExperimentConfig
 from detkit.engine.imported import (
-    AUTHORS_BATCH,
     check_new,
     check_one_source,
     read_names,
@@ -39,16 +37,7 @@ from detkit.weights.layout import file_floats
 from detkit.weights.zoo import ZOO, entry_of_size, find_entry
 from detkit.weights.zoo_darknet import DarknetEntry
 
-__all__ = [
-    "AUTHORS_BATCH",
-    "Imported",
-    "build_from_torchvision",
-    "build_imported",
-    "import_darknet",
-    "import_torchvision",
-    "read_names",
-]
-
+AUTHORS_BATCH = 64  # images an iteration in all of the authors' configs
 MOST_CLASSES = 10_000  # that a file of another length is tried with; YOLO9000 has 9418
 KNOWN_NAMES = {len(VOC_NAMES): ("PASCAL VOC", VOC_NAMES), len(COCO_NAMES): ("COCO", COCO_NAMES)}
 

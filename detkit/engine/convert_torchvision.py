@@ -27,7 +27,6 @@ from detkit.engine.imported import (
 )
 from detkit.errors import ConfigError
 from detkit.files import sha256_of
-from detkit.remote import same_hash
 from detkit.weights.torchvision import (
     DETECTOR_PARTS,
     TensorFile,
@@ -39,6 +38,7 @@ from detkit.weights.torchvision import (
 from detkit.weights.zoo import find_entry
 from detkit.weights.zoo_torchvision import TORCHVISION, TorchvisionEntry
 
+HASH_DIGITS = 8  # of a SHA-256, by which torchvision itself knows a file of its own
 BATCH_NORM_EPS = 1e-5  # of batch norm in torchvision's detectors, frozen or not
 
 
@@ -83,7 +83,9 @@ def import_torchvision(
     """Write the checkpoint folder of a ``.pth`` file, which everything here takes.
 
     The number of classes is the file's. Batch norm's epsilon is 1e-5 but for the published file of
-    ``faster_rcnn_resnet50_fpn_coco``, known by its SHA-256, for which torchvision sets 0.
+    ``faster_rcnn_resnet50_fpn_coco``, known by its SHA-256, for which torchvision sets 0. Where the
+    file counts the batches that batch norm has seen it is of a kind that learns, and is not frozen
+    here.
 
     Args:
         source: the file: one of torchvision's, or of a training of one's own with its networks.
@@ -157,7 +159,8 @@ def _take_for(file: TensorFile, sha256: str, model: str | None) -> _Source:
 
 
 def _is_published(entry: TorchvisionEntry, sha256: str) -> bool:
-    return entry.file.hash is not None and same_hash(entry.file.hash, sha256)
+    known = (entry.file.hash or "").partition(":")[2]
+    return known != "" and sha256.startswith(known[:HASH_DIGITS])
 
 
 def _recognise(file: TensorFile, sha256: str) -> tuple[TorchvisionEntry, str]:
@@ -212,13 +215,16 @@ def _experiment(
     model, notes = dict(known.entry.model), list[str]()
     if known.file.num_classes is not None:
         model["num_classes"] = known.file.num_classes
-    is_else = model.get("batch_norm_eps") == 0 and not known.is_published
-    if is_else:
+    own_eps = model.get("batch_norm_eps") == 0 and not known.is_published
+    if own_eps:
         model["batch_norm_eps"] = BATCH_NORM_EPS
+    if not known.file.is_frozen:
+        model.pop("freeze_batch_norm", None)  # it learned, so it goes on to learn
     base = {"model": model, "data": {"classes": list(given)}, "train": {"iterations": 1}}
     experiment = parse(ExperimentConfig, with_overrides(base, overrides))
     check_one_source(given, experiment.data.classes)
-    if is_else and "batch_norm_eps" not in with_overrides({}, overrides).get("model", {}):
+    asked = with_overrides({}, overrides).get("model", {})
+    if own_eps and known.file.is_frozen and "batch_norm_eps" not in asked:
         notes.append(
             f"batch norm adds {BATCH_NORM_EPS:g} to its variances, as torchvision's networks do; "
             f"only the published {known.entry.file.name}, which this is not, needs 0. Weights "

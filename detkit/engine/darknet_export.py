@@ -15,12 +15,14 @@ from detkit.files import sha256_of
 from detkit.layers import LEAKY_SLOPE, Local, SameSizePool
 from detkit.weights.darknet import write_darknet
 from detkit.weights.header import Header
+from detkit.weights.zoo_darknet import DARKNET
 
 # What the authors' configs have words for, beside the layers that a file holds numbers of.
 WORDLESS = (
     *(nn.Sequential, nn.Identity, nn.Dropout, nn.Flatten, nn.MaxPool2d, nn.Upsample),
     *(nn.Conv2d, nn.BatchNorm2d, nn.Linear, Local, SameSizePool),
 )
+DARKNETS = {entry.model["name"] for entry in DARKNET}  # detectors that are its authors'
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -87,12 +89,17 @@ def _is_whole(value: object) -> bool:
 def _check_expressible(checkpoint: Checkpoint) -> None:
     """Refuse a network that is not made of darknet's layers or takes other pixels."""
     detector, where = checkpoint.detector, f"{checkpoint.path}: no darknet file can be written"
-    backbone = getattr(detector.config, "backbone", "")
-    for name, part in detector.named_modules():
+    name, backbone = checkpoint.experiment.model["name"], getattr(detector.config, "backbone", "")
+    if name not in DARKNETS:
+        raise ConfigError(
+            f"{where}: {name} is none of darknet's detectors. Only YOLO on darknet's layers can be "
+            "exported."
+        )
+    for place, part in detector.named_modules():
         leaky = isinstance(part, nn.LeakyReLU) and math.isclose(part.negative_slope, LEAKY_SLOPE)
         if next(part.children(), None) is None and not leaky and not _has_words(part):
             raise ConfigError(
-                f"{where}: {name} is {type(part).__name__}, which the authors' networks have not "
+                f"{where}: {place} is {type(part).__name__}, which the authors' networks have not "
                 f"(backbone {backbone!r}). Only networks of darknet's layers can be exported."
             )
     if any(detector.backbone.mean) or set(detector.backbone.std) != {1.0}:

@@ -13,6 +13,7 @@ from detkit.data.loader import TrainBatch
 from detkit.detectors import Detector
 from detkit.engine.memory import Snapshot, in_parts_that_fit, release
 from detkit.engine.state import TrainState
+from detkit.evaluation.proposals import proposals_of
 from detkit.types import make_target
 
 MANY_OBJECTS = 100  # in each image of the dry run, where the data's fullest image has fewer
@@ -81,7 +82,9 @@ def worst_batch(
     boxes = boxes * boxes.new_tensor([width, height, width, height])
     target = make_target(boxes, torch.arange(objects) % len(data.class_names))
     image = torch.zeros(3, height, width, dtype=torch.uint8)
-    sample = Sample(image, target, "dry run", "")
+    config = proposals_of(model)
+    proposals = None if config is None else boxes[torch.arange(config.most) % objects]
+    sample = Sample(image, target, "dry run", "", proposals)
     return TrainBatch((sample,) * images, size, seen=0)
 
 

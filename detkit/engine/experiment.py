@@ -40,6 +40,8 @@ class DataConfig(Config):
     classes: tuple[str, ...] = ()  # order of the labels; empty: the data's names, sorted
     workers: NonNegativeInt | None = None  # loader processes; none: chosen by the device
     cache: Literal["none", "ram"] = "none"  # ram: training images stay decoded in memory
+    # folder that region proposals are kept in, for detectors that need them; none: the user's cache
+    proposals: Path | None = None
 
     @field_validator("train", "eval", mode="before")
     @classmethod

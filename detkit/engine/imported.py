@@ -13,7 +13,6 @@ from detkit.errors import ConfigError, DetkitError
 from detkit.files import is_plain
 from detkit.weights.class_names import COCO_UNUSED
 
-AUTHORS_BATCH = 64  # images an iteration in all of darknet's configs
 LARGEST_NAMES_FILE = 1_000_000  # bytes; a list of 9418 names has 200 thousand
 
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel
 
+from detkit.data.base import given_proposals
 from detkit.data.loader import TrainBatch
 from detkit.detectors import Detector, Step
 from detkit.engine.clock import Clock
@@ -21,6 +22,7 @@ from detkit.engine.distributed import Ranks
 from detkit.engine.experiment import TrainConfig
 from detkit.engine.horizon import Horizon
 from detkit.evaluation.speed import autocast
+from detkit.proposals.store import ProposalStore
 from detkit.types import Boxes, Losses, Target
 
 
@@ -47,6 +49,7 @@ class TrainState:
     ranks: Ranks = field(default_factory=Ranks)  # alone
     spread: nn.Module | None = None  # the model as several ranks call it; None: alone
     proposer: Proposer | None = None  # whose regions the model learns from; None: its own, or none
+    store: ProposalStore | None = None  # of the regions of a model that needs them from outside
     stop_asked: Callable[[], bool] = lambda: False  # Ctrl-C on this rank
     step: int = 0  # optimiser steps taken
     best: float | None = None  # the metric of the best checkpoint so far
@@ -77,7 +80,9 @@ class TrainState:
         """What the model is called with to learn from ``part``."""
         images = [sample.image for sample in part.samples]
         targets = [sample.target for sample in part.samples]
-        proposals = None if self.proposer is None else self.proposer.propose(images)
+        proposals = given_proposals(part.samples)
+        if self.proposer is not None:
+            proposals = self.proposer.propose(images)
         return images, targets, proposals, Step(part.size, part.seen, self.config.seed)
 
     def turn(self, done: str, doing: str) -> None:

@@ -19,6 +19,8 @@ from detkit.engine.experiment import ExperimentConfig, read_experiment, recognis
 from detkit.engine.joining import join_ranks
 from detkit.engine.log import RunLog
 from detkit.engine.loop import train_epoch
+from detkit.engine.proposals import prepare_proposals
+from detkit.engine.rcnn_stages import check_rcnn, finish_rcnn
 from detkit.engine.records import check_records
 from detkit.engine.report import (
     config_files,
@@ -88,6 +90,7 @@ def train(
             "or --out FOLDER to start another."
         )
     for stage in stages:  # all of them, before the first step
+        check_rcnn(stage.experiment)
         check_shares(stage.experiment.train.batch_size, ranks.world)
         if ranks.is_main:
             check_records(stage.experiment.train.records)
@@ -117,8 +120,12 @@ def carry_out(prepared: Prepared, stage: Stage) -> Outcome:
             if ranks.is_main and run.step < run.horizon.steps:
                 for path, text in config_files(stage, experiment, run).items():
                     write_atomically(path, text)
+            prepare_proposals(run, experiment, prepared.train_data, prepared.eval_data, log)
             metrics = train_all(log, run, experiment, prepared.train_data, prepared.eval_data)
             finished = run.step >= run.horizon.steps or enough(run, experiment) is not None
+            if finished and experiment.train.rcnn_stages and stage.is_last:
+                fitted = finish_rcnn(prepared, with_defaults(experiment, run), log)
+                finished, metrics = fitted is not None, fitted or metrics
             log.say(farewell(stage, finished, run.step))
     return Outcome(folder, finished, metrics)
 
@@ -225,7 +232,7 @@ def measure(
     with run.autocast():
         found = detect_dataset(
             detector,
-            DetectionDataset(eval_data),
+            DetectionDataset(eval_data, proposals=run.store),
             batch_size=experiment.eval.batch_size,
             # a GPU would wait for images; a CPU's cores are busy with the network
             workers=training_workers(experiment, run.device) if run.device.type == "cuda" else 0,

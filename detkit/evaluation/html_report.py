@@ -30,6 +30,7 @@ from detkit.evaluation.html_findings import (
 from detkit.evaluation.html_page import Bar, Html
 from detkit.evaluation.rows import Row
 from detkit.evaluation.rules import SHORT_LEGEND, comparison_lines, legend, notes
+from detkit.evaluation.speed import PROPOSALS_TEXT
 from detkit.evaluation.tables import (
     COLUMNS,
     COST,
@@ -220,6 +221,13 @@ def _speed_part(row: Row) -> Iterator[Html]:
         f"{speed.p95_ms:.2f} ms an image, {row.device or 'device not named'}, "
         f"{row.precision or 'precision not named'}."
     )
+    if speed.fps_without_proposals is not None:
+        yield page.paragraph(
+            f"{speed.fps_without_proposals:.1f} FPS without proposals: median "
+            f"{speed.given_ms:.2f} ms an image; finding proposals takes {speed.proposals_ms:.2f} "
+            "ms."
+        )
+        yield page.paragraph(PROPOSALS_TEXT, soft=True)
     if speed.parts is not None:
         parts = speed.parts
         named = (

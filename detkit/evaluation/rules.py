@@ -7,7 +7,7 @@ from dataclasses import asdict
 
 from detkit.evaluation.bootstrap import Comparison, compare
 from detkit.evaluation.rows import Row
-from detkit.evaluation.speed import Speed
+from detkit.evaluation.speed import PROPOSALS_TEXT, Speed
 
 DOUBT = "~"  # beside a speed that is likely too low
 INTERVALS = {  # figures that have one, and their headings
@@ -61,6 +61,12 @@ def notes(rows: Sequence[Row]) -> list[str]:
             elif row.speed_cached:
                 what += f" and speed of {row.speed_cached}"
             lines.append(f"{row.name}: {what}, from the cache; --no-cache measures again.")
+        if row.speed and row.speed.fps_without_proposals is not None:
+            lines.append(
+                f"{row.name}: {row.speed.fps_without_proposals:.1f} FPS without proposals; finding "
+                f"them takes {row.speed.proposals_ms:.0f} ms of the median, detecting with them "
+                f"{row.speed.given_ms:.0f} ms."
+            )
         if row.speed and row.speed.doubt:
             lines.append(
                 f"{DOUBT} {row.name}: the machine was busy ({row.speed.doubt}), so its FPS may be "
@@ -74,6 +80,8 @@ def legend(rows: Sequence[Row]) -> list[str]:
     lines = list(LEGEND) + _score_lines(rows)
     protocols = dict.fromkeys(row.speed.protocol for row in rows if row.speed)
     lines += [protocol.text() for protocol in protocols]
+    if any(row.speed and row.speed.given_ms is not None for row in rows):
+        lines.append(PROPOSALS_TEXT)
     return lines + [
         _parts_line(row.name, row.speed) for row in rows if row.speed and row.speed.parts
     ]

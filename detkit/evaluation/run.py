@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from detkit.data.base import Annotations, DetectionDataset, Sample
+from detkit.data.base import Annotations, DetectionDataset, Sample, given_proposals
+from detkit.detectors.base import Detector
 from detkit.errors import DataError, DetkitError
 from detkit.evaluation.coco_map import CocoResult, coco_map
 from detkit.evaluation.results import Results, collect, nan_to_none
@@ -135,7 +136,8 @@ def detect_dataset(
 
     Args:
         predictor: e.g. a detector in eval mode, on any device.
-        dataset: the images; the same on every process.
+        dataset: the images; the same on every process. With proposals, a detector that needs some
+            is given them; else it finds them itself.
         batch_size: images that are handed over together.
         workers: processes that read images; 0 reads them here.
         progress: told after each batch how many of this process's images are done.
@@ -176,7 +178,11 @@ def _detect(
 ) -> Iterator[Detections]:
     done = 0
     for samples in loader:
-        yield from predictor([sample.image for sample in samples])
+        images, proposals = [sample.image for sample in samples], given_proposals(samples)
+        if isinstance(predictor, Detector) and predictor.needs_proposals:
+            yield from predictor.detect_batch(images, proposals)
+        else:
+            yield from predictor(images)
         done += len(samples)
         if progress is not None:
             progress(done, total)

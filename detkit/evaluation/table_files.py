@@ -18,10 +18,11 @@ from detkit.evaluation.errors import ERROR_KINDS
 from detkit.evaluation.results import nan_to_none
 from detkit.evaluation.rows import Row
 from detkit.evaluation.rules import LEGEND, comparison_lines, comparisons, legend, notes
+from detkit.evaluation.speed import PROPOSALS_TEXT
 from detkit.evaluation.tables import (
-    COLUMNS,
     class_table,
     coco_table,
+    columns_for,
     error_table,
     interval_table,
     main_table,
@@ -52,10 +53,15 @@ def as_record(row: Row, first: Row | None = None) -> dict[str, Any]:
     if row.speed is not None:
         record |= {"fps": row.speed.fps, "median_ms": row.speed.median_ms}
         record |= {"p95_ms": row.speed.p95_ms}
+        if row.speed.given_ms is not None:
+            record |= {"fps_without_proposals": row.speed.fps_without_proposals}
+            record |= {"given_ms": row.speed.given_ms, "proposals_ms": row.speed.proposals_ms}
         record |= asdict(row.speed.parts) if row.speed.parts else {}
         record |= {"speed_measured": row.speed_cached or None, "speed_doubt": row.speed.doubt}
     record |= {"device": row.device, "precision": row.precision}
     record["protocols"] = [*LEGEND, row.speed.protocol.text()] if row.speed else [*LEGEND]
+    if row.speed is not None and row.speed.given_ms is not None:
+        record["protocols"].append(PROPOSALS_TEXT)
     record["per_class"] = row.result.per_class()
     return record | _mistakes(row) | _drawn(row, first)
 
@@ -149,7 +155,7 @@ def _flat(record: dict[str, Any]) -> dict[str, Any]:
 
 def write_markdown(path: Path, rows: Sequence[Row]) -> None:
     """Write every table, what was compared, and the rules in full."""
-    parts = [_markdown_table(main_table(rows, COLUMNS))]
+    parts = [_markdown_table(main_table(rows, columns_for(rows)))]
     parts += map(_escaped, notes(rows))
     if any(row.bootstrap for row in rows):
         parts += [_markdown_table(interval_table(rows)), *map(_escaped, comparison_lines(rows))]

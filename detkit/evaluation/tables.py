@@ -18,8 +18,9 @@ from detkit.evaluation.errors import ERROR_KINDS
 from detkit.evaluation.rows import Row
 from detkit.evaluation.rules import DOUBT, INTERVALS, comparison_lines, legend, notes, short_legend
 
-PIPED_WIDTH = 120  # columns where the output is no terminal; rich would take 80 and fold
+PIPED_WIDTH = 124  # columns where the output is no terminal; rich would take 80 and fold
 WIDE = 116  # columns that the table needs as one
+NARROW_COLUMN = 6  # that it needs more for one narrow column of figures
 FEW_CLASSES = 20  # VOC's; more of them are shown when asked for
 DASH = "-"  # a figure that does not exist
 
@@ -46,11 +47,12 @@ def print_report(
         rules: print every rule in full, not the short form.
         per_class: print the classes even where they are many.
     """
-    if out.width >= WIDE:
-        out.print(main_table(rows, COLUMNS))
+    columns = columns_for(rows)
+    if out.width >= WIDE + (NARROW_COLUMN if len(columns) > len(COLUMNS) else 0):
+        out.print(main_table(rows, columns))
     else:
-        out.print(main_table(rows, COLUMNS[:COST]))
-        out.print(main_table(rows, (COLUMNS[0], *COLUMNS[COST:])))
+        out.print(main_table(rows, columns[:COST]))
+        out.print(main_table(rows, (columns[0], *columns[COST:])))
     out.print()
     for line in [*notes(rows), *(legend(rows) if rules else short_legend(rows))]:
         out.print(Text(line, style="dim"))
@@ -155,7 +157,16 @@ COLUMNS = (
     Column("\ndevice", lambda row: row.device or DASH, is_figure=False, max_width=10),
     Column("preci-\nsion", lambda row: row.precision or DASH, is_figure=False),
 )
+WITHOUT_PROPOSALS = Column("w/o\nprop.", lambda row: _of_speed(row, "fps_without_proposals", 1))
+BEHIND = 9  # columns before that one: it stands beside FPS
 COST = 8  # the first column that tells of cost; where a narrow terminal parts the table
+
+
+def columns_for(rows: Sequence[Row]) -> tuple[Column, ...]:
+    """The main table's columns: FPS without proposals only where a row has that figure."""
+    if all(row.speed is None or row.speed.given_ms is None for row in rows):
+        return COLUMNS
+    return (*COLUMNS[:BEHIND], WITHOUT_PROPOSALS, *COLUMNS[BEHIND:])
 
 
 def interval_table(rows: Sequence[Row]) -> Table:

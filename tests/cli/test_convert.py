@@ -91,7 +91,8 @@ def test_there_and_back_and_what_is_said(
         (["model.input_size=96"], "expected one file or folder to convert; got none."),
         (
             ["."],
-            ".: is a folder; name a .weights file, or write one of this folder with --to darknet.",
+            ".: is a folder; name a .weights or .pth file, or write one of this folder with --to "
+            "darknet.",
         ),
         (
             ["pets.weights", "--to", "darknet"],

@@ -14,7 +14,7 @@ from PIL import Image
 from detkit.cli.data_check import main
 from detkit.detectors import DETECTORS
 from tests.oracles import voc_xml, write_voc
-from tests.test_overfit import FORMS
+from tests.test_overfit import AUDITED, FORMS
 
 
 @pytest.fixture
@@ -95,7 +95,7 @@ def test_a_detector_that_nobody_registered(
     )
 
 
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("form", AUDITED)
 def test_every_detector(
     form: str, tiny_voc: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -110,6 +110,16 @@ def test_every_detector(
     assert ("mean_iou" in told_of, "scales" in told_of) == (has_anchors, has_anchors)
     assert sum(scale["objects"] for scale in told_of.get("scales", [])) == 4 * has_anchors
     assert (out / "doctor.png").is_file()
+
+
+def test_a_detector_that_has_nothing_to_say(
+    tiny_voc: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "any.yaml"
+    path.write_text(yaml.safe_dump({"model": FORMS["rcnn"], "train": {"epochs": 1}}))
+    assert check(tiny_voc, "--model", path, "--out", tmp_path / "out") == 0
+    assert "for rcnn" not in capsys.readouterr().out
+    assert (tmp_path / "out" / "doctor.png").is_file()
 
 
 def test_a_split_of_its_own_is_parted(tmp_path: Path) -> None:

@@ -16,11 +16,13 @@ from xml.etree import ElementTree
 
 import pytest
 import torch
+import yaml
 from PIL import Image
 
 from detkit.cli import main
 from detkit.cli.detect import SAVE_FORMATS, Stems
 from detkit.cli.detect_files import WRITTEN, Looked, saving
+from detkit.data import read_dataset
 from detkit.types import Detections
 from tests.engine.conftest import CONFIG
 from tests.oracles import voc_xml, write_image, write_voc
@@ -78,6 +80,67 @@ def test_images_give_pictures_lines_and_a_file_for_eval(
     assert ours["detections"] == theirs["detections"] == total
     for figure in ("voc07_map", "voc10_map", "coco_ap", "coco_ar100"):
         assert ours[figure] == theirs[figure]  # what is evaluated is what was found
+
+
+def test_proposals_are_drawn_under_what_was_found(place: Path, tmp_path: Path) -> None:
+    from detkit import load, read_image
+    from detkit.detectors import FasterRCNNFPN
+    from detkit.drawing import draw_proposals
+    from detkit.engine.train import train
+    from tests.test_overfit import FORMS
+
+    entry = {"format": "voc", "root": str(place / "voc"), "split": "trainval"}
+    settings = {
+        "model": FORMS["faster_rcnn_fpn"],
+        "data": {"train": [entry], "workers": 0},
+        "train": {"iterations": 1, "batch_size": 2},
+    }
+    (tmp_path / "rcnn.yaml").write_text(yaml.safe_dump(settings))
+    train(tmp_path / "rcnn.yaml", tmp_path / "run")
+    photo, out = place / "voc" / "JPEGImages" / "5.jpg", tmp_path / "out"
+    words = ["detect", str(photo), "--weights", str(tmp_path / "run"), "--out", str(out)]
+    words += ["--proposals", "3", "--score-threshold", "1"]  # which nothing reaches
+    assert main([*words, "--device", "cpu"]) == 0
+    loaded = load(tmp_path / "run")
+    assert isinstance(loaded, FasterRCNNFPN)
+    image = read_image(photo)
+    (boxes,) = loaded.propose([image])
+    assert len(boxes) > 3
+    expected = draw_proposals(image, boxes[:3]).permute(1, 2, 0).numpy()
+    Image.fromarray(expected).save(tmp_path / "expected.jpg")
+    assert (out / "5.jpg").read_bytes() == (tmp_path / "expected.jpg").read_bytes()
+
+
+def test_a_detector_without_a_first_stage_has_no_proposals(
+    place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    assert detect(place, out, place / "voc" / "JPEGImages" / "5.jpg", "--proposals", "9") == 2
+    assert capsys.readouterr().err == (
+        "detkit detect: --proposals 9: YoloV2 has no first stage that proposes regions; leave it "
+        "out, or take a Faster R-CNN for --weights.\n"
+    )
+    assert not out.exists()
+
+
+def test_names_of_several_labels_are_told_apart(tmp_path: Path) -> None:
+    """torchvision's N/A: no reader takes two classes of one name."""
+    names = ("N/A", "dog", "N/A")
+    box, label = torch.tensor([[1.0, 2.0, 30.0, 40.0]]), torch.tensor([1])
+    found = Detections(box, torch.ones(1), label, names)
+    for form in ("coco", "yolo"):
+        with saving(form, tmp_path / form, names) as add:
+            add(Looked("a", "x/a.jpg", (60, 80), found))
+        (tmp_path / form / "images").mkdir()
+        write_image(tmp_path / form / "images" / "a.jpg")
+    coco = json.loads((tmp_path / "coco" / "coco.json").read_text())
+    assert [entry["category_id"] for entry in coco["annotations"]] == [2]
+    entry = {"format": "coco", "root": tmp_path / "coco", "split": "coco"}
+    assert read_dataset(entry).class_names == ("N/A 1", "dog", "N/A 3")
+    entry = {"format": "yolo", "root": tmp_path / "yolo"}
+    data = read_dataset(entry)
+    assert data.class_names == ("N/A 0", "dog", "N/A 2")
+    assert data.labels.tolist() == [1]
 
 
 def test_every_form_says_the_same(tmp_path: Path) -> None:

@@ -1,11 +1,18 @@
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
+from detkit.cli.eval import main
 from detkit.cli.measuring import ticker
-from tests.cli.measured import figures_of
+from detkit.detectors import build_detector
+from detkit.engine.checkpoint import WEIGHTS
+from tests.cli.measured import OBJECTS, figures_of
 
 pytestmark = pytest.mark.usefixtures("cache")
 
@@ -93,6 +100,100 @@ def test_the_model_may_select_otherwise(
     assert "tiny_run: measured with model.score_threshold=0.5, model.input_size=96." in said
     assert "Scores: from 0.5 up." in said
     assert changed["measured"] is None  # not what was kept of the plain one
+
+
+def knows_more(run_folder: Path, tmp_path: Path) -> Path:
+    """The same network whose labels are N/A, dog, N/A, cat: its last class is the data's first."""
+    folder = tmp_path / "coco_run"
+    shutil.copytree(run_folder / "best", folder)
+    described = json.loads((folder / "model.json").read_text())
+    model = described["experiment"]["model"] | {"num_classes": 5}
+    described["experiment"]["model"] = model
+    described["class_names"] = ["N/A", "dog", "N/A", "cat", "cow"]
+    torch.manual_seed(1)
+    weights = build_detector(model).state_dict()
+    save_file({name: tensor.contiguous() for name, tensor in weights.items()}, folder / WEIGHTS)
+    (folder / "model.json").write_text(json.dumps(described))
+    return folder
+
+
+def as_coco(voc: Path, tmp_path: Path, categories: dict[str, int]) -> list[str]:
+    """The three images as a COCO file with these categories, in words of a command line."""
+    names = list(OBJECTS)
+    images = [
+        {"id": number, "file_name": f"{name}.png", "width": 60, "height": 40}
+        for number, name in enumerate(names, 1)
+    ]
+    objects = [
+        {
+            "id": 10 * number + row,
+            "image_id": number,
+            "category_id": categories[kind],
+            "bbox": [x1 - 1, y1 - 1, x2 - x1 + 1, y2 - y1 + 1],
+        }
+        for number, name in enumerate(names, 1)
+        for row, (kind, (x1, y1, x2, y2)) in enumerate(OBJECTS[name])
+        if kind in categories
+    ]
+    block = [{"id": number, "name": name} for name, number in categories.items()]
+    said = {"images": images, "annotations": objects, "categories": block}
+    (tmp_path / "own.json").write_text(json.dumps(said))
+    shutil.copytree(voc / "JPEGImages", tmp_path / "own")
+    return ["data.format=coco", f"data.root={tmp_path}", "data.split=own"]
+
+
+def test_a_detector_may_know_more_classes_than_the_data(
+    tmp_path: Path, run_folder: Path, voc: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """COCO says which it has; every table speaks of those, and the note tells of the rest."""
+    folder = knows_more(run_folder, tmp_path)
+    words = as_coco(voc, tmp_path, {"cat": 7, "dog": 3})
+    kept = tmp_path / "kept.json"
+    said = figures_of([str(folder), *words, "--no-speed", "--save-detections", str(kept)], tmp_path)
+    assert list(said["per_class"]) == ["dog", "cat"]  # in the detector's order
+    assert {entry["category_id"] for entry in json.loads(kept.read_text())} == {3, 7}
+    note = "coco_run: knows 1 class besides the data's; what it found of them is left out.\n"
+    assert note in capsys.readouterr().out
+    again = figures_of([str(folder), *words, "--no-speed"], tmp_path)  # from the cache
+    assert note in capsys.readouterr().out
+    assert again["per_class"] == said["per_class"]
+    # what is found of cow and of no class is in neither, so a file of the rest measures the same
+    files = figures_of(["--detections", str(kept), *words], tmp_path)
+    assert files["voc07_map"] == said["voc07_map"]
+    assert files["coco_ap"] == said["coco_ap"]
+
+
+def test_other_formats_have_the_classes_that_are_known_or_named(
+    tmp_path: Path, run_folder: Path, voc: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = knows_more(run_folder, tmp_path)
+    said = figures_of([str(folder), "--no-speed"], tmp_path)
+    assert list(said["per_class"]) == ["dog", "cat", "cow"]
+    assert "besides the data's" not in capsys.readouterr().out
+    named = figures_of([str(folder), "--no-speed", "data.classes=[cat, dog]"], tmp_path)
+    assert list(named["per_class"]) == ["cat", "dog"]
+    assert "knows 1 class besides the data's" in capsys.readouterr().out
+    assert named["voc07_map"] == said["voc07_map"]  # a class without objects counts for nothing
+
+
+def test_a_class_that_the_detector_lacks_is_refused(
+    tmp_path: Path, run_folder: Path, voc: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = as_coco(voc, tmp_path, {"cat": 7, "hen": 3})
+    assert main([str(run_folder), *words, "--no-speed", "--device", "cpu"]) == 0  # hen: none
+    text = (tmp_path / "own.json").read_text().replace('"category_id": 7', '"category_id": 3')
+    (tmp_path / "own.json").write_text(text)
+    capsys.readouterr()
+    assert main([str(run_folder), *words, "--no-speed", "--device", "cpu"]) == 2
+    assert capsys.readouterr().err == (
+        f"detkit eval: {tmp_path / 'own.json'}: class 'hen' is not in data.classes. "
+        "Known: cat, dog.\n"
+    )
+    assert main([str(run_folder), "data.classes=[cat, dog, hen]", "--device", "cpu"]) == 2
+    assert capsys.readouterr().err.splitlines()[-1] == (
+        "detkit eval: the detector does not know hen of the data. It knows dog, cat. Evaluate on "
+        "data of the detector's classes, or set data.classes."
+    )
 
 
 def test_progress_in_a_log_is_a_line_every_half_minute(

@@ -19,9 +19,10 @@ from detkit.backbones.weights import load_backbone_weights
 from detkit.detectors import build_detector
 from detkit.engine.build import with_defaults
 from detkit.engine.checkpoint import Content, load_checkpoint, save_checkpoint, write_checkpoint
-from detkit.engine.convert import import_darknet, read_names
+from detkit.engine.convert import import_darknet
 from detkit.engine.darknet_export import export_darknet
 from detkit.engine.experiment import ExperimentConfig, read_experiment
+from detkit.engine.imported import read_names
 from detkit.engine.named import find_named
 from detkit.errors import ConfigError, DetkitError, UnknownNameError
 from tests.engine.runs import batches_of, small_run, train_on

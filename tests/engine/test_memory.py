@@ -215,6 +215,8 @@ def test_the_worst_batch_is_the_largest(small_config: Path) -> None:
 class ImagesAsTheyAre:
     """A detector whose canvas follows from the images."""
 
+    needs_proposals = False
+
     def train_size(self, step: int, steps: int, seed: int) -> None:
         """No draw."""
 

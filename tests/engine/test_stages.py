@@ -69,7 +69,7 @@ train:
       proposals: rpn2
 """
 NAMES = ("rpn1", "fast1", "rpn2", "fast2")
-PARTS = ("backbone", "rpn", "roi_layers", "roi_head")
+PARTS = ("backbone", "rpn", "roi_head")
 
 
 @pytest.fixture
@@ -122,13 +122,13 @@ def test_each_stage_starts_where_it_should_and_learns_its_part(four: Path, tmp_p
     # rpn2 has fast1's average; only its own part has moved
     assert same(ends["fast1"], ends["rpn2"], "backbone")
     assert same(ends["fast1"], ends["rpn2"], "roi_head")
-    assert same(ends["fast1"], ends["rpn2"], "roi_layers")
+    assert same(ends["fast1"], ends["rpn2"], "roi_head")
     assert not same(ends["fast1"], ends["rpn2"], "rpn")
     # fast2 shares rpn2's convolutions and proposals for good
     assert same(ends["rpn2"], ends["fast2"], "backbone")
     assert same(ends["rpn2"], ends["fast2"], "rpn")
     assert not same(ends["rpn2"], ends["fast2"], "roi_head")
-    assert not same(ends["rpn2"], ends["fast2"], "roi_layers")
+    assert not same(ends["rpn2"], ends["fast2"], "roi_head")
 
 
 def test_a_stage_without_start_is_drawn_anew(four: Path, tmp_path: Path) -> None:
@@ -363,7 +363,7 @@ def test_wrong_stages_get_a_sentence(
         (
             {"rpn2": {"train": {"freeze": ["neck"]}}},
             "train.stages, rpn2: train.freeze: the model has no part 'neck'; it has backbone, rpn, "
-            "roi_layers, roi_head.",
+            "roi_head.",
         ),
         (
             {"rpn2": {"train": {"freeze": ["backbone", "rpn"]}}},

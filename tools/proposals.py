@@ -1,0 +1,8 @@
+"""Shim: `python tools/proposals.py` is `detkit proposals`."""
+
+import sys
+
+from detkit.cli.proposals import main
+
+if __name__ == "__main__":
+    sys.exit(main())
