@@ -81,6 +81,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--csv", metavar="FILE", type=Path, help="write every figure, a line a checkpoint")
     add("--markdown", metavar="FILE", type=Path, help="write the tables and rules for a page")
     add("--per-class", action="store_true", help="show the classes even where they are many")
+    add("--published", action="store_true", help="print the papers' own figures beside")
     add("--rules", action="store_true", help="print every rule by which the figures are measured")
     add(
         "--bootstrap",
@@ -158,6 +159,10 @@ def measure(
     measured += [measure_file(path, settings, read) for path in args.detections]
     rows = [one.row for one in measured]
     print_report(rows, console(), rules=args.rules, per_class=args.per_class)
+    if args.published:
+        from detkit.evaluation.published import print_published
+
+        print_published(console())
     _write_files(measured, args)
 
 

@@ -171,7 +171,7 @@ def columns_for(rows: Sequence[Row]) -> tuple[Column, ...]:
 
 def interval_table(rows: Sequence[Row]) -> Table:
     """How far each figure of each row moves with the choice of test images."""
-    table = _plain_table(
+    table = plain_table(
         "How far the figures depend on the images tested", "model", INTERVALS.values()
     )
     for row in rows:
@@ -199,7 +199,7 @@ def coco_table(rows: Sequence[Row], headings: Sequence[str] = COCO_HEADINGS) -> 
     measured = [row for row in rows if row.result.coco is not None]
     sizes = dict.fromkeys(_sizes_said(row) for row in measured)
     title = f"COCO's twelve figures; s, m, l: by size of the object ({'; '.join(sizes)})"
-    table = _plain_table(title, "model", headings)
+    table = plain_table(title, "model", headings)
     for row in measured:
         assert row.result.coco is not None
         figures = dict(zip(COCO_HEADINGS, astuple(row.result.coco.figures), strict=True))
@@ -215,7 +215,7 @@ def _sizes_said(row: Row) -> str:
 def error_table(rows: Sequence[Row]) -> Table:
     """What each kind of error costs, and how many there are."""
     title = "AP50 that each kind of error costs (and how many there are)"
-    table = _plain_table(title, "model", ERROR_KINDS)
+    table = plain_table(title, "model", ERROR_KINDS)
     for row in rows:
         if row.errors is not None:
             counts = row.errors.counts.sum(axis=1).tolist()
@@ -229,7 +229,8 @@ def class_table(rows: Sequence[Row]) -> Table:
     return _classes_of_one(rows[0]) if len(rows) == 1 else _classes_of_many(rows)
 
 
-def _plain_table(title: str, first: str, headings: Iterable[str]) -> Table:
+def plain_table(title: str, first: str, headings: Iterable[str]) -> Table:
+    """An empty table: names on the left, figures under ``headings``."""
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, title_justify="left")
     table.title = Text(title)
     table.add_column(first, overflow="fold")
@@ -240,7 +241,7 @@ def _plain_table(title: str, first: str, headings: Iterable[str]) -> Table:
 
 def _classes_of_one(row: Row) -> Table:
     headings = ("truths", "AP VOC07", "AP VOC10+", "COCO AP", "COCO AP50")
-    table = _plain_table(
+    table = plain_table(
         "AP of each class (truths: those that are scored by VOC)", "class", headings
     )
     for name, figures in row.result.per_class().items():
@@ -251,7 +252,7 @@ def _classes_of_one(row: Row) -> Table:
 
 
 def _classes_of_many(rows: Sequence[Row]) -> Table:
-    table = _plain_table("AP VOC07 of each class", "class", [row.name for row in rows])
+    table = plain_table("AP VOC07 of each class", "class", [row.name for row in rows])
     per_row = [row.result.per_class() for row in rows]
     for name in dict.fromkeys(name for classes in per_row for name in classes):
         cells = [_number(classes.get(name, {}).get("voc07_ap"), 3) for classes in per_row]
