@@ -1,7 +1,7 @@
 """Published figures, to stand beside measured ones: VOC 2007 test, and COCO's test-dev.
 
-Only what the papers print. Speeds are theirs, on the graphics cards of their years: see the protocol
-beside each table.
+Only what the papers print. Speeds are theirs, on the graphics cards of their years: ``PROTOCOL``
+stands below the tables.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from rich.text import Text
 from detkit.evaluation.tables import plain_table
 
 PROTOCOL = (
-    "Published FPS: batch 1, on a Titan X (the YOLOs) or K40 (the R-CNNs), of the network alone for "
-    "the YOLOs. 0.5 of Fast R-CNN counts about two seconds of selective search an image; the paper "
-    "itself gives 0.32 s without it."
+    "Published FPS: batch 1, on a Titan X (the YOLOs) or K40 (the R-CNNs); the YOLOs' are of the "
+    "network alone. 0.5 of Fast R-CNN counts about two seconds of selective search an image; the "
+    "paper itself gives 0.32 s without it."
 )
 
 

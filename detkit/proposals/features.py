@@ -30,7 +30,7 @@ def derivative_kernels(sigma: float) -> tuple[NDArray[np.float32], NDArray[np.fl
     offsets = np.arange(-reach, reach + 1)
     smooth = np.exp(-0.5 * (offsets / sigma) ** 2)
     slope = offsets * smooth
-    slope /= (offsets * slope).sum()
+    slope = slope / (offsets * slope).sum()
     return (smooth / smooth.sum()).astype(np.float32), slope.astype(np.float32)
 
 

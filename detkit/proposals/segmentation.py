@@ -121,7 +121,7 @@ def _sort(
 
 
 @compiled
-def _root(parent: NDArray[np.uint32], x: int) -> int:
+def _root(parent: NDArray[np.uint32], x: np.uint32) -> np.uint32:
     while parent[x] != x:
         parent[x] = parent[parent[x]]
         x = parent[x]

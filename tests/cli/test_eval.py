@@ -154,8 +154,9 @@ HOW = "data.format=voc data.root=FOLDER data.split=test"
         (
             ["{run}", "train.lr=1"],
             "train.lr: not for evaluation; here data.*, eval.* and model.score_threshold, "
-            "model.nms_iou, model.max_detections, model.input_size, model.min_size, model.max_size, "
-            "model.post_nms_test, model.svd_ranks can be set, the rest is in the checkpoint.",
+            "model.nms_iou, model.max_detections, model.input_size, model.min_size, "
+            "model.max_size, model.post_nms_test, model.svd_ranks can be set, the rest is in the "
+            "checkpoint.",
         ),
         (
             ["{run}", "model.head_channels=8"],
