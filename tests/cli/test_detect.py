@@ -84,7 +84,7 @@ def test_images_give_pictures_lines_and_a_file_for_eval(
 
 def test_proposals_are_drawn_under_what_was_found(place: Path, tmp_path: Path) -> None:
     from detkit import load, read_image
-    from detkit.detectors import FasterRCNNFPN
+    from detkit.detectors.faster_rcnn import FasterRCNNFPN
     from detkit.drawing import draw_proposals
     from detkit.engine.train import train
     from tests.test_overfit import FORMS
