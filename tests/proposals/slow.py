@@ -159,7 +159,7 @@ def group(
 
 
 def texture_bins(planes: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """``[C * 8, H, W]`` bins in 0..9: derivatives in 8 directions, by a kernel in two dimensions."""
+    """``[C * 8, H, W]`` bins in 0..9: derivatives in 8 directions, kernels in two dimensions."""
     C, H, W = planes.shape
     reach = 4
     window = [

@@ -28,8 +28,11 @@ def test_hsv_agrees_with_colorsys() -> None:
 def lab_of(rgb: NDArray[np.uint8]) -> tuple[float, float, float]:
     """CIE 15: sRGB to L*a*b* under D65, as the numbers stand in the standards."""
     linear = [v / 12.92 if v <= 0.04045 else ((v + 0.055) / 1.055) ** 2.4 for v in rgb / 255]
-    matrix = [(0.412453, 0.357580, 0.180423), (0.212671, 0.715160, 0.072169),
-              (0.019334, 0.119193, 0.950227)]
+    matrix = [
+        (0.412453, 0.357580, 0.180423),
+        (0.212671, 0.715160, 0.072169),
+        (0.019334, 0.119193, 0.950227),
+    ]
     white = (0.950456, 1.0, 1.088754)
     ratios = [
         sum(m * v for m, v in zip(row, linear, strict=True)) / w
@@ -68,6 +71,11 @@ def test_black_and_white_are_no_trouble(space: str) -> None:
     planes = to_space(pair, space)  # type: ignore[arg-type]
     assert planes.dtype == np.uint8
     assert planes.flags.c_contiguous
-    expected = {"hsv": [[0, 0], [0, 0], [0, 255]], "lab": [[0, 255], [128, 128], [128, 128]],
-                "rgi": [[0, 85], [0, 85], [0, 255]], "hue": [[0, 0]], "intensity": [[0, 255]]}
+    expected = {
+        "hsv": [[0, 0], [0, 0], [0, 255]],
+        "lab": [[0, 255], [128, 128], [128, 128]],
+        "rgi": [[0, 85], [0, 85], [0, 255]],
+        "hue": [[0, 0]],
+        "intensity": [[0, 255]],
+    }
     np.testing.assert_array_equal(planes[:, 0], expected[space])

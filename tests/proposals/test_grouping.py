@@ -46,8 +46,10 @@ def both_ways(
     wanted = slow.group(
         labels, colours.reshape(-1, *labels.shape), spread(textures, labels.shape), terms
     )
-    return (boxes.tolist(), merged.tolist()), ([list(b) for b in wanted[0]],
-                                               [list(m) for m in wanted[1]])
+    return (boxes.tolist(), merged.tolist()), (
+        [list(b) for b in wanted[0]],
+        [list(m) for m in wanted[1]],
+    )
 
 
 @pytest.mark.parametrize("terms", TERMS)
