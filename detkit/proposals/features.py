@@ -19,6 +19,7 @@ from detkit.proposals.filters import filter_separable
 COLOUR_BINS = 25  # per channel
 AXES = 4  # 0, 45, 90 and 135 degrees; either sense of an axis is an orientation: 8 of them
 TEXTURE_BINS = 10  # per orientation and channel
+LEAST_SLOPE = 1e-3  # grey levels a pixel; one pixel that differs by 1 makes a hundred times more
 TEXTURE_SIGMA = 1.0  # of the Gaussian derivatives, pixels
 DERIVATIVE_REACH = 4  # the kernels end after so many sigmas
 VALUES = 256  # of 8 bits
@@ -72,7 +73,7 @@ def _quantise(
     diagonal = np.float32(math.sqrt(0.5))
     for c in range(C):
         x, y = along_x[c], along_y[c]
-        if reach[c] == 0:  # one grey everywhere
+        if reach[c] < LEAST_SLOPE:  # one grey everywhere, but for rounding
             continue
         unit = np.float32(TEXTURE_BINS) / reach[c]
         for axis in range(AXES):

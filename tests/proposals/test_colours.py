@@ -47,7 +47,8 @@ def test_lab_agrees_with_the_cie() -> None:
     for y, x in np.ndindex(9, 13):
         lightness, a, b = lab_of(IMAGE[y, x])
         wanted = (lightness * 255 / 100, a + 128, b + 128)
-        np.testing.assert_allclose(lab[:, y, x], wanted, atol=1.5)
+        # OpenCV computes 8 bits from tables, which are coarse where it is dark
+        np.testing.assert_allclose(lab[:, y, x], wanted, atol=2)
 
 
 def test_normalised_red_and_green_with_intensity() -> None:
