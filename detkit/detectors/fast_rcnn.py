@@ -380,6 +380,7 @@ class FastRCNN(Detector):
     config_type = FastRCNNConfig
     needs_proposals = True
     uses_crowds = True
+    size_key = "min_size"  # and the canvas has the images' shape
     config: FastRCNNConfig
 
     def __init__(self, config: FastRCNNConfig) -> None:

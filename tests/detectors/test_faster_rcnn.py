@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 from pathlib import Path
 from typing import Any
@@ -429,7 +430,10 @@ def tensor_mib() -> float:
     """Of all tensors that anything refers to."""
     plain = (Tensor, torch.nn.Parameter)  # others, such as torch's fake ones, hold no memory
     tensors = [one for one in gc.get_objects() if type(one) in plain and one.device.type == "cpu"]
-    sizes = {one.data_ptr(): one.untyped_storage().nbytes() for one in tensors}
+    sizes = {}
+    for one in tensors:
+        with contextlib.suppress(RuntimeError):  # wrappers of torch's own have no memory
+            sizes[one.data_ptr()] = one.untyped_storage().nbytes()
     return sum(sizes.values()) / 2**20
 
 

@@ -72,7 +72,7 @@ def test_settings_that_differ_are_told() -> None:
     assert report.ignored == ("rpn.convs.2.weight", "rpn.convs.2.bias")
     assert str(report).endswith(
         "0 re-initialised, 2 ignored (rpn.convs.2.weight, rpn.convs.2.bias); its settings were "
-        "others (nms_iou: 0.3, now 0.5, batch_norm_eps: 0.0, now None, rpn_convs: 2, now 1)"
+        "others (batch_norm_eps: 0.0, now None, nms_iou: 0.3, now 0.5, rpn_convs: 2, now 1)"
     )
 
 
