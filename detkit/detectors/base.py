@@ -60,6 +60,14 @@ class Scale:
     anchors: tuple[int, ...]  # which anchors it has, by their place in the config
 
 
+@dataclass(frozen=True, slots=True)
+class Passes:
+    """What a detector's network is given for one image."""
+
+    size: tuple[int, int]  # (height, width) of an input
+    count: int  # inputs, at most
+
+
 class Detector(nn.Module, ABC):
     """Raw images in; losses out while training, detections out otherwise.
 
@@ -168,6 +176,11 @@ class Detector(nn.Module, ABC):
         masks = getattr(self.config, self.masks_key)[::-1] if self.masks_key else (every,)
         strides = self.backbone.strides[-len(masks) :]
         return tuple(Scale(*scale) for scale in zip(strides, masks, strict=True))
+
+    def passes(self) -> Passes:
+        """What the network is given for a square image: one canvas."""
+        square = torch.zeros(3, 64, 64, dtype=torch.uint8)  # any: its canvas is what counts
+        return Passes(self.preprocess([square]).size, 1)
 
     @abstractmethod
     def preprocess(self, images: list[Tensor], size: tuple[int, int] | None = None) -> Batch:

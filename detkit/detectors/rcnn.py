@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from detkit.backbones import BACKBONES
 from detkit.backbones.base import ROI_STRIDE, RoITail
 from detkit.config import Config, Fraction
-from detkit.detectors.base import DETECTORS, Detector, Step
+from detkit.detectors.base import DETECTORS, Detector, Passes, Step
 from detkit.detectors.rcnn_crops import crop_windows, side_by_side
 from detkit.detectors.rcnn_stages import BoxConfig, SVMConfig
 from detkit.ops.boxes import clip_boxes
@@ -248,24 +248,12 @@ class RCNN(Detector):
         """How the config has detections made."""
         return Way(self.config.scores, self.config.regress)
 
-    def compute_losses(
-        self,
-        images: list[Tensor],
-        targets: list[Target],
-        proposals: list[Boxes] | None = None,
-        step: Step = Step(),
-    ) -> Losses:
-        return super().compute_losses(images, targets, self._found(images, proposals), step)
+    def find_proposals(self, images: list[Tensor]) -> list[Boxes]:
+        return [self.config.proposals.find(image) for image in images]
 
-    def detect_batch(
-        self, images: list[Tensor], proposals: list[Boxes] | None = None
-    ) -> list[Detections]:
-        return super().detect_batch(images, self._found(images, proposals))
-
-    def _found(self, images: list[Tensor], proposals: list[Boxes] | None) -> list[Boxes]:
-        if proposals is None:
-            return [self.config.proposals.find(image) for image in images]
-        return proposals
+    def passes(self) -> Passes:
+        """One crop a proposal."""
+        return Passes((self.config.warp_size,) * 2, self.config.proposals.most)
 
     def preprocess(self, images: list[Tensor], size: tuple[int, int] | None = None) -> Batch:
         images = [image.to(self.svm_scale.device, non_blocking=True) for image in images]

@@ -32,8 +32,9 @@ LEGEND = (
     "box fits (up to 0.95), so it is mostly the lowest. VOC07 and VOC10+ sum the same curve, at 11 "
     "points or exactly. COCO's AP50 is near VOC10+; it has 101 points, cuts at 100 detections, and "
     "gives a detection whose best truth is taken the next best one.",
-    "input: height x width of the canvas. params: all parameters, in millions. GFLOPs: 2 x "
-    "multiply-adds of the network at batch 1.",
+    "input: height x width of the canvas of a square image; for R-CNN, how many crops at most, and "
+    "their size. params: all parameters, in millions. GFLOPs: 2 x multiply-adds of the network for "
+    "one image, with as many regions as may be proposed.",
 )
 SHORT_LEGEND = (
     "VOC07, VOC10+: IoU > 0.5; 11 recall points, or all; all detections; difficult and crowd "

@@ -263,10 +263,11 @@ class Network:
 
     model: str  # the detector's name in a config
     backbone: str
-    input_size: tuple[int, int]  # canvas (height, width) of a square image
+    input_size: tuple[int, int]  # (height, width) of what the network sees of a square image
     params_m: float  # millions
-    gflops: float  # 2 x multiply-adds at batch 1
+    gflops: float  # 2 x multiply-adds of one image
     score_threshold: float | None = None  # of the evaluation; it changes the cost of NMS
+    inputs: int = 1  # that the network sees of one image, at most: R-CNN's crops
 
 
 @torch.no_grad()
@@ -277,14 +278,14 @@ def describe_network(detector: Detector, model: str) -> Network:
         detector: in eval mode.
         model: its name in a config.
     """
-    square = torch.zeros(3, 64, 64, dtype=torch.uint8)  # any image: its canvas is what counts
-    height, width = detector.preprocess([square]).pixels.shape[2:]
+    passes = detector.passes()
     config = getattr(detector, "config", None)
     return Network(
         model=model,
         backbone=getattr(config, "backbone", ""),
-        input_size=(height, width),
+        input_size=passes.size,
         params_m=count_parameters(detector),
-        gflops=count_gflops(detector, (height, width)),
+        gflops=count_gflops(detector, passes.size) * passes.count,
         score_threshold=getattr(config, "score_threshold", None),
+        inputs=passes.count,
     )

@@ -109,9 +109,14 @@ def _model_cell(row: Row) -> Text:
 
 def _of_network(row: Row, field: str) -> str:
     value = getattr(row.network, field) if row.network else None
-    if isinstance(value, tuple):
-        return "x".join(map(str, value))
     return value if isinstance(value, str) else _number(value, 2)
+
+
+def _input_cell(row: Row) -> str:
+    if row.network is None:
+        return DASH
+    size = "x".join(map(str, row.network.input_size))
+    return size if row.network.inputs == 1 else f"{row.network.inputs} of {size}"
 
 
 def _of_speed(row: Row, field: str, digits: int) -> str:
@@ -143,7 +148,7 @@ def _metric(heading: str, name: str) -> Column:
 COLUMNS = (
     Column("\nmodel", _model_cell, is_figure=False),
     Column("\nbackbone", lambda row: _of_network(row, "backbone"), is_figure=False),
-    Column("\ninput", lambda row: _of_network(row, "input_size"), is_figure=False),
+    Column("\ninput", _input_cell, is_figure=False),
     _metric("mAP\nVOC07", "voc07_map"),
     _metric("mAP\nVOC10+", "voc10_map"),
     _metric("COCO\nAP", "coco_ap"),

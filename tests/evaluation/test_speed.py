@@ -9,6 +9,7 @@ import pytest
 import torch
 from PIL import Image
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from detkit.data.base import DetectionDataset
 from detkit.detectors import Detector, build_detector
@@ -135,6 +136,20 @@ def test_network_in_a_table(detector: Detector) -> None:
     assert network.params_m == count_parameters(detector)
     assert network.params_m * 1e6 == sum(part.numel() for part in detector.parameters())
     assert network.score_threshold == 0.005
+
+
+def test_a_network_that_looks_at_crops_costs_one_of_them_times_their_number() -> None:
+    model = {
+        **{"name": "rcnn", "num_classes": 2, "backbone": "tiny", "head": "fc", "head_width": 16},
+        **{"warp_size": 64, "context_padding": 4},
+    }
+    three = build_detector({**model, "proposals": {"most": 3}}).eval()
+    network = describe_network(three, "rcnn")
+    assert (network.inputs, network.input_size) == (3, (64, 64))
+    canvas, windows = torch.zeros(1, 3, 80, 90), [torch.tensor([[0.0, 0.0, 30.0, 40.0]] * 3)]
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        three.network(canvas, None, windows)
+    assert network.gflops == pytest.approx(counter.get_total_flops() / 1e9)
 
 
 def test_device_in_words() -> None:

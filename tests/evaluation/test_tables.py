@@ -195,6 +195,12 @@ def test_classes_of_one_and_of_many(result: EvalResult) -> None:
     assert many.splitlines()[-3].split() == ["class0", "0.545", "0.545"]
 
 
+def test_several_inputs_of_an_image_are_said_with_their_number(result: EvalResult) -> None:
+    network = Network("rcnn", "alexnet", (227, 227), 61.1, 2860.0, 0.0, inputs=2000)
+    text = printed([replace(full_row(result), network=network)])
+    assert "2000 of 227x227" in " ".join(text.split())
+
+
 def test_record_is_flat(result: EvalResult) -> None:
     record = as_record(full_row(result))
     nested = [key for key, value in record.items() if isinstance(value, dict)]
@@ -206,6 +212,7 @@ def test_record_is_flat(result: EvalResult) -> None:
     assert (record["network_ms"], record["postprocess_ms"]) == (3.5, 1.0)
     assert (record["model"], record["input_size"]) == ("yolo_v2", (384, 512))
     assert (record["params_m"], record["gflops"]) == (15.77, 9.5)
+    assert record["inputs"] == 1
     assert (record["device"], record["precision"], record["step"]) == ("NVIDIA H200", "bf16", 700)
     assert record["per_class"]["class1"]["voc07_ap"] is None
 
