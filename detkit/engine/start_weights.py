@@ -194,7 +194,8 @@ def load_proposer(run: TrainState) -> Proposer | None:
     if word is None:
         return None
     source = read_source(run, word, PROPOSALS)
-    detector = source.build()
+    with torch.random.fork_rng(devices=()):  # a resumed run builds it after its draws are restored
+        detector = source.build()
     if not isinstance(detector, Proposer):
         raise ConfigError(
             f"{PROPOSALS}: {word} is a {_model_words(source.model)}, which proposes no regions; "
