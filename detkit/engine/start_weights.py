@@ -193,8 +193,8 @@ def load_proposer(run: TrainState) -> Proposer | None:
     word = run.config.proposals
     if word is None:
         return None
-    source = read_source(run, word, PROPOSALS)
     with torch.random.fork_rng(devices=()):  # a resumed run builds it after its draws are restored
+        source = read_source(run, word, PROPOSALS)
         detector = source.build()
     if not isinstance(detector, Proposer):
         raise ConfigError(
