@@ -6,6 +6,7 @@ Paper:
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -77,10 +78,10 @@ def hierarchy_figure(image: NDArray[np.uint8], config: ProposalConfig, top: int 
     """
     from matplotlib.figure import Figure
 
-    from detkit.proposals.hierarchy import Plan, build_hierarchies
+    from detkit.proposals.hierarchy import build_hierarchies
 
     plan = plan_of(config)
-    one = Plan(plan.spaces[:1], plan.terms[:1], plan.scales[:1])
+    one = replace(plan, spaces=plan.spaces[:1], terms=plan.terms[:1], scales=plan.scales[:1])
     (hierarchy,) = build_hierarchies(image, one, threads=1)
     boxes = config.find(torch.from_numpy(image).permute(2, 0, 1))
     levels = [hierarchy.regions, *(n for n in LEVELS if n < hierarchy.regions)]

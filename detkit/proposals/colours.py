@@ -6,12 +6,10 @@ Paper:
 
 from __future__ import annotations
 
-from typing import Literal, TypeAlias
-
 import numpy as np
 from numpy.typing import NDArray
 
-Space: TypeAlias = Literal["hsv", "lab", "rgi", "hue", "intensity"]
+from detkit.proposals.modes import Space
 
 _MAX = 255  # of 8 bits
 

@@ -16,10 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detkit.proposals.compiled import compiled
+from detkit.proposals.modes import Terms
 
 WHOLE = float(1 << 24)  # a histogram of sum 1, in the whole numbers that are compared
-
-Terms = tuple[bool, bool, bool, bool]  # whether colour, texture, size and fill count
 
 
 @compiled

@@ -15,9 +15,10 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from detkit.proposals.colours import Space, to_space
+from detkit.proposals.colours import to_space
 from detkit.proposals.features import colour_bins, describe_regions, texture_bins
-from detkit.proposals.grouping import Terms, group, neighbour_pairs
+from detkit.proposals.grouping import group, neighbour_pairs
+from detkit.proposals.modes import Space, Terms
 from detkit.proposals.segmentation import Edges, segment, sorted_edges
 
 A = TypeVar("A")
@@ -31,6 +32,8 @@ class Plan:
     spaces: tuple[Space, ...]
     terms: tuple[Terms, ...]
     scales: tuple[tuple[float, int], ...]  # (k, fewest pixels of a region)
+    neighbours: int = 8  # of a pixel, 8 or 4
+    step: float = 0.0  # of the weights of edges, grey values; 0: as they are
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -73,7 +76,7 @@ def build_hierarchies(image: NDArray[np.uint8], plan: Plan, threads: int) -> lis
     with _workers(threads) as spread:
         for start in range(0, len(plan.spaces), threads):
             prepared = spread(
-                lambda space: _prepare(image, space), plan.spaces[start : start + threads]
+                lambda space: _prepare(image, space, plan), plan.spaces[start : start + threads]
             )
             jobs = [(ready, scale) for ready in prepared for scale in plan.scales]
             for part in spread(lambda job: _group_one(job[0], job[1], plan.terms), jobs):
@@ -91,10 +94,11 @@ def _workers(threads: int) -> Iterator[Callable[[Callable[[A], B], Iterable[A]],
         yield lambda work, items: list(pool.map(work, items))
 
 
-def _prepare(image: NDArray[np.uint8], space: Space) -> _Prepared:
+def _prepare(image: NDArray[np.uint8], space: Space, plan: Plan) -> _Prepared:
     planes = to_space(image, space)
+    edges = sorted_edges(planes, plan.neighbours, plan.step)
     size = (planes.shape[1], planes.shape[2])
-    return _Prepared(size, sorted_edges(planes), colour_bins(planes), texture_bins(planes))
+    return _Prepared(size, edges, colour_bins(planes), texture_bins(planes))
 
 
 def _group_one(

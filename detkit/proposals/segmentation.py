@@ -35,11 +35,15 @@ def smoothing_kernel(sigma: float) -> NDArray[np.float32]:
     return (kernel / kernel.sum()).astype(np.float32)
 
 
-def sorted_edges(planes: NDArray[np.uint8]) -> Edges:
+def sorted_edges(planes: NDArray[np.uint8], neighbours: int = 8, step: float = 0.0) -> Edges:
     """Weigh the edges between neighbouring pixels of a smoothed image, and sort them.
 
     Args:
         planes: ``[C, H, W]``, C = 1 or 3.
+        neighbours: of a pixel inside the image, 8 or 4.
+        step: grey values; above 0, weights are rounded down to multiples of it once they are
+            sorted. The threshold of a large region is its heaviest edge and next to nothing, so
+            that in a smooth slope it grows from weight to weight without end; whole steps stop it.
 
     Returns:
         Weights, ascending: the Euclidean distance of the two colours. And for each edge
@@ -48,21 +52,24 @@ def sorted_edges(planes: NDArray[np.uint8]) -> Edges:
     """
     kernel = smoothing_kernel(SMOOTHING)
     smooth = filter_separable(planes.astype(np.float32), kernel, kernel)
-    weights, codes = _weigh(smooth, np.float32(CHANNELS / len(planes)))
-    return _sort(weights, codes)
+    directions = neighbours // 2
+    weights, codes = _sort(*_weigh(smooth, np.float32(CHANNELS / len(planes)), directions))
+    if step > 0:
+        weights = np.floor(weights / np.float32(step)) * np.float32(step)
+    return weights, codes
 
 
 @compiled
 def _weigh(
-    planes: NDArray[np.float32], repeats: np.float32
+    planes: NDArray[np.float32], repeats: np.float32, directions: int
 ) -> tuple[NDArray[np.float32], NDArray[np.uint32]]:
     C, H, W = planes.shape
-    count = H * (W - 1) + (H - 1) * W + 2 * (H - 1) * (W - 1)
+    count = H * (W - 1) + (H - 1) * W + (directions - 2) * (H - 1) * (W - 1)
     weights = np.zeros(count, np.float32)
     codes = np.empty(count, np.uint32)
     end = 0
     for y in range(H):
-        for direction in range(4):
+        for direction in range(directions):
             down = 1 if direction > 0 else 0
             if y + down == H:
                 break

@@ -2,62 +2,53 @@
 
 Paper:
     Selective Search for Object Recognition (Uijlings et al., IJCV 2013),
-    https://ivi.fnwi.uva.nl/isis/publications/2013/UijlingsIJCV2013.
-    Modes: tables 6 and 7. Ranking: section 4.3 and the authors' program.
+    https://doi.org/10.1007/s11263-013-0620-5
+    Modes: section 5.4 and the authors' program. Ranking: section 4.3.
+
+Two forms:
+    A mode as it stands is the authors' method. Where scales or a smallest region are given, it is
+    the form in which OpenCV made the method known: pixels have 4 neighbours and no box is dropped.
+    In that form detkit compares weights of edges in steps and lets the hierarchies take turns,
+    which finds more objects with as many boxes (``docs/fidelity.md``).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 from torch import Tensor
 
 from detkit.config import Config, parse
 from detkit.image import ImageLike, to_image_tensor
+from detkit.proposals.modes import MODES, Mode, Ranking
 from detkit.types import Boxes
 
 if TYPE_CHECKING:
     from detkit.proposals.hierarchy import Hierarchy, Plan
 
-Mode: TypeAlias = Literal["single", "fast", "quality"]
-
 MIN_SIDE = 20  # pixels; the authors drop boxes that are narrower or lower
-
-#         colour texture size  fill
-_CTSF = (True, True, True, True)
-_TSF = (False, True, True, True)
-_F = (False, False, False, True)
-_S = (False, False, True, False)
-
-
-class _Strategies(NamedTuple):
-    spaces: tuple[Literal["hsv", "lab", "rgi", "hue", "intensity"], ...]
-    terms: tuple[tuple[bool, bool, bool, bool], ...]
-    scales: tuple[float, ...]
-
-
-MODES: dict[Mode, _Strategies] = {
-    "single": _Strategies(("hsv",), (_CTSF,), (100,)),
-    "fast": _Strategies(("hsv", "lab"), (_CTSF, _TSF), (50, 100)),
-    "quality": _Strategies(
-        ("hsv", "lab", "rgi", "hue", "intensity"), (_CTSF, _TSF, _F, _S), (50, 100, 150, 300)
-    ),
-}
+AUTHORS_NEIGHBOURS, OPENCV_NEIGHBOURS = 8, 4  # of a pixel
+STEP = 1 / 32  # grey values, of the weights in OpenCV's form
 
 
 class ProposalConfig(Config):
     """How proposals are found. The defaults are what the R-CNN papers used."""
 
     mode: Mode = "fast"
-    scales: Annotated[tuple[PositiveFloat, ...], Field(min_length=1)] | None = None  # k
+    scales: Annotated[tuple[PositiveFloat, ...], Field(min_length=1)] | None = None  # k; the mode's
     min_size: PositiveInt | None = None  # pixels of a first region; None: k, as the authors have it
     seed: NonNegativeInt = 0  # of the ranking
     most: PositiveInt = 2000  # the best so many
+    ranking: Ranking | None = None  # None: turns where scales or min_size is given, else authors
+
+    @property
+    def authors_form(self) -> bool:
+        """Whether this is a mode as it stands; else it is OpenCV's form."""
+        return self.scales is None and self.min_size is None
 
     def find(self, image: Tensor) -> Boxes:
         """Find proposals in a ``[3, H, W]`` uint8 RGB image.
@@ -85,12 +76,13 @@ def selective_search(
         mode: ``single`` (1 hierarchy of regions), ``fast`` (8) or ``quality`` (80).
         scales: Felzenszwalb's k in place of the mode's; larger gives larger first regions.
         min_size: fewest pixels of a first region; without it each scale's k.
-        seed: of the ranking.
+        seed: of the authors' ranking; where ``scales`` or ``min_size`` is given nothing is drawn.
 
     Returns:
-        ``[N, 4]`` float32 xyxy with exclusive edges, image pixels, in the authors' order of rank.
-        Boxes narrower or lower than 20 pixels are left out, unless ``scales`` or ``min_size`` is
-        given.
+        ``[N, 4]`` float32 xyxy with exclusive edges, image pixels, in order of rank. Boxes
+        narrower or lower than 20 pixels are left out, and the order is the authors'. Where
+        ``scales`` or ``min_size`` is given it is OpenCV's form of the method: nothing is left out
+        (see the head of this file).
 
     Raises:
         ConfigError: a mode, scale, size or seed that cannot be.
@@ -104,13 +96,24 @@ def selective_search(
 
 
 def _search(image: Tensor, config: ProposalConfig) -> Boxes:
+    from detkit.proposals.ranking import rank
+
+    boxes = [each.boxes for each in hierarchies(image, config)]
+    ranking = config.ranking or ("authors" if config.authors_form else "turns")
+    found = rank(boxes, ranking, config.seed, MIN_SIDE if config.authors_form else 1)
+    return torch.from_numpy(found.astype(np.float32))
+
+
+def hierarchies(image: Tensor, config: ProposalConfig) -> list[Hierarchy]:
+    """Group a ``[3, H, W]`` uint8 RGB image in all the ways of ``config``.
+
+    Returns:
+        One for each colour space, scale and sum of similarities; the last runs fastest.
+    """
     from detkit.proposals.hierarchy import build_hierarchies
 
     pixels = np.ascontiguousarray(image.permute(1, 2, 0).cpu().numpy())
-    hierarchies = build_hierarchies(pixels, plan_of(config), torch.get_num_threads())
-    keeps_all = config.scales is not None or config.min_size is not None
-    boxes = rank(hierarchies, config.seed, 1 if keeps_all else MIN_SIDE)
-    return torch.from_numpy(boxes.astype(np.float32))
+    return build_hierarchies(pixels, plan_of(config), torch.get_num_threads())
 
 
 def plan_of(config: ProposalConfig) -> Plan:
@@ -119,37 +122,15 @@ def plan_of(config: ProposalConfig) -> Plan:
 
     mode = MODES[config.mode]
     scales = mode.scales if config.scales is None else config.scales
-    sizes = [round(k) if config.min_size is None else config.min_size for k in scales]
-    return Plan(mode.spaces, mode.terms, tuple(zip(map(float, scales), sizes, strict=True)))
+    sizes = [max(1, round(k)) if config.min_size is None else config.min_size for k in scales]
+    pairs = tuple(zip(map(float, scales), sizes, strict=True))
+    if config.authors_form:
+        return Plan(mode.spaces, mode.terms, pairs, AUTHORS_NEIGHBOURS)
+    return Plan(mode.spaces, mode.terms, pairs, OPENCV_NEIGHBOURS, STEP)
 
 
-def rank(hierarchies: Sequence[Hierarchy], seed: int, min_side: int) -> NDArray[np.int32]:
-    """Put the boxes of all hierarchies in one order, each box once.
-
-    In each hierarchy the last merge has priority 1, the one before 2, and so on; all first regions
-    share the number after the first merge's. Priorities are multiplied by a random number in
-    0..1, and the lowest product comes first.
-
-    Args:
-        hierarchies: at least one.
-        seed: of the random numbers.
-        min_side: pixels; boxes narrower or lower are dropped.
-
-    Returns:
-        ``[N, 4]``; of equal boxes the first is kept.
-
-    Source:
-        ``Image2HierarchicalGrouping.m`` of the authors.
-    """
-    boxes = np.concatenate([each.boxes for each in hierarchies])
-    priority = np.concatenate([_priorities(each.regions) for each in hierarchies])
-    drawn = priority * np.random.default_rng(seed).random(len(priority))
-    boxes = boxes[np.argsort(drawn, kind="stable")]
-    boxes = boxes[(boxes[:, 2:] - boxes[:, :2] >= min_side).all(axis=1)]
-    _, first = np.unique(boxes, axis=0, return_index=True)
-    return boxes[np.sort(first)]
-
-
-def _priorities(regions: int) -> NDArray[np.int64]:
-    merges = regions - 1
-    return np.concatenate([np.full(regions, merges + 1), np.arange(merges, 0, -1)])
+def compile_ahead() -> None:
+    """Compile what is not in the cache yet, so that processes started after it find it there."""
+    tiny = torch.zeros((3, 2, 2), dtype=torch.uint8)
+    for config in (ProposalConfig(mode="quality"), ProposalConfig(scales=(1.0,))):
+        _search(tiny, config)

@@ -166,7 +166,10 @@ def test_settings_are_the_models_unless_the_command_line_changes_them(
     for number, words in enumerate(([], ["proposals.most=5"], ["model.proposals.seed=3"])):
         assert main([str(mine), *words, "--out", str(tmp_path / str(number))]) == 0
     found = [records_in(tmp_path / str(number))[0]["settings"] for number in range(3)]
-    expected = {"mode": "single", "scales": [30.0], "min_size": None, "seed": 0, "most": 12}
+    expected = {
+        **{"mode": "single", "scales": [30.0], "min_size": None, "seed": 0, "most": 12},
+        "ranking": None,
+    }
     assert found == [expected, {**expected, "most": 5}, {**expected, "seed": 3}]
 
 

@@ -28,12 +28,14 @@ def smooth(plane: NDArray[np.float32], kernel: NDArray[np.float32]) -> NDArray[n
     return columns
 
 
-def edges(planes: NDArray[np.float32]) -> list[tuple[np.float32, Pixel, Pixel]]:
-    """Every pair of neighbours once with its weight, in the order that ties are kept in."""
+def edges(
+    planes: NDArray[np.float32], neighbours: int = 8, step: float = 0.0
+) -> list[tuple[np.float32, Pixel, Pixel]]:
+    """Every pair of neighbours once with its weight, lightest first; ties as they are found."""
     C, H, W = planes.shape
     found = []
     for y in range(H):
-        for dy, dx in ((0, 1), (1, 0), (1, 1), (1, -1)):
+        for dy, dx in ((0, 1), (1, 0), (1, 1), (1, -1))[: neighbours // 2]:
             for x in range(W):
                 if y + dy < H and 0 <= x + dx < W:
                     square = np.float32(0)
@@ -42,14 +44,16 @@ def edges(planes: NDArray[np.float32]) -> list[tuple[np.float32, Pixel, Pixel]]:
                         square += difference * difference
                     weight = np.sqrt(square * np.float32(3 / C))
                     found.append((weight, (y, x), (y + dy, x + dx)))
-    return found
+    found.sort(key=lambda edge: edge[0])  # stable
+    if not step:
+        return found
+    return [(np.float32(weight // step * step), one, other) for weight, one, other in found]
 
 
 def segment(
     found: list[tuple[np.float32, Pixel, Pixel]], size: tuple[int, int], k: float, min_size: int
 ) -> dict[Pixel, frozenset[Pixel]]:
     """Felzenszwalb and Huttenlocher, section 3, with sets of pixels: the region of each pixel."""
-    ordered = sorted(found, key=lambda edge: edge[0])  # stable
     region = {(y, x): frozenset([(y, x)]) for y in range(size[0]) for x in range(size[1])}
     threshold = {pixels: np.float32(k) for pixels in region.values()}
 
@@ -59,11 +63,11 @@ def segment(
             region[pixel] = both
         return both
 
-    for weight, one, other in ordered:
+    for weight, one, other in found:
         a, b = region[one], region[other]
         if a is not b and weight <= threshold[a] and weight <= threshold[b]:
             threshold[join(a, b)] = weight + np.float32(k) / np.float32(len(a) + len(b))
-    for _, one, other in ordered:
+    for _, one, other in found:
         a, b = region[one], region[other]
         if a is not b and min(len(a), len(b)) < min_size:
             join(a, b)
@@ -78,12 +82,8 @@ def neighbours(labels: NDArray[np.int32]) -> set[tuple[int, int]]:
         for x in range(W):
             for there in ((y, x + 1), (y + 1, x)):
                 if there[0] < H and there[1] < W and labels[there] != labels[y, x]:
-                    pairs.add(
-                        (
-                            int(min(labels[y, x], labels[there])),
-                            int(max(labels[y, x], labels[there])),
-                        )
-                    )
+                    low, high = sorted((int(labels[y, x]), int(labels[there])))
+                    pairs.add((low, high))
     return pairs
 
 

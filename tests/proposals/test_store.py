@@ -86,12 +86,13 @@ def test_the_folder_follows_from_the_settings(tmp_path: Path) -> None:
     store = ProposalStore(tmp_path, CONFIG)
     store.put(CONTENT, BOXES)
     assert json.loads((store.folder / "settings.json").read_text()) == {
-        "algorithm": 1,
+        "algorithm": 2,
         "mode": "single",
         "scales": [30.0],
         "min_size": None,
         "seed": 0,
         "most": 40,
+        "ranking": None,
     }
     assert ProposalStore(tmp_path, ProposalConfig()).get(CONTENT) is None
 
@@ -100,7 +101,7 @@ def test_another_algorithm_is_another_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = ProposalStore(tmp_path, CONFIG).folder
-    monkeypatch.setattr("detkit.proposals.store.ALGORITHM", 2)
+    monkeypatch.setattr("detkit.proposals.store.ALGORITHM", 3)
     assert ProposalStore(tmp_path, CONFIG).folder != before
 
 
