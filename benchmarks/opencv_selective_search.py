@@ -30,7 +30,7 @@ def main() -> None:
         boxes = search.process()
         seconds = time.process_time() - start
         np.save(job["out"], np.asarray(boxes, dtype=np.int32).reshape(-1, 4))
-        print(json.dumps({"seconds": seconds}), flush=True)
+        print(json.dumps({"seconds": str(seconds)}), flush=True)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,8 @@ beside detkit's own OpenCV, so it runs in an environment of its own, made once b
 
 Each image is given to OpenCV's fast mode and then to detkit, both on one thread. Times are
 processor time, which programs that run beside disturb less than the clock. Overlaps are measured
-for all boxes, and for as many of detkit's first as OpenCV found in the same image: recall at IoU
+for all boxes, for as many of detkit's first as OpenCV found in the same image, and for the first
+``--at``: recall at IoU
 0.5 over all objects and as the mean of the classes', and MABO, the mean over the classes of the
 mean best overlap. OpenCV's quality mode is slow, so it is timed on the first few images only.
 """
@@ -84,7 +85,7 @@ class Peer:
                 f"{python}: no such Python. Make one that has OpenCV's contrib modules: "
                 f"{HOW_TO_PEER}"
             ) from None
-        self.version = str(self._answer()["version"])
+        self.version = self._answer()["version"]
 
     def __enter__(self) -> Peer:
         return self
@@ -105,16 +106,16 @@ class Peer:
         job = {"image": str(image), "mode": mode, "out": str(self.out)}
         self.process.stdin.write(json.dumps(job) + "\n")
         self.process.stdin.flush()
-        seconds = self._answer()["seconds"]
+        seconds = float(self._answer()["seconds"])
         xywh = torch.from_numpy(np.load(self.out)).float()
-        return torch.cat([xywh[:, :2], xywh[:, :2] + xywh[:, 2:]], dim=1), float(seconds)
+        return torch.cat([xywh[:, :2], xywh[:, :2] + xywh[:, 2:]], dim=1), seconds
 
-    def _answer(self) -> dict[str, float]:
+    def _answer(self) -> dict[str, str]:
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         if not line:
             raise DetkitError(f"OpenCV's process ended; is cv2.ximgproc there? {HOW_TO_PEER}")
-        answer: dict[str, float] = json.loads(line)
+        answer: dict[str, str] = json.loads(line)
         return answer
 
 
@@ -181,7 +182,8 @@ def report(name: str, annotations: Annotations, results: dict[str, Found], at: i
     """Print the table of one data set."""
     opencv = next(iter(results.values()))
     own = [len(boxes) for boxes in opencv.boxes]
-    table = Table(title=f"{name}: {len(own)} images, {len(annotations.boxes)} objects; one thread")
+    objects = len(cover(Proposals.of(opencv.boxes), annotations, [1]).labels)
+    table = Table(title=f"{name}: {len(own)} images, {objects} objects; one thread")
     for heading in ("method", "boxes", "recall@0.5", "of classes", "MABO", "s/image", "OpenCV's"):
         table.add_column(heading, justify="left" if heading == "method" else "right")
     cuts: dict[str, list[int] | None] = {"": None, ", OpenCV's number": own}

@@ -29,6 +29,7 @@ class Step:
     size: tuple[int, int] | None = None  # canvas (height, width) drawn for this batch
     seen: int = 0  # images trained on before this batch
     seed: int = 0  # what a detector's draws derive from, together with ``seen``
+    share: float = 1.0  # of the step's images that are shown at once; the others come apart
 
     def generator(self) -> torch.Generator:
         """Draws that are the same whenever this batch is shown; on the CPU, for every device."""

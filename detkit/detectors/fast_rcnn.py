@@ -232,7 +232,7 @@ def build_maps(config: RegionConfig) -> Backbone:
 def place_images(
     images: list[Tensor], size: tuple[int, int] | None, backbone: Backbone, config: RegionConfig
 ) -> Batch:
-    """Images on one canvas, by their sides; section 3.2 and the code."""
+    """Images on one canvas, by their sides; sections 4.1 and 5.2."""
     device = next(backbone.parameters()).device
     images = [image.to(device, non_blocking=True) for image in images]
     sides = config.sides if size is None else (min(size), max(size))
@@ -340,7 +340,7 @@ def select_rois(
         config: thresholds.
 
     Paper:
-        Fast R-CNN, section 2.4.
+        Fast R-CNN, section 3.
     """
     from torchvision.ops import batched_nms
 

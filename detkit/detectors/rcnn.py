@@ -54,7 +54,7 @@ class RCNNConfig(Config):
     head: Literal["backbone", "fc"] = "backbone"
     head_size: PositiveInt = 3  # side of the pooled map, where head is fc
     head_width: PositiveInt = 1024  # likewise, of the layer
-    warp_size: PositiveInt = 227  # pixels of a crop, section 2.2; 224 for VGG-16
+    warp_size: PositiveInt = 227  # pixels of a crop, section 2.1; 224 for VGG-16
     context_padding: NonNegativeInt = 16  # of them, around the region; appendix A
     proposals: ProposalConfig = ProposalConfig()  # section 2.1
 
@@ -107,6 +107,7 @@ def sample_windows(
     targets: Sequence[Target],
     config: RCNNConfig,
     generator: torch.Generator,
+    share: float = 1.0,
 ) -> list[Windows]:
     """Draw the windows of a step from those of all its images, a quarter of them objects.
 
@@ -118,6 +119,7 @@ def sample_windows(
         targets: one an image, canvas pixels.
         config: thresholds and numbers.
         generator: of the draw.
+        share: of the step's images that these are; so large is their share of its windows.
 
     Returns:
         One entry an image.
@@ -134,7 +136,8 @@ def sample_windows(
         labels.append(classes.where(positive, config.num_classes))
         ious.append(matches.ious)
     pos = torch.cat(ious) >= config.positive_iou
-    drawn = sample(pos, ~pos, config.windows, config.positive_share, generator)
+    count = max(1, round(config.windows * share))
+    drawn = sample(pos, ~pos, count, config.positive_share, generator)
     chosen = torch.zeros_like(pos)
     chosen[torch.cat([drawn.pos, drawn.neg])] = True
     split = chosen.split([len(each) for each in boxes])
@@ -294,7 +297,7 @@ class RCNN(Detector):
             boxes if len(boxes) or len(target) else whole(place, batch.pixels)
             for boxes, target, place in zip(_given(batch), targets, batch.geometry, strict=True)
         ]
-        drawn = sample_windows(proposals, targets, self.config, step.generator())
+        drawn = sample_windows(proposals, targets, self.config, step.generator(), step.share)
         said = self.network(batch.pixels, batch.geometry, [each.boxes for each in drawn])
         return rcnn_loss(said.logits, torch.cat([each.labels for each in drawn]))
 

@@ -80,8 +80,8 @@ def fit_svm(pos: Floats, neg: Floats, config: SVMConfig, seed: int = 0) -> SVM:
 
     Args:
         pos: ``[P, D]`` scaled features of the objects.
-        neg: ``[N, D]`` of what is none. Where one of the two is empty, nothing but the bias speaks:
-            all is what there is.
+        neg: ``[N, D]`` of what is none. Where one of the two is empty, the answer is always what
+            there is: yes (bias 1) or no (bias -1).
         config: the constants.
         seed: of the order in which the solver looks at the examples.
     """
@@ -135,7 +135,7 @@ def svm_negatives(windows: Boxes, target: Target, num_classes: int, iou: float) 
 class Mining:
     """K SVMs on their way through the images, and the negatives that each of them remembers.
 
-    Appendix B and ``rcnn_train.m``: the first image's negatives are all taken; of later images
+    Section 2.3 and ``rcnn_train.m``: the first image's negatives are all taken; of later images
     those that the SVM does not yet reject. One pass.
     """
 
@@ -204,6 +204,7 @@ class BoxConfig(Config):
     iou: Fraction = 0.6  # windows above it with an object of the class are examples; appendix C
     ridge: NonNegativeFloat = 1000.0  # lambda; the bias is held down by it as well
     whitening: PositiveFloat = 1e-3  # added to the targets' variances
+    norm: PositiveFloat = 20.0  # mean length of a scaled feature vector
 
 
 class BoxExamples(NamedTuple):

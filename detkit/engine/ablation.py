@@ -1,7 +1,7 @@
 """What each of R-CNN's stages is worth: the three ways of detecting, measured side by side.
 
-Table 2 of the paper as one command draws it again: rows "fc7" with the fine-tuned softmax, with
-SVMs, and with SVMs and box regression.
+Rows "FT fc7" and "FT fc7 BB" of the paper's table 2, and the softmax of its appendix B, as one
+command draws them again.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ def read_found(path: Path) -> list[Detections]:
 
 
 def write_ablation(folder: Path, results: Mapping[str, EvalResult]) -> None:
-    """Write ``ablation.json`` and ``ablation.png``, the bars of VOC07's mAP and of each class."""
+    """Write ``ablation.json`` and ``ablation.png``, bars of the means and of each class."""
     content = {
         name: {**result.metrics(), "per_class": result.per_class()}
         for name, result in results.items()
@@ -114,7 +114,7 @@ def ablation_figure(results: Mapping[str, EvalResult]) -> Figure:
 
     one = next(iter(results.values()))
     shown = [label for label, curve in enumerate(one.voc.curves) if curve.truths]
-    names = ["mAP", "COCO AP", *(printable(one.class_names[label]) for label in shown)]
+    names = ["VOC07", "COCO AP", *(printable(one.class_names[label]) for label in shown)]
     width = max(INCHES_A_GROUP * len(names), LEAST_INCHES)
     figure = Figure(figsize=(width, HEIGHT_INCHES), layout="constrained")
     panel = figure.subplots()
@@ -131,7 +131,7 @@ def ablation_figure(results: Mapping[str, EvalResult]) -> Figure:
     )
     for text in panel.get_xticklabels():
         text.set_parse_math(False)
-    panel.set(ylim=(0, 1), ylabel="AP by VOC 2007's rules", title="R-CNN, stage by stage")
+    panel.set(ylim=(0, 1), ylabel="AP", title="R-CNN, stage by stage (classes: VOC07)")
     panel.axvline(1.5, color="#cccccc", linewidth=0.8)  # between the means and the classes
     panel.grid(axis="y", alpha=0.3)
     panel.set_axisbelow(True)

@@ -52,8 +52,11 @@ from detkit.files import in_words, sha256_of, whole_file
 
 KEY = "train.rcnn_stages"
 SAVE_EVERY = 100  # images between two savings of the mining's state
-# settings that say nothing of features
-AFTERWARDS = ("svm", "boxes", "scores", "regress", "max_per_class", "nms_iou", "max_log_scale")
+# settings that say nothing of features; those of fine-tuning show in its weights
+AFTERWARDS = (
+    *("svm", "boxes", "scores", "regress", "max_per_class", "nms_iou", "max_log_scale"),
+    *("score_threshold", "show_threshold", "windows", "positive_share", "positive_iou"),
+)
 
 
 def finish_rcnn(
@@ -67,7 +70,9 @@ def finish_rcnn(
         log: where lines and progress go.
 
     Returns:
-        The figures of the whole method; None: Ctrl-C, and another call goes on from there.
+        The figures of the whole method; none where there is nothing to measure on, and where
+        several processes train: then nothing is done but to say how one goes on. None: Ctrl-C, and
+        another call goes on from there.
     """
     run = prepared.run
     if run.ranks.world > 1:
@@ -148,7 +153,7 @@ def fit_rcnn(work: Work, experiment: ExperimentConfig) -> dict[str, float]:
     seen = [sha256_of(last / WEIGHTS), model, content_of(work.train_data), work.seed]
     shelf = keep_features(work, part_folder(work, "features", [*seen, config.boxes.iou]))
     fit_svms(work, shelf, part_folder(work, "svm", [*seen, every["svm"]]))
-    fit_regressions(work, shelf, part_folder(work, "boxes", [*seen, every["boxes"], every["svm"]]))
+    fit_regressions(work, shelf, part_folder(work, "boxes", [*seen, every["boxes"]]))
     metrics: dict[str, float] = {}
     if work.eval_data is not None:
         whole = [*seen, every, content_of(work.eval_data)]
@@ -265,7 +270,7 @@ def fit_regressions(work: Work, shelf: Shelf, folder: Path) -> None:
     """One regression a class, each kept as it is done."""
     detector, names = work.detector, work.train_data.class_names
     config = detector.config.boxes
-    scale = feature_scale(sample_norms(shelf, work.seed).pool5, detector.config.svm.norm)
+    scale = feature_scale(sample_norms(shelf, work.seed).pool5, config.norm)
     show = work.log.follow("boxes", len(names))
     counts = []
     for label, name in enumerate(names):
@@ -298,6 +303,7 @@ def _examples(work: Work, shelf: Shelf, label: int) -> _Examples:
         examples = box_examples(shelf.windows(image), target, label, work.detector.config.boxes)
         near = shelf.near(image)
         rows = np.searchsorted(near.rows, examples.rows.numpy())
+        assert np.array_equal(near.rows[rows], examples.rows)  # both by the same overlap
         features.append(torch.from_numpy(near.pool5[rows]))
         deltas.append(examples.deltas)
     return _Examples(torch.cat(features), torch.cat(deltas))

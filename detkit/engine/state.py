@@ -83,7 +83,8 @@ class TrainState:
         proposals = given_proposals(part.samples)
         if self.proposer is not None:
             proposals = self.proposer.propose(images)
-        return images, targets, proposals, Step(part.size, part.seen, self.config.seed)
+        share = len(part) / self.config.batch_size
+        return images, targets, proposals, Step(part.size, part.seen, self.config.seed, share)
 
     def turn(self, done: str, doing: str) -> None:
         """From one phase to the next: for the clock, and for ranks that ask where this one is."""

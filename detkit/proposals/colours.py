@@ -1,7 +1,7 @@
 """The colour spaces of selective search, as planes of 8 bits.
 
 Paper:
-    Selective Search for Object Recognition (Uijlings et al., IJCV 2013), section 4.1.
+    Selective Search for Object Recognition (Uijlings et al., IJCV 2013), section 3.2.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ def to_space(image: NDArray[np.uint8], space: Space) -> NDArray[np.uint8]:
     Args:
         image: ``[H, W, 3]`` RGB.
         space: hue, saturation and value; CIE L*a*b* (D65); normalised red and green with
-            intensity; hue alone; intensity alone. Every channel is stretched to 0..255, the hue's
-            full circle too, a* and b* are shifted by 128.
+            intensity; hue alone; intensity alone. A channel's range is 0..255: of the hue's full
+            circle, of L*, of the shares of red and green; a* and b* are shifted by 128.
 
     Returns:
         ``[C, H, W]``, C = 1 or 3.

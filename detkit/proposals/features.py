@@ -73,7 +73,9 @@ def _quantise(
     diagonal = np.float32(math.sqrt(0.5))
     for c in range(C):
         x, y = along_x[c], along_y[c]
-        if reach[c] < LEAST_SLOPE:  # one grey everywhere, but for rounding
+        if reach[c] < LEAST_SLOPE:  # one grey everywhere, but for rounding: no slope, bin 0
+            for axis in range(AXES):
+                bins[c, axis] = np.uint8(2 * axis * TEXTURE_BINS)
             continue
         unit = np.float32(TEXTURE_BINS) / reach[c]
         for axis in range(AXES):

@@ -1,7 +1,7 @@
 """The modes of selective search, as the paper and the authors' program have them.
 
 Paper:
-    Selective Search for Object Recognition (Uijlings et al., IJCV 2013), section 5.4.
+    Selective Search for Object Recognition (Uijlings et al., IJCV 2013), section 5.1.3.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """One order for the boxes of many hierarchies.
 
 Source:
-    ``authors``: Selective Search (Uijlings et al., IJCV 2013), section 4.3, and
+    ``authors``: Selective Search (Uijlings et al., IJCV 2013), section 3.3, and
     ``Image2HierarchicalGrouping.m``. The other two are detkit's.
 """
 

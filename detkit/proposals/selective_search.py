@@ -3,7 +3,7 @@
 Paper:
     Selective Search for Object Recognition (Uijlings et al., IJCV 2013),
     https://doi.org/10.1007/s11263-013-0620-5
-    Modes: section 5.4 and the authors' program. Ranking: section 4.3.
+    Modes: section 5.1.3 and the authors' program. Ranking: section 3.3.
 
 Two forms:
     A mode as it stands is the authors' method. Where scales or a smallest region are given, it is
@@ -36,10 +36,12 @@ STEP = 1 / 32  # grey values, of the weights in OpenCV's form
 
 
 class ProposalConfig(Config):
-    """How proposals are found. The defaults are what the R-CNN papers used."""
+    """How proposals are found. The defaults are what the R-CNN papers used, about 2,000."""
 
     mode: Mode = "fast"
-    scales: Annotated[tuple[PositiveFloat, ...], Field(min_length=1)] | None = None  # k; the mode's
+    scales: Annotated[tuple[PositiveFloat, ...], Field(min_length=1)] | None = (
+        None  # k; None: the mode's
+    )
     min_size: PositiveInt | None = None  # pixels of a first region; None: k, as the authors have it
     seed: NonNegativeInt = 0  # of the ranking
     most: PositiveInt = 2000  # the best so many

@@ -230,6 +230,21 @@ def test_a_step_has_128_windows_a_quarter_of_them_objects() -> None:
     assert all(len(each.labels) > 0 for each in drawn)
 
 
+def test_parts_of_a_step_share_its_windows() -> None:
+    """Micro-batches must not look at more than the step does: memory is in the crops."""
+    image = boxes_in(300, 4)
+    target = make_target(torch.tensor([[10.0, 10.0, 60.0, 60.0]]), torch.tensor([1]))
+    shares = [0.25, 0.25, 0.5]
+    counts = []
+    for share in shares:
+        images = [image] * int(4 * share)
+        draws = torch.Generator().manual_seed(0)
+        drawn = sample_windows(images, [target] * len(images), CONFIG, draws, share)
+        counts.append(sum(len(each.boxes) for each in drawn))
+    assert counts == [32, 32, 64]
+    assert sum(counts) == CONFIG.windows
+
+
 def test_backgrounds_take_the_places_of_missing_objects() -> None:
     far = torch.tensor([[500.0, 500.0, 600.0, 600.0]]).repeat(200, 1)
     target = target_of([[10, 10, 60, 60]], [1])

@@ -245,6 +245,7 @@ def test_other_settings_begin_the_parts_that_depend_on_them(small: Path, tmp_pat
         "ridge": {"boxes": config.boxes.model_copy(update={"ridge": 10.0})},
         "c": {"svm": config.svm.model_copy(update={"c": 1.0})},
         "nms_iou": {"nms_iou": 0.5},
+        "threshold": {"score_threshold": 0.1},
         "padding": {"context_padding": 8},
     }
     kept = {
@@ -253,8 +254,9 @@ def test_other_settings_begin_the_parts_that_depend_on_them(small: Path, tmp_pat
     }
     assert kept == {
         "ridge": {"features", "svm"},
-        "c": {"features"},
+        "c": {"features", "boxes"},
         "nms_iou": {"features", "svm", "boxes"},
+        "threshold": {"features", "svm", "boxes"},
         "padding": set(),
     }
 
@@ -379,7 +381,12 @@ def test_bars_are_as_high_as_the_figures(small: Path, tmp_path: Path) -> None:
     perfect = evaluate(Oracle(eval_data), DetectionDataset(eval_data))
     figure = ablation_figure({"softmax": result, "SVM": perfect, "SVM + regression": result})
     (panel,) = figure.axes
-    assert [text.get_text() for text in panel.get_xticklabels()] == ["mAP", "COCO AP", "cat", "dog"]
+    assert [text.get_text() for text in panel.get_xticklabels()] == [
+        "VOC07",
+        "COCO AP",
+        "cat",
+        "dog",
+    ]
     heights = [bar.get_height() for bar in panel.patches]  # type: ignore[attr-defined]
     expected = [result.voc.map07, result.metrics()["coco_ap"], *result.voc.ap07[1:]]
     assert heights == pytest.approx([*expected, 1.0, 1.0, 1.0, 1.0, *expected])
