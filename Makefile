@@ -14,7 +14,7 @@ quickstart: .venv/installed
 	@echo "mAP and FPS: runs/quickstart/metrics.json; pictures: runs/quickstart/detections"
 
 test: .venv/installed-dev
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto
 
 check: .venv/installed-dev
 	$(BIN)/ruff format --check .

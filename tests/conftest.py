@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 from hypothesis import settings
 
 from tests.oracles import voc_xml, write_voc
 
 settings.register_profile("detkit", derandomize=True, deadline=None)
 settings.load_profile("detkit")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def own_threads() -> None:
+    """Workers that run at the same time share the cores, instead of each asking for all."""
+    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    if workers > 1:
+        torch.set_num_threads(max(1, torch.get_num_threads() // workers))
 
 
 @pytest.fixture(autouse=True, scope="session")
