@@ -32,7 +32,7 @@ WAYS: Mapping[str, Way] = {
 }
 COLOURS = ("#9aa5b1", "#4c8bc0", "#1f4e79")  # from the plainest to the whole method
 BAR = 0.27  # of the room that a class has
-INCHES_A_GROUP, LEAST_INCHES, HEIGHT_INCHES = 1.0, 6.5, 4.0
+INCHES_A_GROUP, LEAST_INCHES, HEIGHT_INCHES = 1.0, 7.0, 4.0
 SLANTED_FROM = 8  # groups; the names of more would run into each other
 DPI = 120
 
