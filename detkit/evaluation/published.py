@@ -67,7 +67,7 @@ PUBLISHED_VOC = (
     VocFigure("YOLOv2 544 x 544", "07+12", 78.6, 40, V2),
 )
 PUBLISHED_COCO = (
-    CocoFigure("Fast R-CNN VGG-16", "600", 19.7, 35.9, "Fast R-CNN, section 5.5"),
+    CocoFigure("Fast R-CNN VGG-16", "600", 19.7, 35.9, "Fast R-CNN, section 5.6"),
     CocoFigure("Faster R-CNN VGG-16", "600", 21.9, 42.7, "Faster R-CNN, table 11"),
     CocoFigure("Faster R-CNN ResNet-101 FPN", "800", 36.2, 59.1, "FPN, table 4"),
     CocoFigure("YOLOv2", "544", 21.6, 44.0, "YOLO9000, table 5"),
