@@ -20,17 +20,7 @@ from torch import Tensor
 
 from detkit.config import Fraction
 from detkit.detectors.base import DETECTORS, Audit, Detector, Scale, Step, audit_anchors
-from detkit.detectors.fast_rcnn import (
-    MapStrides,
-    RoIHead,
-    RoITargets,
-    build_maps,
-    by_canvas,
-    place_images,
-    report,
-    roi_loss,
-    sample_rois,
-)
+from detkit.detectors.fast_rcnn import RoIHead, RoITargets, report, roi_loss, sample_rois
 from detkit.detectors.rpn import (
     RPN,
     AnchorSizes,
@@ -42,6 +32,7 @@ from detkit.detectors.rpn import (
     propose,
     rpn_loss,
 )
+from detkit.detectors.shared_maps import MapStrides, build_maps, by_canvas, place_images
 from detkit.layers import freeze_batch_norm, set_batch_norm_eps
 from detkit.ops.boxes import xyxy_to_cxcywh
 from detkit.preprocess import Batch, Geometry

@@ -27,7 +27,7 @@ from pydantic import (
 from torch import Tensor, nn
 
 from detkit.config import Fraction
-from detkit.detectors.fast_rcnn import RegionConfig
+from detkit.detectors.shared_maps import RegionConfig
 from detkit.ops.anchors import centred_anchors, grid_anchors, inside, published_anchors
 from detkit.ops.boxes import clip_boxes
 from detkit.ops.deltas import decode_deltas, encode_deltas

@@ -13,7 +13,6 @@ from torch import Tensor
 
 from detkit.backbones import BACKBONES
 from detkit.detectors.fast_rcnn import (
-    RegionConfig,
     RoIHead,
     RoITargets,
     roi_layers,
@@ -21,6 +20,7 @@ from detkit.detectors.fast_rcnn import (
     sample_rois,
     select_rois,
 )
+from detkit.detectors.shared_maps import RegionConfig
 from detkit.layers import freeze_batch_norm, set_batch_norm_eps
 from detkit.ops.boxes import box_iou
 from detkit.ops.deltas import encode_deltas
