@@ -17,6 +17,7 @@ from PIL import Image
 import detkit
 from detkit.cli import detect as detect_command
 from detkit.cli import eval as eval_command
+from detkit.cli import train as train_command
 from detkit.cli import zoo as zoo_command
 from detkit.detectors import build_detector
 from detkit.engine import named
@@ -352,6 +353,40 @@ def test_detect_and_eval_take_a_name_of_the_zoo(
     said = capsys.readouterr().err
     assert "small.weights: taken for toy of the zoo, by its size of " in said
     assert "from the cache" in said  # the same weights of the same detector
+    assert len(site.requests) == 1
+
+
+def test_training_starts_from_a_name_of_the_zoo(
+    small: ZooEntry,
+    site: Site,
+    tiny_voc: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """It is fetched once, and the trunk of the new run is the file's."""
+    config = tmp_path / "mine.yaml"
+    model = {key: value for key, value in SMALL.items() if key != "num_classes"}
+    described = {
+        "model": model,
+        "data": {
+            "classes": ["cat", "dog"],
+            "workers": 0,
+            "train": [{"format": "voc", "root": str(tiny_voc), "split": "trainval"}],
+        },
+        "train": {
+            **{"iterations": 1, "batch_size": 2, "lr": 1e-30, "average_decay": None},
+            **{"records": [], "start": "toy"},
+        },
+    }
+    config.write_text(json.dumps(described))
+    assert train_command.main([str(config), "--out", "run", "--device", "cpu"]) == 0
+    said = capsys.readouterr()
+    assert "fetching toy.weights (" in said.err
+    assert "\nstart toy: " in said.out
+    assert ", 0 re-initialised, 0 ignored" in said.out
+    begun = dict(detkit.load("run").named_parameters())
+    for name, tensor in detkit.load("toy").named_parameters():
+        assert torch.allclose(begun[name], tensor), name
     assert len(site.requests) == 1
 
 
