@@ -16,6 +16,7 @@ from PIL import Image
 
 from detkit.api import detect, detect_batches
 from detkit.cli.detect_files import WRITTEN, Add, Looked, saving, video_files
+from detkit.cli.output_names import Stems
 from detkit.drawing import draw, draw_proposals
 from detkit.errors import DataError
 from detkit.files import whole_file
@@ -25,7 +26,6 @@ from detkit.video import Frame
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from detkit.cli.detect import Stems
     from detkit.detectors import Detector
     from detkit.types import Boxes, Detections
 

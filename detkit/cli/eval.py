@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from detkit.cli.ending import ended
+from detkit.cli.examples import EVAL_DATA
 from detkit.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -27,7 +28,6 @@ MODEL_SETTINGS = (  # what no weight depends on
     *("score_threshold", "nms_iou", "max_detections"),
     *("input_size", "min_size", "max_size", "post_nms_test", "svd_ranks"),
 )
-EXAMPLE = "data.format=voc data.root=FOLDER data.split=test"
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -74,7 +74,7 @@ def _parser() -> argparse.ArgumentParser:
         default=[],
         help="measure a JSON list of {image_id, category, bbox: [x, y, w, h], score}, zero-based, "
         "image_id the file's stem; or COCO results with image_id and category_id as numbers; "
-        f"needs {EXAMPLE}",
+        f"needs {EVAL_DATA}",
     )
     add("--save-detections", metavar="FILE", type=Path, help="write the same of a checkpoint")
     add("--json", metavar="FILE", type=Path, help="write every figure, per class too")

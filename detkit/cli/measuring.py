@@ -13,7 +13,7 @@ from typing import Any
 import torch
 import yaml
 
-from detkit.cli.eval import EXAMPLE
+from detkit.cli.examples import EVAL_DATA
 from detkit.config import parse
 from detkit.data import Annotations, DetectionDataset, join, read_dataset
 from detkit.data.auto import resolve
@@ -102,7 +102,7 @@ def read_eval_data(
     replaced = resolved["eval"]
     entries = [entry for turn, entry in enumerate(replaced) if entry not in replaced[:turn]]
     if not entries:
-        raise ConfigError(f"data.eval: nothing to evaluate on; say {EXAMPLE}.")
+        raise ConfigError(f"data.eval: nothing to evaluate on; say {EVAL_DATA}.")
     described = ", ".join(
         " ".join(str(entry[key]) for key in ("format", "root", "split", "part") if key in entry)
         for entry in entries
@@ -279,7 +279,7 @@ def _keep(key: str, cached: Cached) -> None:
 def measure_file(path: Path, settings: Settings, read: dict[str, Annotations]) -> Evaluated:
     """Evaluate a file of detections."""
     if not {"format", "root"} <= set(settings.entry):
-        raise ConfigError(f"--detections {path}: say what they were found in: {EXAMPLE}.")
+        raise ConfigError(f"--detections {path}: say what they were found in: {EVAL_DATA}.")
     data = parse(DataConfig, settings.data, "data.")
     annotations, described = read_eval_data(data, data.classes, settings, read)
     result = evaluate_results(read_detections(path, annotations), annotations)

@@ -20,8 +20,9 @@ import yaml
 from PIL import Image
 
 from detkit.cli import main
-from detkit.cli.detect import SAVE_FORMATS, Stems
+from detkit.cli.detect import SAVE_FORMATS
 from detkit.cli.detect_files import WRITTEN, Looked, saving
+from detkit.cli.output_names import Stems
 from detkit.data import read_dataset
 from detkit.types import Detections
 from tests.engine.conftest import CONFIG
