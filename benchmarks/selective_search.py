@@ -55,6 +55,9 @@ ALL = 10**9  # proposals: as many as there are
 OURS = {
     "fast": {
         "detkit, OpenCV's settings": ProposalConfig(scales=(150, 300, 450), min_size=100, most=ALL),
+        "detkit, OpenCV's settings, authors' order": ProposalConfig(
+            scales=(150, 300, 450), min_size=100, most=ALL, ranking="authors"
+        ),
         "detkit, fast as in the paper": ProposalConfig(most=ALL),
         "detkit, fast, distinct first": ProposalConfig(most=ALL, ranking="distinct"),
         "detkit, quality as in the paper": ProposalConfig(mode="quality", most=ALL),
