@@ -25,6 +25,7 @@ from detkit.weights.darknet import load_partial
 IMAGENET = "imagenet"
 KEY = "model.backbone_weights"  # what stands before each message: where a person sets it
 CHECKPOINT_FILE = "weights.safetensors"  # of a checkpoint folder
+RUN_PARTS = ("best", "last")  # checkpoints in a run folder; the first that is there
 # How a file may spell a tensor: what the backbone's name begins with, and what the file has there.
 # It speaks of the backbone alone, of a detector, of one with a pyramid, or of a network wrapped for
 # several devices; torchvision's pyramids take MobileNet's parts out of their holder.
@@ -184,8 +185,9 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     Raises:
         ConfigError: naming the file, what is wrong with it, and what to do.
     """
-    if path.is_dir():
-        path = path / CHECKPOINT_FILE
+    if path.is_dir():  # a checkpoint, or a run folder that holds some
+        places = [path / CHECKPOINT_FILE, *(path / part / CHECKPOINT_FILE for part in RUN_PARTS)]
+        path = next((place for place in places if place.is_file()), places[0])
     if not path.is_file():
         raise ConfigError(
             f"{KEY}: {path}: no such file. Expected none, imagenet, a .safetensors, .pth or .pt "

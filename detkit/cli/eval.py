@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import os
 import shlex
 import sys
@@ -28,6 +29,7 @@ MODEL_SETTINGS = (  # what no weight depends on
     *("score_threshold", "nms_iou", "max_detections"),
     *("input_size", "min_size", "max_size", "post_nms_test", "svd_ranks"),
 )
+PROPOSALS = "proposals."  # of R-CNN and Fast R-CNN, likewise
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -197,13 +199,19 @@ def _check(overrides: list[str], args: argparse.Namespace) -> Settings:
     for text in rest:
         key, value = parse_override(text)
         block, _, name = key.partition(".")
-        if block not in blocks or not name or (block == "model" and name not in MODEL_SETTINGS):
-            allowed = ", ".join(f"model.{setting}" for setting in MODEL_SETTINGS)
+        may = block != "model" or name in MODEL_SETTINGS or name.startswith(PROPOSALS)
+        if block not in blocks or not name or not may:
+            allowed = [f"model.{setting}" for setting in (*MODEL_SETTINGS, f"{PROPOSALS}*")]
+            near = difflib.get_close_matches(name, MODEL_SETTINGS, n=1)
             raise ConfigError(
-                f"{key}: not for evaluation; here data.*, eval.* and {allowed} can be set, "
-                "the rest is in the checkpoint."
+                f"{key}: not for evaluation; here data.*, eval.* and {', '.join(allowed)} can be "
+                "set, the rest is in the checkpoint."
+                + (f" Did you mean 'model.{near[0]}'?" if near else "")
             )
-        blocks[block][name] = value
+        place = blocks[block]
+        if block == "model" and name.startswith(PROPOSALS):
+            place, name = place.setdefault("proposals", {}), name.removeprefix(PROPOSALS)
+        place[name] = value
     device = choose_device(args.device)
     if args.precision == "fp16" and device == "cpu":
         raise ConfigError("--precision fp16: needs a GPU; use bf16 or fp32 on a CPU.")

@@ -22,7 +22,8 @@ from detkit.engine.checkpoint import Checkpoint
 from detkit.engine.distributed import Ranks
 from detkit.engine.experiment import DataConfig, EvalConfig, replace_entries
 from detkit.engine.proposals import compute_proposals, processes_for, store_of
-from detkit.errors import ConfigError
+from detkit.engine.records import flat
+from detkit.errors import ConfigError, DetkitError
 from detkit.evaluation.bootstrap import bootstrap_map
 from detkit.evaluation.cached import About, Cached, cache_key, load_cached, now, store
 from detkit.evaluation.confusion import confusion_matrix
@@ -148,7 +149,7 @@ def measure_checkpoint(
 
     Several ranks share the detecting; the rest is done by rank 0, and the others get None.
     """
-    detector = _with_settings(loaded, settings)
+    detector = _with_settings(loaded, settings, name)
     data = parse(DataConfig, loaded.experiment.data.model_dump() | settings.data, "data.")
     config = parse(EvalConfig, loaded.experiment.eval.model_dump() | settings.eval, "eval.")
     names = known_classes(detector.class_names)
@@ -191,7 +192,7 @@ def measure_checkpoint(
         step=loaded.step,
         source=str(loaded.path),
         left_out=left_out(detector.class_names, annotations.class_names),
-        changed=tuple(f"model.{key}={value}" for key, value in settings.model.items()),
+        changed=tuple(f"{key}={value}" for key, value in flat({"model": settings.model}).items()),
         cached=fresh.about.when if kept is not None else "",
         speed_cached=timed.about.speed_when if timed is fresh else "",
     )
@@ -238,11 +239,17 @@ def _detect(
         )
 
 
-def _with_settings(loaded: Checkpoint, settings: Settings) -> Detector:
+def _with_settings(loaded: Checkpoint, settings: Settings, name: str) -> Detector:
     """The detector, built again where the command line changes how it selects."""
     if not settings.model:
         return loaded.detector
-    detector = build_detector({**loaded.experiment.model, **settings.model})
+    model, changes = loaded.experiment.model, dict(settings.model)
+    if "proposals" in changes:
+        changes["proposals"] = {**model.get("proposals", {}), **changes["proposals"]}
+    try:
+        detector = build_detector({**model, **changes})
+    except DetkitError as problem:
+        raise ConfigError(f"{name}, a {model['name']}: {problem}") from problem
     detector.load_state_dict(loaded.detector.state_dict())
     detector.class_names = loaded.detector.class_names
     return detector.eval().to(settings.device)

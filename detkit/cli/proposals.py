@@ -117,6 +117,8 @@ def main(argv: list[str] | None = None) -> int:
         parser.error("--processes must be 1 or more")
     if args.draw is not None and args.out is None:
         parser.error("--draw needs --out FOLDER for its picture")
+    if args.draw is not None and args.rpn:
+        parser.error("--draw shows selective search alone; leave --rpn out")
     left = "What was found is kept; the same command goes on from there."
     return ended("proposals", lambda: run(args), left=left)
 
@@ -238,7 +240,7 @@ def measure_search(store: ProposalStore, data: Annotations, split: str, processe
     found = Proposals.of(stored_proposals(store, paths))
     settings = store.config.model_dump(mode="json")
     spent = median_ms(store.config.find, paths)
-    name = f"selective search, {store.config.mode}"
+    name = f"selective search, {store.config.in_words()}"
     return Measured(name, split, settings, data, found, cover(found, data), spent)
 
 

@@ -33,6 +33,7 @@ WAYS: Mapping[str, Way] = {
 COLOURS = ("#9aa5b1", "#4c8bc0", "#1f4e79")  # from the plainest to the whole method
 BAR = 0.27  # of the room that a class has
 INCHES_A_GROUP, LEAST_INCHES, HEIGHT_INCHES = 1.0, 7.0, 4.0
+MOST_CLASSES = 20  # drawn; the figures of all are in the JSON
 SLANTED_FROM = 8  # groups; the names of more would run into each other
 DPI = 120
 
@@ -89,16 +90,18 @@ def read_found(path: Path) -> list[Detections]:
     return [Detections(*each) for each in zip(boxes, scores, labels, strict=True)]
 
 
-def write_ablation(folder: Path, results: Mapping[str, EvalResult]) -> None:
+def write_ablation(folder: Path, results: Mapping[str, EvalResult]) -> tuple[Path, Path]:
     """Write ``ablation.json`` and ``ablation.png``, bars of the means and of each class."""
+    figures, drawn = folder / "ablation.json", folder / "ablation.png"
     content = {
         name: {**result.metrics(), "per_class": result.per_class()}
         for name, result in results.items()
     }
     said = json.dumps(_no_nan(content), indent=2) + "\n"
-    write_atomically(folder / "ablation.json", said)
-    with whole_file(folder / "ablation.png") as place:
+    write_atomically(figures, said)
+    with whole_file(drawn) as place:
         ablation_figure(results).savefig(place, dpi=DPI)
+    return figures, drawn
 
 
 def _no_nan(value: object) -> object:
@@ -109,11 +112,17 @@ def _no_nan(value: object) -> object:
 
 
 def ablation_figure(results: Mapping[str, EvalResult]) -> Figure:
-    """Draw a group of bars for VOC07's mAP, for COCO's AP, and for each class with scored truth."""
+    """Draw a group of bars for VOC07's mAP, for COCO's AP, and for each class with scored truth.
+
+    Of many classes those with the most objects are drawn.
+    """
     from matplotlib.figure import Figure
 
     one = next(iter(results.values()))
-    shown = [label for label, curve in enumerate(one.voc.curves) if curve.truths]
+    scored = [label for label, curve in enumerate(one.voc.curves) if curve.truths]
+    most = sorted(scored, key=lambda label: -one.voc.curves[label].truths)[:MOST_CLASSES]
+    shown = sorted(most)
+    classes = "classes" if len(shown) == len(scored) else f"the {len(shown)} largest classes"
     names = ["VOC07", "COCO AP", *(printable(one.class_names[label]) for label in shown)]
     width = max(INCHES_A_GROUP * len(names), LEAST_INCHES)
     figure = Figure(figsize=(width, HEIGHT_INCHES), layout="constrained")
@@ -131,7 +140,7 @@ def ablation_figure(results: Mapping[str, EvalResult]) -> Figure:
     )
     for text in panel.get_xticklabels():
         text.set_parse_math(False)
-    panel.set(ylim=(0, 1), ylabel="AP", title="R-CNN, stage by stage (classes: VOC07)")
+    panel.set(ylim=(0, 1), ylabel="AP", title=f"R-CNN, stage by stage ({classes}: VOC07)")
     panel.axvline(1.5, color="#cccccc", linewidth=0.8)  # between the means and the classes
     panel.grid(axis="y", alpha=0.3)
     panel.set_axisbelow(True)

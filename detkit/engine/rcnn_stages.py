@@ -45,7 +45,7 @@ from detkit.engine.log import RunLog
 from detkit.engine.proposals import store_of
 from detkit.engine.rcnn_features import Shelf, sample_norms, windows_of, write_features
 from detkit.engine.rcnn_work import FOLDER, StoppedError, Work, content_of, part_folder
-from detkit.engine.report import CONFIG
+from detkit.engine.report import CONFIG, both_ends
 from detkit.engine.start import Prepared
 from detkit.errors import ConfigError
 from detkit.files import in_words, sha256_of, whole_file
@@ -158,11 +158,15 @@ def fit_rcnn(work: Work, experiment: ExperimentConfig) -> dict[str, float]:
     if work.eval_data is not None:
         whole = [*seen, every, content_of(work.eval_data)]
         results = measure_ways(work, part_folder(work, "found", whole))
-        write_ablation(work.folder, results)
+        for path in write_ablation(work.folder, results):
+            work.log.say(f"  drawn: {path}" if path.suffix == ".png" else f"  figures: {path}")
         figures = list(results.values())[-1].metrics()
         metrics = {name: value for name, value in figures.items() if value == value}
     save_best(work, experiment, last, metrics)
-    work.log.say(f"  {time.monotonic() - start:.0f} s; {work.folder / FOLDER} may be deleted")
+    work.log.say(
+        f"  {time.monotonic() - start:.0f} s; best has the SVMs and the regression, last the "
+        f"softmax; {work.folder / FOLDER} may be deleted"
+    )
     return metrics
 
 
@@ -215,11 +219,9 @@ def fit_svms(work: Work, shelf: Shelf, folder: Path) -> None:
     detector.svm_weights.copy_(torch.from_numpy(mining.weights))
     detector.svm_biases.copy_(torch.from_numpy(mining.biases))
     detector.svm_scale.fill_(scale)
-    kept = ", ".join(
-        f"{name} {len(pos):,} objects and {len(neg):,} negatives"
-        for name, pos, neg in zip(work.train_data.class_names, mining.pos, mining.neg, strict=True)
-    )
-    work.log.say(f"  SVMs: {kept}")
+    each = zip(work.train_data.class_names, mining.pos, mining.neg, strict=True)
+    kept = [f"{name} {len(pos):,} objects and {len(neg):,} negatives" for name, pos, neg in each]
+    work.log.say(f"  SVMs: {both_ends(kept)}")
 
 
 def _objects(work: Work, shelf: Shelf, scale: float) -> list[NDArray[np.float32]]:
@@ -286,7 +288,7 @@ def fit_regressions(work: Work, shelf: Shelf, folder: Path) -> None:
             counts.append(f"{name} {int(file['count']):,}")
         show(label + 1)
     detector.box_scale.fill_(scale)
-    work.log.say(f"  box regression, examples: {', '.join(counts)}")
+    work.log.say(f"  box regression, examples: {both_ends(counts)}")
 
 
 class _Examples(NamedTuple):

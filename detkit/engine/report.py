@@ -90,7 +90,11 @@ def class_counts(annotations: Annotations) -> str:
     """How many objects of each class there are, most first; of many classes both ends."""
     counts = np.bincount(annotations.labels, minlength=len(annotations.class_names))
     order = np.argsort(-counts, kind="stable")
-    named = [f"{annotations.class_names[label]} {counts[label]:,}" for label in order]
+    return both_ends([f"{annotations.class_names[label]} {counts[label]:,}" for label in order])
+
+
+def both_ends(named: list[str]) -> str:
+    """What is said of each class, in one line; of many classes both ends."""
     if len(named) > 2 * CLASSES_AN_END:
         between = len(named) - 2 * CLASSES_AN_END
         named[CLASSES_AN_END:-CLASSES_AN_END] = [f"... {between} classes between ..."]

@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+STDERR = 2  # the descriptor
+
 
 @contextmanager
-def ctrl_c() -> Iterator[Callable[[], bool]]:
-    """Let Ctrl-C (or SIGTERM) ask for a stop after the step at hand; a second stops at once."""
+def ctrl_c(said: str = "") -> Iterator[Callable[[], bool]]:
+    """Let Ctrl-C (or SIGTERM) ask for a stop after the step at hand; a second stops at once.
+
+    Args:
+        said: what whoever pressed Ctrl-C is told at once, where the step may be long.
+    """
     asked: list[int] = []
 
     def ask(number: int, frame: object) -> None:
         if asked:
             raise KeyboardInterrupt
         asked.append(number)
+        if said and number == signal.SIGINT:  # a print might be in the middle of another
+            os.write(STDERR, f"\n{said}\n".encode())
 
     try:
         before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}

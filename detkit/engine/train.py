@@ -40,6 +40,8 @@ from detkit.errors import ConfigError
 from detkit.evaluation import detect_dataset, evaluate_results
 from detkit.files import make_folder, write_atomically
 
+STOPPING = "stopping after the step or evaluation at hand; Ctrl-C again stops at once"
+
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
@@ -84,7 +86,10 @@ def train(
     own = ranks.connect(device, experiment.train.rank_timeout_minutes)
     folder = ranks.from_main(lambda: find_run(config, out, experiment))
     stages = plan_stages(Training(experiment, origins, folder))
-    if ranks.from_main(lambda: has_begun(stages)) and not resume:
+    begun = ranks.from_main(lambda: has_begun(stages))
+    if resume and not begun and ranks.is_main:
+        print(f"{folder}: no run to resume; a new one begins")
+    if begun and not resume:
         raise ConfigError(
             f"{folder}: holds a run already. Add --resume to go on with it, "
             "or --out FOLDER to start another."
@@ -108,7 +113,7 @@ def carry_out(prepared: Prepared, stage: Stage) -> Outcome:
     with deterministic(run.config.deterministic) as run.unfixed:
         done = before_first_step(run, experiment, prepared.train_data, prepared.last)
         ranks.from_main(lambda: make_folder(folder))  # here, so that a start that fails leaves none
-        with open_log(run, experiment) as log, ctrl_c() as stop_asked:
+        with open_log(run, experiment) as log, ctrl_c(STOPPING) as stop_asked:
             run.stop_asked, run.say = stop_asked, log.say
             for line in [*stage.heading(), *recognised(stage.origins)]:
                 log.say(line)

@@ -148,7 +148,7 @@ def recall_figure(covers: dict[str, Cover], title: str) -> Figure:
             )
     panel.set_xscale("log")
     panel.set(ylim=(0, 1), xlim=1, ylabel="recall")
-    panel.set_xlabel("proposals an image, best first")
+    panel.set_xlabel("proposals an image, the first of each")
     panel.set_title(title, parse_math=False)
     panel.grid(which="both", alpha=0.25)
     figure.legend(loc="outside lower center", ncols=2, fontsize="small")  # clear of the curves

@@ -52,6 +52,17 @@ class ProposalConfig(Config):
         """Whether this is a mode as it stands; else it is OpenCV's form."""
         return self.scales is None and self.min_size is None
 
+    def in_words(self) -> str:
+        """The mode and what is not its own, e.g. ``fast, scales 150 300, turns``; not the limit."""
+        words: list[str] = [self.mode]
+        if self.scales is not None:
+            words.append("scales " + " ".join(f"{scale:g}" for scale in self.scales))
+        if self.min_size is not None:
+            words.append(f"min_size {self.min_size}")
+        if self.ranking is not None:
+            words.append(self.ranking)
+        return ", ".join(words)
+
     def find(self, image: Tensor) -> Boxes:
         """Find proposals in a ``[3, H, W]`` uint8 RGB image.
 

@@ -75,6 +75,18 @@ def test_a_checkpoint_folder_gives_its_backbone_and_ignores_its_head(tmp_path: P
     )
 
 
+def test_a_run_folder_gives_its_best_else_its_last(tmp_path: Path) -> None:
+    makers = {"last": tiny(1), "best": tiny(3)}
+    for part, giver in makers.items():  # the best is there only the second time
+        tensors = {f"backbone.{key}": value for key, value in giver.state_dict().items()}
+        (tmp_path / part).mkdir()
+        save_file(tensors, tmp_path / part / "weights.safetensors")
+        taker = tiny(2)
+        load_backbone_weights(taker, "tiny", tmp_path)
+        for key, tensor in taker.state_dict().items():
+            assert torch.equal(tensor, giver.state_dict()[key])
+
+
 def test_a_checkpoint_of_a_pyramid_gives_the_network_inside_it(tmp_path: Path) -> None:
     giver, taker = tiny(1), tiny(2)
     tensors = {f"backbone.body.{key}": value for key, value in giver.state_dict().items()}

@@ -173,6 +173,32 @@ def test_settings_are_the_models_unless_the_command_line_changes_them(
     assert found == [expected, {**expected, "most": 5}, {**expected, "seed": 3}]
 
 
+def test_a_detector_is_measured_with_other_proposals(
+    tiny_voc: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = checkpoint(tmp_path / "my_run", RCNN, tiny_voc, tmp_path / "store")
+    words = ["model.proposals.most=3", "model.proposals.ranking=turns", "--no-speed"]
+    figures = tmp_path / "figures.json"
+    assert evaluate([str(run), *words, "--device", "cpu", "--json", str(figures)]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    changed = "model.proposals.most=3, model.proposals.ranking=turns"
+    assert f"my_run: measured with {changed}." in said
+    assert json.loads(figures.read_text())["inputs"] == 3
+    (folder,) = (tmp_path / "store").iterdir()
+    settings = json.loads((folder / "settings.json").read_text())
+    assert settings["scales"] == [30.0]  # the checkpoint's stay
+    assert (settings["most"], settings["ranking"]) == (3, "turns")
+
+
+def test_pictures_are_of_selective_search_alone(
+    config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        main([str(config), "--draw", "a.png", "--out", str(tmp_path), "--rpn", "a_run"])
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert said.endswith("--draw shows selective search alone; leave --rpn out")
+
+
 def test_a_region_proposal_network_stands_beside(
     config: Path, tiny_voc: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -180,7 +206,7 @@ def test_a_region_proposal_network_stands_beside(
     words = [*SINGLE, "--rpn", str(run), "--device", "cpu", "--out", str(tmp_path / "out")]
     assert main([str(config), *words]) == 0
     search, rpn = records_in(tmp_path / "out")
-    assert (search["name"], rpn["name"]) == ("selective search, single", "RPN of my_run")
+    assert (search["name"], rpn["name"]) == ("selective search, single, scales 30", "RPN of my_run")
     assert 0 < rpn["boxes"] <= 7
     assert rpn["curve"]["counts"][-1] <= 7
     assert "RPN of my_run" in capsys.readouterr().out

@@ -27,6 +27,7 @@ from detkit.detectors.rcnn_stages import (
     fit_boxes,
     svm_negatives,
 )
+from detkit.engine import ablation
 from detkit.engine.ablation import WAYS, ablation_figure, read_found, write_found
 from detkit.engine.build import read_data
 from detkit.engine.checkpoint import load_checkpoint
@@ -124,8 +125,8 @@ def test_one_command_fine_tunes_fits_measures_and_leaves_what_detects(
     for start in starts:
         assert sum(line.startswith(start) for line in said) == 1, start
     assert said[-1].startswith("done. Next: python tools/eval.py")
-    ablation = json.loads((tmp_path / "run" / "ablation.json").read_text())
-    assert list(ablation) == ["softmax", "SVM", "SVM + regression"]
+    figures = json.loads((tmp_path / "run" / "ablation.json").read_text())
+    assert list(figures) == ["softmax", "SVM", "SVM + regression"]
     assert (tmp_path / "run" / "ablation.png").stat().st_size > 0
 
     model = detkit.load(tmp_path / "run")
@@ -138,8 +139,8 @@ def test_one_command_fine_tunes_fits_measures_and_leaves_what_detects(
         model.config = model.config.model_copy(update=changed)
         measured = evaluate(model, DetectionDataset(eval_data)).metrics()
         for key in ("voc07_map", "voc10_map", "coco_ap"):
-            assert ablation[name][key] == pytest.approx(measured[key], abs=1e-6)
-    assert outcome.metrics["voc07_map"] == ablation["SVM + regression"]["voc07_map"]
+            assert figures[name][key] == pytest.approx(measured[key], abs=1e-6)
+    assert outcome.metrics["voc07_map"] == figures["SVM + regression"]["voc07_map"]
 
 
 def test_two_runs_give_the_same_bytes(small: Path, tmp_path: Path) -> None:
@@ -160,7 +161,7 @@ def stopped_after(calls: int, patch: pytest.MonkeyPatch) -> Iterator[None]:
         return asked[0] > calls
 
     @contextmanager
-    def ctrl_c() -> Iterator[Callable[[], bool]]:
+    def ctrl_c(said: str) -> Iterator[Callable[[], bool]]:
         yield stop
 
     with patch.context() as context:
@@ -373,7 +374,9 @@ def test_what_was_found_comes_back(tmp_path: Path) -> None:
             assert torch.equal(getattr(expected, name), getattr(again, name))
 
 
-def test_bars_are_as_high_as_the_figures(small: Path, tmp_path: Path) -> None:
+def test_bars_are_as_high_as_the_figures(
+    small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     eval_data = read_data(read_experiment(small)[0])[1]
     assert eval_data is not None
     model = load_checkpoint(tuned(small, tmp_path / "run") / "last").detector
@@ -390,6 +393,12 @@ def test_bars_are_as_high_as_the_figures(small: Path, tmp_path: Path) -> None:
     heights = [bar.get_height() for bar in panel.patches]  # type: ignore[attr-defined]
     expected = [result.voc.map07, result.metrics()["coco_ap"], *result.voc.ap07[1:]]
     assert heights == pytest.approx([*expected, 1.0, 1.0, 1.0, 1.0, *expected])
+    monkeypatch.setattr(ablation, "MOST_CLASSES", 1)  # of many classes those with most objects
+    (panel,) = ablation_figure(dict.fromkeys(WAYS, result)).axes
+    most = max((1, 2), key=lambda label: result.voc.curves[label].truths)
+    names = ["VOC07", "COCO AP", eval_data.class_names[most]]
+    assert [text.get_text() for text in panel.get_xticklabels()] == names
+    assert panel.get_title() == "R-CNN, stage by stage (the 1 largest classes: VOC07)"
 
 
 class Oracle:

@@ -133,10 +133,22 @@ def test_ctrl_c_saves_and_says_how_to_go_on(
     assert process.returncode == 130, said
     step = load_checkpoint(out).step
     assert step >= 3
+    told = said.count("stopping after the step or evaluation at hand; Ctrl-C again stops at once")
+    assert told == (asked == signal.SIGINT)
     assert said.splitlines()[-1] == (
         f"stopped and saved at step {step}. "
         f"Go on: python tools/train.py {out / 'config.yaml'} --resume"
     )
+
+
+def test_resuming_nothing_begins_and_says_so(
+    small_config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, line = tmp_path / "run", f"{tmp_path / 'run'}: no run to resume; a new one begins\n"
+    assert train(small_config, out, ["train.iterations=1"], resume=True).finished
+    assert capsys.readouterr().out.startswith(line)
+    assert train(small_config, out, ["train.iterations=1"], resume=True).finished
+    assert line not in capsys.readouterr().out
 
 
 def test_a_run_folder_holds_everything(small_config: Path, tmp_path: Path) -> None:
