@@ -194,10 +194,22 @@ def _check_pixels(dtype: object, shape: tuple[int, ...], *, channels_last: bool)
     if channels != 3 or 0 in shape:
         form = "an array of shape [H, W, 3]" if channels_last else "a tensor of shape [3, H, W]"
         raise DataError(
-            f"image: expected {form} in RGB, got {list(shape)}. Move its channels "
-            f"{'last' if channels_last else 'first'}; detkit.read_image and PIL images are "
+            f"image: expected {form} in RGB, got {list(shape)}. "
+            f"{_advice(shape, channels_last=channels_last)}; detkit.read_image and PIL images are "
             "converted by themselves."
         )
+
+
+def _advice(shape: tuple[int, ...], *, channels_last: bool) -> str:
+    """What would make an image of ``shape`` one of three channels in their place."""
+    place = "last" if channels_last else "first"
+    if 0 in shape:
+        return "It has no pixels"
+    if len(shape) == 2:
+        return f"Repeat its grey three times, channels {place}"
+    if len(shape) == 3 and shape[0 if channels_last else 2] == 3:
+        return f"Move its channels {place}"
+    return "Give it three channels"
 
 
 def _open_file(path: str | os.PathLike[str]) -> BinaryIO:

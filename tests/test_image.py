@@ -406,13 +406,18 @@ def test_pil_image_is_turned_and_converted(tmp_path: Path) -> None:
         ),
         (
             torch.zeros(3, 0, 5, dtype=torch.uint8),
-            "expected a tensor of shape [3, H, W] in RGB, got [3, 0, 5]. Move its channels "
-            "first; detkit.read_image and PIL images are converted by themselves.",
+            "expected a tensor of shape [3, H, W] in RGB, got [3, 0, 5]. It has no pixels; "
+            "detkit.read_image and PIL images are converted by themselves.",
         ),
         (
             np.zeros((4, 5), dtype=np.uint8),
-            "expected an array of shape [H, W, 3] in RGB, got [4, 5]. Move its channels "
-            "last; detkit.read_image and PIL images are converted by themselves.",
+            "expected an array of shape [H, W, 3] in RGB, got [4, 5]. Repeat its grey three times, "
+            "channels last; detkit.read_image and PIL images are converted by themselves.",
+        ),
+        (
+            np.zeros((4, 5, 4), dtype=np.uint8),
+            "expected an array of shape [H, W, 3] in RGB, got [4, 5, 4]. Give it three channels; "
+            "detkit.read_image and PIL images are converted by themselves.",
         ),
         (7, "expected a path, a PIL image, an array or a tensor, got int."),
     ],
