@@ -178,6 +178,19 @@ class Detector(nn.Module, ABC):
         strides = self.backbone.strides[-len(masks) :]
         return tuple(Scale(*scale) for scale in zip(strides, masks, strict=True))
 
+    def shown(self, batch: Batch, targets: list[Target], step: Step) -> list[tuple[Tensor, Target]]:
+        """What the network sees of a training batch, to be drawn: each image on its canvas.
+
+        Args:
+            batch: of ``preprocess``, with proposals where they are given.
+            targets: one an image, canvas pixels.
+            step: of the batch.
+
+        Returns:
+            ``[3, h, w]`` normalised pixels, all of one size, and what is in them.
+        """
+        return list(zip(batch.pixels, targets, strict=True))
+
     def passes(self) -> Passes:
         """What the network is given for a square image: one canvas."""
         square = torch.zeros(3, 64, 64, dtype=torch.uint8)  # any: its canvas is what counts

@@ -33,9 +33,10 @@ from detkit.ops.matching import match_by_iou, sample
 from detkit.ops.nms import nms_per_class
 from detkit.preprocess import Batch, Geometry
 from detkit.proposals.selective_search import ProposalConfig
-from detkit.types import Boxes, Detections, Losses, Target
+from detkit.types import Boxes, Detections, Losses, Target, make_target
 
 CROPS_AT_ONCE = 256  # in detection: a few hundred MiB of activations, whatever the proposals
+SHOWN_CROPS = 16  # of objects, and of backgrounds, in the picture of the first batch
 CLASSIFIER_STD = 0.01  # of its first weights; the code's fine-tuning definition
 
 Scores = Literal["softmax", "svm"]
@@ -254,6 +255,22 @@ class RCNN(Detector):
     def find_proposals(self, images: list[Tensor]) -> list[Boxes]:
         return [self.config.proposals.find(image) for image in images]
 
+    def shown(self, batch: Batch, targets: list[Target], step: Step) -> list[tuple[Tensor, Target]]:
+        """Some of the step's crops, objects and backgrounds; the box is the region in its crop."""
+        config, found = self.config, []
+        side = config.warp_size - config.context_padding
+        region = batch.pixels.new_tensor([[config.context_padding] * 2 + [side] * 2])
+        drawn = self.draw(batch, targets, step)
+        for image, place, windows in zip(batch.pixels, batch.geometry, drawn, strict=True):
+            seen = image[:, : place.placed[0], : place.placed[1]]
+            crops = crop_windows(seen, windows.boxes, config.warp_size, config.context_padding)
+            for crop, label in zip(crops, windows.labels, strict=True):
+                is_object = label[None] < config.num_classes
+                found.append((crop, make_target(region[is_object], label[None][is_object])))
+        found.sort(key=lambda each: not len(each[1]))
+        objects = sum(len(target) > 0 for _, target in found)
+        return [*found[: min(objects, SHOWN_CROPS)], *found[objects : objects + SHOWN_CROPS]]
+
     def passes(self) -> Passes:
         """One crop a proposal."""
         return Passes((self.config.warp_size,) * 2, self.config.proposals.most)
@@ -292,12 +309,16 @@ class RCNN(Detector):
         fc7 = self.tail.module(pool5)
         return Regions(pool5.flatten(1).float(), fc7.float(), self.classifier(fc7).float())
 
-    def losses(self, batch: Batch, targets: list[Target], step: Step) -> Losses:
+    def draw(self, batch: Batch, targets: list[Target], step: Step) -> list[Windows]:
+        """The windows that a step learns from, an entry an image."""
         proposals = [
             boxes if len(boxes) or len(target) else whole(place, batch.pixels)
             for boxes, target, place in zip(_given(batch), targets, batch.geometry, strict=True)
         ]
-        drawn = sample_windows(proposals, targets, self.config, step.generator(), step.share)
+        return sample_windows(proposals, targets, self.config, step.generator(), step.share)
+
+    def losses(self, batch: Batch, targets: list[Target], step: Step) -> Losses:
+        drawn = self.draw(batch, targets, step)
         said = self.network(batch.pixels, batch.geometry, [each.boxes for each in drawn])
         return rcnn_loss(said.logits, torch.cat([each.labels for each in drawn]))
 

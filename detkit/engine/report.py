@@ -13,7 +13,9 @@ from torch import Tensor
 
 from detkit.config import Origins, explain
 from detkit.data import Annotations, summary
+from detkit.data.base import given_proposals
 from detkit.data.loader import TrainBatch
+from detkit.detectors.base import Step, on_canvas
 from detkit.drawing import draw_target
 from detkit.engine.build import default_model, with_defaults
 from detkit.engine.checkpoint import versions
@@ -26,10 +28,10 @@ from detkit.engine.state import TrainState
 from detkit.evaluation import EvalResult
 from detkit.files import whole_file
 from detkit.preprocess import denormalise
-from detkit.types import Target
 
 CONFIG = "config.yaml"  # in a run folder
 PICTURE_IMAGES = 8  # of the first batch
+FEW, MANY = 4, 8  # columns of the picture; many are R-CNN's crops
 CLASSES_AN_END = 10  # classes named from either end of the counts
 PHASES = (DATA, FORWARD, BACKWARD, OPTIMIZER)  # that an epoch's line tells
 DATA_BINDS = 0.2  # share of the time above which the line says that data is waited for
@@ -129,25 +131,27 @@ def explain_run(experiment: ExperimentConfig, origins: Origins) -> str:
 
 
 def with_picture(batches: Iterator[TrainBatch], run: TrainState) -> Iterator[TrainBatch]:
-    """Pass ``batches`` on; draw the first as the loss will see it."""
+    """Pass ``batches`` on; draw what the network sees of the first."""
     first = next(batches)
     samples = first.samples[:PICTURE_IMAGES]
-    canvas = run.model.preprocess([sample.image for sample in samples], first.size)
-    backbone = run.model.backbone
-    pixels = denormalise(canvas.pixels, backbone.mean, backbone.std).cpu()
-    targets: list[Target] = [
-        geometry.place(sample.target.without_difficult())
-        for sample, geometry in zip(samples, canvas.geometry, strict=True)
+    model = run.model
+    batch = model.preprocess([sample.image for sample in samples], first.size)
+    batch = batch.with_proposals(given_proposals(samples))
+    targets = on_canvas([sample.target for sample in samples], batch)
+    shown = model.shown(batch, targets, Step(first.size, first.seen, run.config.seed))
+    mean, std = model.backbone.mean, model.backbone.std
+    drawn = [
+        draw_target(denormalise(pixels[None], mean, std)[0].cpu(), target, model.class_names)
+        for pixels, target in shown
     ]
-    names = run.model.class_names
-    drawn = [draw_target(p, t, names) for p, t in zip(pixels, targets, strict=True)]
+    sheet = contact_sheet(drawn, FEW if len(drawn) <= PICTURE_IMAGES else MANY)
     with whole_file(run.folder / "first_batch.png") as place:
-        Image.fromarray(contact_sheet(drawn).permute(1, 2, 0).numpy()).save(place)
+        Image.fromarray(sheet.permute(1, 2, 0).numpy()).save(place)
     yield first
     yield from batches
 
 
-def contact_sheet(images: Sequence[Tensor], columns: int = 4) -> Tensor:
+def contact_sheet(images: Sequence[Tensor], columns: int = FEW) -> Tensor:
     """Lay ``[3, H, W]`` images of one size out in rows."""
     blank = torch.zeros_like(images[0])
     rows = [[*images[i : i + columns]] for i in range(0, len(images), columns)]

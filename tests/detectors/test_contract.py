@@ -186,6 +186,24 @@ def test_the_audit_has_a_row_for_every_object(form: str) -> None:
 
 
 @every_form
+def test_what_is_shown_of_a_batch_can_be_drawn_side_by_side(form: str) -> None:
+    model = small(form)
+    images, targets = two_images()
+    batch = model.preprocess(images).with_proposals(model.find_proposals(images))
+    placed = [place.place(each) for place, each in zip(batch.geometry, targets, strict=True)]
+    shown = model.shown(batch, placed, Step(seed=3))
+    assert len({pixels.shape for pixels, _ in shown}) == 1
+    assert shown[0][0].shape[0] == 3
+    seen = set()
+    for pixels, target in shown:
+        limits = torch.tensor([pixels.shape[2], pixels.shape[1]] * 2)
+        assert (target.boxes >= 0).all()
+        assert (target.boxes <= limits).all()
+        seen |= set(target.labels.tolist())
+    assert seen == {0, 1}
+
+
+@every_form
 def test_a_detector_is_its_config_and_its_weights(form: str) -> None:
     """Nothing else is needed to make it again, as a checkpoint does."""
     model = small(form, score_threshold=0.0).eval()

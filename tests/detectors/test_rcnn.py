@@ -17,6 +17,7 @@ from detkit.config import parse
 from detkit.detectors import RCNN, RCNNConfig, Step, build_detector
 from detkit.detectors.rcnn import (
     CROPS_AT_ONCE,
+    SHOWN_CROPS,
     Regions,
     Way,
     rcnn_loss,
@@ -228,6 +229,36 @@ def test_a_step_has_128_windows_a_quarter_of_them_objects() -> None:
     assert (labels == 1).sum() == 32
     assert (labels == 3).sum() == 96
     assert all(len(each.labels) > 0 for each in drawn)
+
+
+def test_the_crops_that_are_shown_are_those_that_are_learned_from() -> None:
+    """Objects first, then backgrounds, each the network's own input; the box is the region."""
+    model = small(windows=40)
+    images = [noise(60, 90), noise(80, 70, seed=1)]
+    targets = [
+        make_target(torch.tensor([[10.0, 5.0, 50.0, 45.0]]), torch.tensor([label]))
+        for label in (0, 1)
+    ]
+    boxes = [boxes_in(30, seed, (60, 70)) for seed in (0, 1)]
+    batch, step = model.preprocess(images).with_proposals(boxes), Step(seen=7)
+    drawn = model.draw(batch, targets, step)
+    crops = torch.cat(
+        [
+            crop_windows(image[:, : place.placed[0], : place.placed[1]], each.boxes, 64, 4)
+            for image, place, each in zip(batch.pixels, batch.geometry, drawn, strict=True)
+        ]
+    )
+    labels = torch.cat([each.labels for each in drawn])
+    shown = model.shown(batch, targets, step)
+    objects = int((labels < 2).sum())
+    assert 0 < objects < SHOWN_CROPS
+    assert len(shown) == objects + SHOWN_CROPS
+    expected = [*crops[labels < 2], *crops[labels == 2][:SHOWN_CROPS]]
+    for (pixels, _), crop in zip(shown, expected, strict=True):
+        assert torch.equal(pixels, crop)
+    assert torch.cat([target.labels for _, target in shown]).tolist() == labels[labels < 2].tolist()
+    assert all(target.boxes.tolist() == [[4, 4, 60, 60]] for _, target in shown[:objects])
+    assert not any(len(target) for _, target in shown[objects:])
 
 
 def test_parts_of_a_step_share_its_windows() -> None:
