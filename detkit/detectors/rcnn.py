@@ -257,19 +257,19 @@ class RCNN(Detector):
 
     def shown(self, batch: Batch, targets: list[Target], step: Step) -> list[tuple[Tensor, Target]]:
         """Some of the step's crops, objects and backgrounds; the box is the region in its crop."""
-        config, found = self.config, []
-        side = config.warp_size - config.context_padding
-        region = batch.pixels.new_tensor([[config.context_padding] * 2 + [side] * 2])
+        padding, side = self.config.context_padding, self.config.warp_size
+        region = batch.pixels.new_tensor([[padding, padding, side - padding, side - padding]])
         drawn = self.draw(batch, targets, step)
-        for image, place, windows in zip(batch.pixels, batch.geometry, drawn, strict=True):
-            seen = image[:, : place.placed[0], : place.placed[1]]
-            crops = crop_windows(seen, windows.boxes, config.warp_size, config.context_padding)
-            for crop, label in zip(crops, windows.labels, strict=True):
-                is_object = label[None] < config.num_classes
-                found.append((crop, make_target(region[is_object], label[None][is_object])))
-        found.sort(key=lambda each: not len(each[1]))
-        objects = sum(len(target) > 0 for _, target in found)
-        return [*found[: min(objects, SHOWN_CROPS)], *found[objects : objects + SHOWN_CROPS]]
+        crops = self.crops(batch.pixels, batch.geometry, [each.boxes for each in drawn])
+        labels = torch.cat([each.labels for each in drawn])
+        is_object = labels < self.config.num_classes
+        objects = is_object.nonzero()[:SHOWN_CROPS, 0]
+        backgrounds = (~is_object).nonzero()[:SHOWN_CROPS, 0]
+        nothing = make_target(region[:0], labels[:0])
+        return [
+            *((crops[row], make_target(region, labels[row, None])) for row in objects),
+            *((crops[row], nothing) for row in backgrounds),
+        ]
 
     def passes(self) -> Passes:
         """One crop a proposal."""
@@ -295,19 +295,21 @@ class RCNN(Detector):
         size = (pixels.shape[2], pixels.shape[3])
         places = places or [Geometry((1.0, 1.0), (0.0, 0.0), size)] * len(pixels)
         windows = [whole(place, pixels) for place in places] if windows is None else windows
-        crops = [
-            crop_windows(
-                image[:, : place.placed[0], : place.placed[1]],
-                boxes,
-                self.config.warp_size,
-                self.config.context_padding,
-            )
-            for image, place, boxes in zip(pixels, places, windows, strict=True)
-        ]
-        maps = self.backbone.crop_map(torch.cat(crops))
+        maps = self.backbone.crop_map(self.crops(pixels, places, windows))
         pool5 = F.adaptive_max_pool2d(maps, self.tail.size)  # of 227 pixels AlexNet's own pool5
         fc7 = self.tail.module(pool5)
         return Regions(pool5.flatten(1).float(), fc7.float(), self.classifier(fc7).float())
+
+    def crops(self, pixels: Tensor, places: Sequence[Geometry], windows: Sequence[Boxes]) -> Tensor:
+        """``[all R, 3, S, S]`` the windows of all images, one image after another."""
+        size, padding = self.config.warp_size, self.config.context_padding
+        every = zip(pixels, places, windows, strict=True)
+        return torch.cat(
+            [
+                crop_windows(image[:, : place.placed[0], : place.placed[1]], boxes, size, padding)
+                for image, place, boxes in every
+            ]
+        )
 
     def draw(self, batch: Batch, targets: list[Target], step: Step) -> list[Windows]:
         """The windows that a step learns from, an entry an image."""

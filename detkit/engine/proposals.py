@@ -29,12 +29,12 @@ from detkit.evaluation.proposals import proposals_of
 from detkit.evaluation.run import Progress
 from detkit.files import in_words, make_folder, sha256_of
 from detkit.image import read_image
+from detkit.proposals.selective_search import compile_ahead
 from detkit.proposals.store import KEY, ProposalStore, default_folder
 from detkit.types import Boxes
 
 READERS = 8  # threads that look at image files' contents; they mostly wait for the disk
 WORTH_A_PROCESS = 8  # images; to start one for fewer takes longer than they do
-FIRST_SIDE = 32  # pixels of the image that the compiler is shown
 TELL_SECONDS = 30.0  # between two lines where no terminal shows progress
 
 
@@ -114,7 +114,7 @@ def compute_proposals(
         return Computed(images, 0, 0.0, store.size(read))
     make_folder(store.folder.parent, KEY)
     workers = min(processes, math.ceil(len(jobs) / WORTH_A_PROCESS))
-    _compile(store)
+    compile_ahead()  # here, so that processes find it done
     start = time.monotonic()
     loader: DataLoader[DetkitError | None] = DataLoader(
         jobs,
@@ -150,11 +150,6 @@ def _content(path: Path) -> str:
         return sha256_of(path)
     except OSError:
         return ""
-
-
-def _compile(store: ProposalStore) -> None:
-    """Have selective search compiled, or what was compiled loaded, before processes start."""
-    store.config.find(torch.zeros(3, FIRST_SIDE, FIRST_SIDE, dtype=torch.uint8))
 
 
 def processes_for(data: DataConfig, here: int = 1) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +14,8 @@ from torch import Tensor
 
 from detkit.config import Origins, explain
 from detkit.data import Annotations, summary
-from detkit.data.base import given_proposals
 from detkit.data.loader import TrainBatch
-from detkit.detectors.base import Step, on_canvas
+from detkit.detectors.base import on_canvas
 from detkit.drawing import draw_target
 from detkit.engine.build import default_model, with_defaults
 from detkit.engine.checkpoint import versions
@@ -95,12 +95,13 @@ def class_counts(annotations: Annotations) -> str:
     return both_ends([f"{annotations.class_names[label]} {counts[label]:,}" for label in order])
 
 
-def both_ends(named: list[str]) -> str:
+def both_ends(said: Sequence[str]) -> str:
     """What is said of each class, in one line; of many classes both ends."""
-    if len(named) > 2 * CLASSES_AN_END:
-        between = len(named) - 2 * CLASSES_AN_END
-        named[CLASSES_AN_END:-CLASSES_AN_END] = [f"... {between} classes between ..."]
-    return ", ".join(named)
+    between = len(said) - 2 * CLASSES_AN_END
+    if between > 0:
+        first, last = said[:CLASSES_AN_END], said[-CLASSES_AN_END:]
+        said = [*first, f"... {between} classes between ...", *last]
+    return ", ".join(said)
 
 
 def config_files(stage: Stage, experiment: ExperimentConfig, run: TrainState) -> dict[Path, str]:
@@ -133,12 +134,11 @@ def explain_run(experiment: ExperimentConfig, origins: Origins) -> str:
 def with_picture(batches: Iterator[TrainBatch], run: TrainState) -> Iterator[TrainBatch]:
     """Pass ``batches`` on; draw what the network sees of the first."""
     first = next(batches)
-    samples = first.samples[:PICTURE_IMAGES]
     model = run.model
-    batch = model.preprocess([sample.image for sample in samples], first.size)
-    batch = batch.with_proposals(given_proposals(samples))
-    targets = on_canvas([sample.target for sample in samples], batch)
-    shown = model.shown(batch, targets, Step(first.size, first.seen, run.config.seed))
+    some = replace(first, samples=first.samples[:PICTURE_IMAGES])
+    images, targets, proposals, step = run.inputs(some)
+    batch = model.preprocess(images, step.size).with_proposals(proposals)
+    shown = model.shown(batch, on_canvas(targets, batch), step)
     mean, std = model.backbone.mean, model.backbone.std
     drawn = [
         draw_target(denormalise(pixels[None], mean, std)[0].cpu(), target, model.class_names)

@@ -101,7 +101,9 @@ def hierarchy_figure(image: NDArray[np.uint8], config: ProposalConfig, top: int 
         panel.set_title(first if left == hierarchy.regions else f"grouped to {left}")
     shown = boxes[:top].tolist()
     _draw_boxes(grid[len(levels)], image, shown)
-    grid[len(levels)].set_title(f"{len(shown)} first of {len(boxes)} proposals ({config.mode})")
+    grid[len(levels)].set_title(
+        f"{len(shown)} first of {len(boxes)} proposals ({config.in_words()})"
+    )
     return figure
 
 

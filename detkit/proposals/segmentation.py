@@ -48,7 +48,8 @@ def sorted_edges(planes: NDArray[np.uint8], neighbours: int = 8, step: float = 0
     Returns:
         Weights, ascending: the Euclidean distance of the two colours. And for each edge
         ``4 * pixel + direction``: from a pixel (in row-major order) to the right, down, down and
-        right, down and left. Equal weights stand in the order of rows, directions, columns.
+        right, down and left; with 4 neighbours the first two. Equal weights stand in the order of
+        rows, directions, columns.
     """
     kernel = smoothing_kernel(SMOOTHING)
     smooth = filter_separable(planes.astype(np.float32), kernel, kernel)

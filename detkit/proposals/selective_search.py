@@ -39,9 +39,8 @@ class ProposalConfig(Config):
     """How proposals are found. The defaults are what the R-CNN papers used, about 2,000."""
 
     mode: Mode = "fast"
-    scales: Annotated[tuple[PositiveFloat, ...], Field(min_length=1)] | None = (
-        None  # k; None: the mode's
-    )
+    # k of the segmentation; None: the mode's
+    scales: Annotated[tuple[PositiveFloat, ...], Field(min_length=1)] | None = None
     min_size: PositiveInt | None = None  # pixels of a first region; None: k, as the authors have it
     seed: NonNegativeInt = 0  # of the ranking
     most: PositiveInt = 2000  # the best so many

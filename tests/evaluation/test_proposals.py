@@ -227,7 +227,7 @@ def test_the_hierarchy_is_drawn_level_by_level(
     assert titles == [
         f"first regions (hsv, k = 9): {grouped.regions}",
         *between,
-        "8 first of 25 proposals (single)",
+        "8 first of 25 proposals (single, scales 9)",
     ]
     drawn = figure.axes[len(titles) - 1].patches
     expected = config.find(torch.from_numpy(image).permute(2, 0, 1))[:8]
