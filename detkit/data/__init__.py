@@ -17,10 +17,10 @@ from detkit.data.base import (
     Report,
     Sample,
     for_training,
-    read_dataset,
     summary,
 )
 from detkit.data.join import join
+from detkit.data.reading import read_dataset
 
 __all__ = [
     "DATASETS",

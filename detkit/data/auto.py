@@ -18,9 +18,9 @@ from detkit.data.base import (
     Annotations,
     DatasetConfig,
     DatasetFormat,
-    read_dataset,
 )
 from detkit.data.join import join
+from detkit.data.reading import read_dataset
 from detkit.data.recognise import Recognised, Use, recognise
 from detkit.errors import ConfigError
 

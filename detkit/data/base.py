@@ -17,10 +17,9 @@ from numpy.typing import NDArray
 from pydantic import NonNegativeInt
 from torch import Tensor
 
-from detkit.config import Config, Fraction, parse
+from detkit.config import Config, Fraction
 from detkit.data.cache import ImageCache
-from detkit.data.split import hold_out
-from detkit.errors import ConfigError, DataError
+from detkit.errors import DataError
 from detkit.image import read_image
 from detkit.proposals.store import ProposalStore
 from detkit.registry import Registry
@@ -220,33 +219,6 @@ class DatasetFormat:
 
 
 DATASETS: Registry[DatasetFormat] = Registry("data format")
-
-
-def read_dataset(entry: Mapping[str, Any], classes: Sequence[str] = ()) -> Annotations:
-    """Read what one entry of ``data.train`` or ``data.eval`` names.
-
-    Args:
-        entry: ``format`` and that format's own keys, ``root`` and ``split`` always among them.
-        classes: the classes to expect, in the order of their labels; empty: take the data's.
-
-    Raises:
-        ConfigError: an entry that cannot be.
-        UnknownNameError: no such format.
-        DataError: data that is missing or cannot be used, with what to do.
-    """
-    settings = dict(entry)
-    if "format" not in settings:
-        raise ConfigError(f"data: an entry lacks its format; known: {', '.join(DATASETS)}.")
-    data_format = DATASETS[settings.pop("format")]
-    config: DatasetConfig = parse(data_format.config_type, settings, path="data.")
-    annotations = data_format.read(config, classes)
-    if config.part == "all":
-        return annotations
-    has = annotations.classes_of_images()
-    # Whoever reads the other part may have the classes in another order, or call them otherwise.
-    order = sorted(np.flatnonzero(has.any(axis=0)), key=lambda label: has[:, label].tobytes())
-    held_out = hold_out(has[:, order], config.hold_out, config.split_seed)
-    return annotations.keep_images(held_out if config.part == "eval" else ~held_out)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

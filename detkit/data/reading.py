@@ -1,0 +1,59 @@
+"""Read what one entry of a config names, whatever its format."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from detkit.config import parse
+from detkit.data.base import DATASETS, Annotations, DatasetConfig
+from detkit.data.recognise import TITLES, find_splits
+from detkit.data.split import hold_out
+from detkit.errors import ConfigError, DataError
+
+
+def read_dataset(entry: Mapping[str, Any], classes: Sequence[str] = ()) -> Annotations:
+    """Read what one entry of ``data.train`` or ``data.eval`` names.
+
+    Args:
+        entry: ``format`` and that format's own keys, ``root`` and ``split`` always among them.
+        classes: the classes to expect, in the order of their labels; empty: take the data's.
+
+    Raises:
+        ConfigError: an entry that cannot be.
+        UnknownNameError: no such format.
+        DataError: data that is missing or cannot be used, with what to do.
+    """
+    settings = dict(entry)
+    if "format" not in settings:
+        raise ConfigError(f"data: an entry lacks its format; known: {', '.join(DATASETS)}.")
+    name = settings.pop("format")
+    data_format = DATASETS[name]
+    config: DatasetConfig = parse(data_format.config_type, settings, path="data.")
+    try:
+        annotations = data_format.read(config, classes)
+    except DataError as problem:
+        raise DataError(f"{problem}{_other_format(name, config.root)}") from problem
+    if config.part == "all":
+        return annotations
+    has = annotations.classes_of_images()
+    # Whoever reads the other part may have the classes in another order, or call them otherwise.
+    order = sorted(np.flatnonzero(has.any(axis=0)), key=lambda label: has[:, label].tobytes())
+    held_out = hold_out(has[:, order], config.hold_out, config.split_seed)
+    return annotations.keep_images(held_out if config.part == "eval" else ~held_out)
+
+
+def _other_format(name: str, root: Path) -> str:
+    """What to add to an error where the folder plainly has another format than ``name``."""
+    if name not in TITLES:  # generated data, or a format that was recognised
+        return ""
+    try:
+        found, _ = find_splits(root)
+    except DataError:  # no format, or several
+        return ""
+    if found == name:
+        return ""
+    return f" It looks like {TITLES[found]}, not {TITLES[name]}: set data.format=auto."
