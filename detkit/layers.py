@@ -161,11 +161,10 @@ def truncate_svd(layers: nn.Module, ranks: Sequence[int]) -> nn.Module:
     """A copy whose first fully connected layers are two thin ones each, nearly the same and faster.
 
     The ``[out, in]`` weights become ``[out, t]`` times ``[t, in]``: the t largest singular values.
-    A layer whose rank t would not make it cheaper stays as it is.
 
     Args:
         layers: what holds the layers, in the order they run; not changed.
-        ranks: t of the first, the second, ...
+        ranks: t of the first, the second, ...; not more than a layer has outputs.
 
     Paper:
         Fast R-CNN (Girshick, ICCV 2015), section 3.1.
@@ -174,9 +173,7 @@ def truncate_svd(layers: nn.Module, ranks: Sequence[int]) -> nn.Module:
     parents = [(part, name) for part in short.modules() for name, _ in part.named_children()]
     whole = [(part, name) for part, name in parents if isinstance(getattr(part, name), nn.Linear)]
     for (part, name), rank in zip(whole, ranks, strict=False):  # ranks may end early
-        layer: nn.Linear = getattr(part, name)
-        if rank * (layer.in_features + layer.out_features) < layer.weight.numel():
-            setattr(part, name, _two_layers(layer, rank))
+        setattr(part, name, _two_layers(getattr(part, name), rank))
     return short
 
 

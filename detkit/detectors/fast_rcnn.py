@@ -27,7 +27,7 @@ from detkit.backbones.base import RoITail
 from detkit.config import Fraction
 from detkit.detectors.base import DETECTORS, Detector, Step
 from detkit.detectors.shared_maps import RegionConfig, build_maps, by_canvas, place_images
-from detkit.errors import DetkitError
+from detkit.errors import ConfigError, DetkitError
 from detkit.layers import freeze_batch_norm, set_batch_norm_eps, truncate_svd
 from detkit.ops.boxes import clip_boxes
 from detkit.ops.deltas import decode_deltas, encode_deltas
@@ -95,6 +95,7 @@ class RoIHead(nn.Module):
         else:
             self.layers = roi_layers(config, backbone.channels[0])
             self.tail = RoITail(self.layers, config.roi_size, config.head_width)
+        _check_ranks(self.tail.module, self.ranks)
         self.scores = nn.Linear(self.tail.width, config.num_classes + 1)  # background is the last
         self.deltas = nn.Linear(self.tail.width, 4 * (config.num_classes + 1))  # one never used
         nn.init.normal_(self.scores.weight, std=0.01)  # section 2.3
@@ -131,6 +132,22 @@ class RoIHead(nn.Module):
         self.short = None  # it would stay on the old device
         super()._apply(fn, recurse)
         return self
+
+
+def _check_ranks(layers: nn.Module, ranks: Sequence[int]) -> None:
+    whole = [layer for layer in layers.modules() if isinstance(layer, nn.Linear)]
+    if len(ranks) > len(whole):
+        raise ConfigError(
+            f"model.svd_ranks: {len(ranks)} numbers for {len(whole)} fully connected "
+            f"layer{'' if len(whole) == 1 else 's'} after RoI pooling; give so many at most."
+        )
+    for rank, layer in zip(ranks, whole, strict=False):  # ranks may end early
+        most = (layer.weight.numel() - 1) // (layer.in_features + layer.out_features)
+        if rank > most:
+            raise ConfigError(
+                f"model.svd_ranks: {rank} makes a layer from {layer.in_features} to "
+                f"{layer.out_features} no cheaper; take {most} or less."
+            )
 
 
 # -------------------------------------------------------------------------------- targets

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from detkit.detectors import Step, build_detector
 from detkit.detectors.fast_rcnn import FastRCNN
-from detkit.errors import DetkitError
+from detkit.errors import ConfigError, DetkitError
 from detkit.layers import truncate_svd
 from detkit.ops.rois import distinct_rois, pool_rois
 from detkit.proposals.selective_search import ProposalConfig
@@ -170,10 +170,28 @@ def test_short_layers_are_the_truncated_svd(rank: int) -> None:
     assert isinstance(layers[1], nn.Linear)  # what was given is not changed
 
 
-def test_a_layer_that_would_not_be_cheaper_stays() -> None:
-    short = truncate_svd(tail(), [15, 2])  # 15 x 68 is more than 48 x 20
-    assert isinstance(short[1], nn.Linear)
+def test_several_layers_may_be_short() -> None:
+    short = truncate_svd(tail(), [13, 2])
+    assert isinstance(short[1], nn.Sequential)
     assert isinstance(short[3], nn.Sequential)
+
+
+@pytest.mark.parametrize(
+    ("ranks", "said"),
+    [
+        ([124], "124 makes a layer from 3200 to 128 no cheaper; take 123 or less."),
+        ([8, 64], "64 makes a layer from 128 to 128 no cheaper; take 63 or less."),  # 64 x 256
+        (
+            [8, 4, 4],
+            "3 numbers for 2 fully connected layers after RoI pooling; give so many at most.",
+        ),
+    ],
+)
+def test_ranks_that_would_save_nothing_are_refused(ranks: list[int], said: str) -> None:
+    small(svd_ranks=[123, 63])
+    with pytest.raises(ConfigError) as caught:
+        small(svd_ranks=ranks)
+    assert str(caught.value) == f"model.svd_ranks: {said}"
 
 
 def test_short_layers_serve_detection_alone_and_follow_the_weights() -> None:
