@@ -7,6 +7,7 @@ known key. This file parses any ``Config`` and knows no detector.
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from detkit.errors import ConfigError, did_you_mean
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+RECIPES = "configs"  # the folder that people forget to name
 Origins = dict[str, str]  # dotted key of a value -> the file or "command line" that set it
 
 
@@ -192,8 +194,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     if path.is_dir():
         raise ConfigError(f"{path}: is a folder; name a config file in it.")
     if not path.is_file():
-        near = did_you_mean(path.name, _yaml_names(path.parent)) if path.parent.is_dir() else ""
-        raise ConfigError(f"{path}: no such config file.{near}")
+        raise ConfigError(f"{path}: no such config file.{_near(path)}")
     try:
         loaded = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)  # a SafeLoader
     except ConfigError as problem:
@@ -215,8 +216,16 @@ def _place(problem: yaml.YAMLError) -> str:
     return f"not YAML: {' '.join(str(problem).split())}"
 
 
-def _yaml_names(folder: Path) -> list[str]:
-    return [entry.name for entry in folder.glob("*.yaml")]
+def _near(gone: Path) -> str:
+    """What may have been meant: a file beside it, or a recipe named without its folder."""
+    recipes = {p.name: f"{RECIPES}/{p.name}" for p in gone.parent.glob(f"{RECIPES}/*.yaml")}
+    beside = {p.name: p.name for p in gone.parent.glob("*.yaml") if not p.name.startswith(".")}
+    known = recipes | beside
+    near = difflib.get_close_matches(f"{gone.stem}.yaml", known, n=1)
+    if near:
+        return f" Did you mean {known[near[0]]!r}?"
+    where = f" Recipes are in {gone.parent / RECIPES}." if recipes else ""
+    return did_you_mean(gone.name, beside) or where
 
 
 def parse_override(text: str) -> tuple[str, Any]:

@@ -228,6 +228,19 @@ def test_a_missing_file_names_its_neighbour(tmp_path: Path) -> None:
     assert refused(gone) == f"{gone}: no such config file. Did you mean 'yolo_v2_voc.yaml'?"
 
 
+def test_a_recipe_named_without_its_folder_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "configs").mkdir()
+    write(tmp_path / "configs" / "yolo_v2_voc.yaml", "a: 1\n")
+    write(tmp_path / ".pre-commit-config.yaml", "a: 1\n")
+    monkeypatch.chdir(tmp_path)
+    meant = "no such config file. Did you mean 'configs/yolo_v2_voc.yaml'?"
+    for gone in ("yolo_v2_voc", "yolo_v2_voc.yaml", "yolov2_voc.yml"):
+        assert refused(Path(gone)) == f"{gone}: {meant}"
+    assert refused(Path("nothing")) == "nothing: no such config file. Recipes are in configs."
+
+
 def test_a_missing_file_in_a_folder_without_any(tmp_path: Path) -> None:
     assert refused(tmp_path / "a.yaml") == f"{tmp_path / 'a.yaml'}: no such config file."
     deep = tmp_path / "gone" / "a.yaml"

@@ -65,7 +65,9 @@ def main(argv: list[str] | None = None) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("config", type=Path, help="a file from configs/")
-    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="e.g. data.root=PATH")
+    parser.add_argument(
+        "overrides", nargs="*", default=[], metavar="KEY=VALUE", help="e.g. data.root=PATH"
+    )
     parser.add_argument("-k", "--k", type=int, help="number of anchors (default: as many as now)")
     parser.add_argument("--seed", type=int, default=0, help="of the k-means starts (default: 0)")
     parser.add_argument(

@@ -46,7 +46,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "source", type=Path, metavar="CONFIG|ROOT", help="a config file, or a dataset's folder"
     )
-    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="e.g. data.root=PATH")
+    parser.add_argument(
+        "overrides", nargs="*", default=[], metavar="KEY=VALUE", help="e.g. data.root=PATH"
+    )
     parser.add_argument(
         "--model",
         metavar="NAME|CONFIG",

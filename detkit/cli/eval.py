@@ -62,6 +62,7 @@ def _parser() -> argparse.ArgumentParser:
     add(
         "words",
         nargs="*",
+        default=[],
         metavar="CHECKPOINT | KEY=VALUE",
         help="run or checkpoint folders, names of the zoo, or its .weights files; data.format=, "
         "data.root= and data.split= replace what the checkpoint names for evaluation; also "

@@ -86,6 +86,7 @@ def main(argv: list[str] | None = None) -> int:
     add(
         "overrides",
         nargs="*",
+        default=[],
         metavar="KEY=VALUE",
         help="e.g. data.root=PATH, data.proposals=FOLDER, proposals.mode=quality",
     )

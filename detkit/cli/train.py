@@ -12,7 +12,9 @@ def main(argv: list[str] | None = None) -> int:
     """Parse, delegate, and end in one readable line where something is wrong."""
     parser = argparse.ArgumentParser(prog="detkit train", description=__doc__)
     parser.add_argument("config", type=Path, help="a file from configs/")
-    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="e.g. train.lr=0.001")
+    parser.add_argument(
+        "overrides", nargs="*", default=[], metavar="KEY=VALUE", help="e.g. train.lr=0.001"
+    )
     parser.add_argument("--out", type=Path, help="run folder (default: runs/<name of the config>)")
     parser.add_argument("--resume", action="store_true", help="go on from the folder's last step")
     parser.add_argument("--device", help="cpu, cuda, cuda:1 (default: a GPU where there is one)")

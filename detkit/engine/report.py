@@ -64,7 +64,8 @@ def introduce(
         f"{plan.images / plan.batch_size:.4g} steps an epoch; results in {run.folder}"
     )
     if run.step >= plan.steps:
-        log.say("all steps are taken already; nothing is left to train")
+        rest = "the SVMs come next" if config.rcnn_stages else "nothing is left to train"
+        log.say(f"all steps are taken already; {rest}")
     elif run.step:
         log.say(f"resuming after step {run.step}")
 

@@ -105,3 +105,15 @@ def test_missing_data_says_which_folder_and_how_to_get_it(
     assert said.count("\n") == 1
     assert "data/VOCdevkit" in said
     assert "data.root=" in said
+
+
+@pytest.mark.parametrize("command", ["train", "anchors", "proposals"])
+def test_without_words_only_the_config_is_missing(
+    command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main([command])
+    assert ended.value.code == 2
+    assert capsys.readouterr().err.splitlines()[-1] == (
+        f"detkit {command}: error: the following arguments are required: config"
+    )

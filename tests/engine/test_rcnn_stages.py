@@ -183,6 +183,7 @@ def test_ctrl_c_in_the_stages_and_resume(
         "--resume"
     )
     assert train(parts / "config.yaml", resume=True).finished
+    assert "all steps are taken already; the SVMs come next" in capsys.readouterr().out.splitlines()
     assert (parts / "best/weights.safetensors").read_bytes() == (
         whole / "best/weights.safetensors"
     ).read_bytes()
