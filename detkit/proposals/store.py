@@ -27,7 +27,7 @@ from detkit.types import Boxes, check_boxes
 
 logger = logging.getLogger(__name__)
 
-ALGORITHM = 2  # raised when selective search is changed so that it finds other boxes
+ALGORITHM = 3  # raised when selective search is changed so that it finds other boxes
 DIGITS = 16  # of the digest that names a folder
 SETTINGS = "settings.json"  # in that folder, for people
 KEY = "data.proposals"  # of the config: another folder than the default

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from detkit.ops.boxes import box_iou
-from detkit.proposals.ranking import near_repeats, priorities, rank
+from detkit.proposals.ranking import NEAR, near_repeats, priorities, rank
 from tests.oracles import random_boxes
 
 
@@ -39,7 +39,7 @@ def test_authors_multiply_by_random_numbers() -> None:
 
 
 def test_turns_go_from_the_last_merge_to_the_first_regions() -> None:
-    other = boxes_of((0, 0, 50, 20), (0, 20, 50, 90), (0, 0, 50, 90))
+    other = boxes_of((0, 0, 40, 30), (0, 30, 40, 90), (0, 0, 40, 90))  # near none of the others
     order = rank([ONE, other], "turns", seed=0, min_side=1).tolist()
     wanted = (ONE[4], other[2], ONE[3], *other[:2], *ONE[:3])  # priorities 1, 1, 2, 2, 2, 3, 3, 3
     assert order == [box.tolist() for box in wanted]
@@ -52,7 +52,7 @@ def test_small_boxes_are_dropped_by_either_side(ranking: str) -> None:
     assert len(rank([boxes], ranking, 0, 1)) == 3  # type: ignore[arg-type]
 
 
-@given(st.integers(1, 60), st.integers(0, 999), st.sampled_from([0.5, 0.9]))
+@given(st.integers(1, 60), st.integers(0, 999), st.sampled_from([0.5, NEAR]))
 def test_repeats_agree_with_the_slow_loop(count: int, seed: int, iou: float) -> None:
     boxes = (random_boxes(count, seed) / 10).round()  # small, so that many overlap
     boxes[:, 2:] = torch.maximum(boxes[:, 2:], boxes[:, :2] + 1)
@@ -70,6 +70,6 @@ def test_distinct_is_the_authors_order_with_repeats_behind(count: int, seed: int
     boxes = (random_boxes(2 * count - 1, seed) / 8).numpy().astype(np.int32)
     boxes[:, 2:] = np.maximum(boxes[:, 2:], boxes[:, :2] + 1)
     authors = rank([boxes], "authors", seed, 1)
-    repeats = near_repeats(authors, 0.9)
+    repeats = near_repeats(authors, NEAR)
     wanted = authors[~repeats].tolist() + authors[repeats].tolist()
     assert rank([boxes], "distinct", seed, 1).tolist() == wanted

@@ -86,7 +86,7 @@ def test_the_folder_follows_from_the_settings(tmp_path: Path) -> None:
     store = ProposalStore(tmp_path, CONFIG)
     store.put(CONTENT, BOXES)
     assert json.loads((store.folder / "settings.json").read_text()) == {
-        "algorithm": 2,
+        "algorithm": 3,
         "mode": "single",
         "scales": [30.0],
         "min_size": None,
@@ -101,7 +101,7 @@ def test_another_algorithm_is_another_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = ProposalStore(tmp_path, CONFIG).folder
-    monkeypatch.setattr("detkit.proposals.store.ALGORITHM", 3)
+    monkeypatch.setattr("detkit.proposals.store.ALGORITHM", 0)
     assert ProposalStore(tmp_path, CONFIG).folder != before
 
 
