@@ -36,8 +36,8 @@ from numpy.typing import NDArray
 from rich.table import Table
 from torch import Tensor
 
+from detkit.data import Annotations, read_dataset
 from detkit.data.auto import resolve
-from detkit.data.base import Annotations, read_dataset
 from detkit.errors import DetkitError
 from detkit.evaluation.proposals import Proposals, cover
 from detkit.evaluation.tables import console
