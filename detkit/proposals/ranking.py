@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from detkit.proposals.compiled import compiled
 from detkit.proposals.modes import Ranking
 
-NEAR = 0.75  # IoU above which a box says little that an earlier one has not said; docs/results.md
+NEAR = 0.8  # IoU above which a box says little that an earlier one has not said; docs/results.md
 
 
 def rank(
@@ -27,7 +27,7 @@ def rank(
     share the number after the first merge's.
 
     - ``authors``: priorities are multiplied by random numbers in 0..1; the lowest product first.
-    - ``distinct``: the same, but boxes that overlap an earlier one by an IoU above 0.75 come after
+    - ``distinct``: the same, but boxes that overlap an earlier one by an IoU above 0.8 come after
       all others.
     - ``turns``: the lowest priority first, hierarchies taking turns; then as ``distinct``.
 
