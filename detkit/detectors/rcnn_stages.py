@@ -21,6 +21,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
+from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from detkit.config import Config, Fraction
@@ -131,6 +132,22 @@ def svm_negatives(windows: Boxes, target: Target, num_classes: int, iou: float) 
     return overlaps < iou
 
 
+def margins_of(features: Floats, weights: Floats, biases: Floats | float) -> Floats:
+    """``[R, K]`` margins, the same on any number of threads.
+
+    BLAS sums a row in another order on two threads than on one, and a margin that crosses the
+    threshold by its last bit changes which negatives an SVM is trained on.
+
+    Args:
+        features: ``[R, D]``.
+        weights: ``[K, D]``.
+        biases: ``[K]``, or one for all.
+    """
+    with threadpool_limits(1, "blas"):
+        margins: Floats = features @ weights.T + np.float32(biases)
+    return margins
+
+
 @dataclass(slots=True)
 class Mining:
     """K SVMs on their way through the images, and the negatives that each of them remembers.
@@ -171,7 +188,7 @@ class Mining:
             last: no image follows, so every class is trained.
         """
         first = self.seen == 0
-        margins = features @ self.weights.T + self.biases  # [R, K]
+        margins = margins_of(features, self.weights, self.biases)  # [R, K]
         taken = negatives if first else negatives & (margins > self.config.hard_margin)
         for label in range(len(self.pos)):
             if not len(self.pos[label]):  # it stays with "no" for an answer, and needs no examples
@@ -190,7 +207,7 @@ class Mining:
         svm = fit_svm(self.pos[label], self.neg[label], self.config, seed=label)
         self.weights[label], self.biases[label] = svm
         self.added[label] = 0
-        margins = self.neg[label] @ svm.weights + svm.bias
+        margins = margins_of(self.neg[label], svm.weights[None], svm.bias)[:, 0]
         kept = margins >= self.config.evict_margin
         self.neg[label], self.keys[label] = self.neg[label][kept], self.keys[label][kept]
 

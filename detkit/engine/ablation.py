@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from detkit.detectors.rcnn import Way
-from detkit.engine.rcnn_work import Work
+from detkit.engine.rcnn_work import Work, read_kept
 from detkit.evaluation import EvalResult, evaluate_results
 from detkit.evaluation.pictures import printable
 from detkit.evaluation.results import collect
@@ -82,11 +82,11 @@ def write_found(path: Path, found: Sequence[Detections]) -> None:
 
 def read_found(path: Path) -> list[Detections]:
     """What :func:`write_found` has kept."""
-    with np.load(path) as file:
-        boxes, scores, labels = (
-            torch.from_numpy(file[name]).split(file["counts"].tolist())
-            for name in ("boxes", "scores", "labels")
-        )
+    kept = read_kept(path, "counts", "boxes", "scores", "labels")
+    boxes, scores, labels = (
+        torch.from_numpy(kept[name]).split(kept["counts"].tolist())
+        for name in ("boxes", "scores", "labels")
+    )
     return [Detections(*each) for each in zip(boxes, scores, labels, strict=True)]
 
 

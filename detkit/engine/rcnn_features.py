@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from detkit.detectors import RCNN
+from detkit.engine.rcnn_work import read_kept
 from detkit.files import whole_file
 from detkit.ops.matching import match_by_iou
 from detkit.types import Boxes, Target
@@ -92,8 +93,7 @@ class Shelf:
 
     def read(self, image: int, name: str) -> NDArray[Any]:
         """One array of an image; floats come in single precision."""
-        with np.load(self.path(image)) as file:
-            array: NDArray[Any] = file[name]
+        array = read_kept(self.path(image), name)[name]
         return array.astype(np.float32) if array.dtype.kind == "f" else array
 
     def windows(self, image: int) -> Boxes:

@@ -37,14 +37,20 @@ from detkit.engine.checkpoint import (
     WEIGHTS,
     Content,
     existing_checkpoint,
-    load_checkpoint,
     write_checkpoint,
 )
 from detkit.engine.experiment import ExperimentConfig
 from detkit.engine.log import RunLog
 from detkit.engine.proposals import store_of
 from detkit.engine.rcnn_features import Shelf, sample_norms, windows_of, write_features
-from detkit.engine.rcnn_work import FOLDER, StoppedError, Work, content_of, part_folder
+from detkit.engine.rcnn_work import (
+    FOLDER,
+    StoppedError,
+    Work,
+    content_of,
+    part_folder,
+    read_kept,
+)
 from detkit.engine.report import CONFIG, both_ends
 from detkit.engine.start import Prepared
 from detkit.errors import ConfigError
@@ -52,6 +58,7 @@ from detkit.files import in_words, sha256_of, whole_file
 
 KEY = "train.rcnn_stages"
 SAVE_EVERY = 100  # images between two savings of the mining's state
+MINED = ("weights", "biases", "added", "seen", "counts", "keys")  # of that state
 # settings that say nothing of features; those of fine-tuning show in its weights
 AFTERWARDS = (
     *("svm", "boxes", "scores", "regress", "max_per_class", "nms_iou", "max_log_scale"),
@@ -81,8 +88,10 @@ def finish_rcnn(
             f"{run.folder / CONFIG} --resume"
         )
         return {}
-    detector = load_checkpoint(run.folder / "last", run.device).detector
+    # its config is the command's, which a resumed run may have changed since "last" was saved
+    detector = run.model if run.average is None else run.average.module
     assert isinstance(detector, RCNN)  # check_rcnn has seen to it
+    detector.eval()
     store = store_of(experiment.data, detector)
     assert store is not None  # an R-CNN needs proposals
     work = Work(
@@ -150,7 +159,8 @@ def fit_rcnn(work: Work, experiment: ExperimentConfig) -> dict[str, float]:
     config = work.detector.config
     every = config.model_dump(mode="json")
     model = {key: value for key, value in every.items() if key not in AFTERWARDS}
-    seen = [sha256_of(last / WEIGHTS), model, content_of(work.train_data), work.seed]
+    data = content_of(work.train_data)
+    seen = [sha256_of(last / WEIGHTS), model, data, work.store.folder.name, work.seed]
     shelf = keep_features(work, part_folder(work, "features", [*seen, config.boxes.iou]))
     fit_svms(work, shelf, part_folder(work, "svm", [*seen, every["svm"]]))
     fit_regressions(work, shelf, part_folder(work, "boxes", [*seen, every["boxes"]]))
@@ -251,8 +261,7 @@ def _put_down(mining: Mining, state: Path) -> None:
 
 def _take_up(mining: Mining, state: Path, shelf: Shelf, scale: float) -> None:
     """Bring ``mining`` to where it was put down; its negatives are read from the shelf again."""
-    with np.load(state) as file:
-        saved = {name: file[name] for name in file.files}
+    saved = read_kept(state, *MINED)
     mining.weights, mining.biases = saved["weights"], saved["biases"]
     mining.added, mining.seen = saved["added"], int(saved["seen"])
     mining.keys = np.split(saved["keys"], np.cumsum(saved["counts"])[:-1])
@@ -283,9 +292,9 @@ def fit_regressions(work: Work, shelf: Shelf, folder: Path) -> None:
             weights = fit_boxes(found.features * scale, found.deltas, config)
             with whole_file(path) as place:
                 np.savez(place, weights=weights.numpy(), count=np.int64(len(found.deltas)))
-        with np.load(path) as file:
-            detector.box_weights[label].copy_(torch.from_numpy(file["weights"]))
-            counts.append(f"{name} {int(file['count']):,}")
+        kept = read_kept(path, "weights", "count")
+        detector.box_weights[label].copy_(torch.from_numpy(kept["weights"]))
+        counts.append(f"{name} {int(kept['count']):,}")
         show(label + 1)
     detector.box_scale.fill_(scale)
     work.log.say(f"  box regression, examples: {both_ends(counts)}")

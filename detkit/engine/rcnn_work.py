@@ -1,6 +1,6 @@
 """What R-CNN's stages are done on, and where they keep what they have done.
 
-Reading order: ``Work``, ``part_folder``.
+Reading order: ``Work``, ``part_folder``, ``read_kept``.
 """
 
 from __future__ import annotations
@@ -13,9 +13,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from detkit.data import Annotations, DetectionDataset, Sample
 from detkit.detectors import RCNN
 from detkit.engine.log import RunLog
+from detkit.errors import DetkitError
+from detkit.evaluation.cached import BROKEN
+from detkit.files import sha256_of
 from detkit.proposals.store import ProposalStore
 from detkit.types import Boxes
 
@@ -68,6 +74,25 @@ def part_folder(work: Work, name: str, depends_on: list[Any]) -> Path:
 
 
 def content_of(data: Annotations) -> str:
-    """A digest of the images and objects of a dataset."""
-    arrays = (data.paths, data.offsets, data.boxes, data.labels, data.difficult)
-    return hashlib.sha256(b"".join(array.tobytes() for array in arrays)).hexdigest()
+    """A digest of the image files and objects of a dataset, wherever it lies."""
+    digest = hashlib.sha256()
+    for path in data.paths:
+        digest.update(sha256_of(Path(str(path))).encode())
+    for array in (data.offsets, data.boxes, data.labels, data.difficult):
+        digest.update(array.tobytes())
+    return digest.hexdigest()
+
+
+def read_kept(path: Path, *names: str) -> dict[str, NDArray[Any]]:
+    """Arrays of an ``.npz`` file that a stage has kept.
+
+    Raises:
+        DetkitError: it is damaged, as a disk may leave it; with what to do.
+    """
+    try:
+        with path.open("rb") as file, np.load(file) as arrays:  # numpy leaves a bad file open
+            return {name: arrays[name] for name in names}
+    except BROKEN as problem:
+        raise DetkitError(
+            f"{path}: is damaged. Delete it and go on with --resume, which makes it again."
+        ) from problem

@@ -122,7 +122,8 @@ def carry_out(prepared: Prepared, stage: Stage) -> Outcome:
                 log.say(line)
             if ranks.world > 1:
                 run.spread = ranks.spread(run.model, sync_batch_norm=run.config.sync_batch_norm)
-            if ranks.is_main and run.step < run.horizon.steps:
+            is_fitted_again = experiment.train.rcnn_stages and stage.is_last
+            if ranks.is_main and (run.step < run.horizon.steps or is_fitted_again):
                 for path, text in config_files(stage, experiment, run).items():
                     write_atomically(path, text)
             prepare_proposals(run, experiment, prepared.train_data, prepared.eval_data, log)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from detkit.detectors.rcnn_stages import (
@@ -20,6 +21,7 @@ from detkit.detectors.rcnn_stages import (
     fit_boxes,
     fit_ridge,
     fit_svm,
+    margins_of,
     svm_negatives,
     whiten,
 )
@@ -202,6 +204,21 @@ def test_mining_is_the_slow_loop() -> None:
         for key, example in zip(keys, mining.neg[label], strict=True):
             assert np.array_equal(example, images[key[0]][0][key[1]])
     assert mining.seen == 12
+
+
+def test_margins_do_not_depend_on_the_number_of_threads() -> None:
+    """Sizes at which numpy's own product does: VGG-16's features, the classes of PASCAL VOC."""
+    draws = np.random.default_rng(0)
+    features = draws.normal(0, 1, (2000, 4096)).astype(np.float32)
+    weights = draws.normal(0, 0.01, (20, 4096)).astype(np.float32)
+    biases = draws.normal(0, 1, 20).astype(np.float32)
+    found = []
+    for threads in (1, 2):
+        with threadpool_limits(threads, "blas"):
+            found.append(margins_of(features, weights, biases))
+    assert np.array_equal(*found)
+    exact = features.astype(np.float64) @ weights.T.astype(np.float64) + biases
+    np.testing.assert_allclose(found[0], exact, atol=1e-5)
 
 
 def test_a_class_without_objects_says_no_and_remembers_nothing() -> None:

@@ -37,11 +37,12 @@ from detkit.engine.rcnn_features import Shelf, sample_norms, windows_of
 from detkit.engine.rcnn_stages import check_rcnn, fit_rcnn
 from detkit.engine.rcnn_work import FOLDER, StoppedError, Work
 from detkit.engine.train import train
-from detkit.errors import ConfigError
+from detkit.errors import ConfigError, DetkitError
 from detkit.evaluation import evaluate
 from detkit.files import sha256_of
 from detkit.proposals.store import ProposalStore
 from detkit.types import Detections
+from tests.oracles import write_image
 
 CONFIG = """\
 model:
@@ -261,6 +262,59 @@ def test_other_settings_begin_the_parts_that_depend_on_them(small: Path, tmp_pat
         "threshold": {"features", "svm", "boxes"},
         "padding": set(),
     }
+
+
+def test_a_resumed_run_is_fitted_by_the_settings_it_is_given(small: Path, tmp_path: Path) -> None:
+    changes = ["model.svm.c=1.0", "model.boxes.ridge=10", "model.nms_iou=0.5"]
+    train(small, tmp_path / "at_once", changes)
+    train(small, tmp_path / "afterwards")
+    train(tmp_path / "afterwards" / "config.yaml", overrides=changes, resume=True)
+    for file in ("best/weights.safetensors", "ablation.json"):
+        one, two = ((tmp_path / run / file).read_bytes() for run in ("at_once", "afterwards"))
+        assert one == two, file
+    for run in ("at_once", "afterwards"):
+        best = load_checkpoint(tmp_path / run / "best").detector.config
+        assert (best.svm.c, best.boxes.ridge, best.nms_iou) == (1.0, 10.0, 0.5)
+        written, _ = read_experiment(tmp_path / run / "config.yaml")
+        assert written.model["svm"]["c"] == 1.0
+
+
+def test_other_proposals_and_other_images_begin_everything_anew(
+    small: Path, tiny_voc: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = tuned(small, tmp_path / "run")
+
+    def parts() -> set[str]:
+        fit_rcnn(work_on(run, small), experiment_of(run))
+        return {path.name for path in (run / FOLDER).iterdir()}
+
+    first = parts()
+    assert parts() == first
+    monkeypatch.setattr("detkit.proposals.store.ALGORITHM", 0)
+    by_another = parts()
+    assert not by_another & first
+    write_image(tiny_voc / "JPEGImages" / "000001.jpg", seed=9)
+    assert not parts() & by_another
+
+
+@pytest.mark.parametrize("part", ["features-*/000001", "svm-*/mining", "boxes-*/0001", "found-*/0"])
+def test_a_damaged_file_is_named(part: str, small: Path, tmp_path: Path) -> None:
+    run = tuned(small, tmp_path / "run")
+    fit_rcnn(work_on(run, small), experiment_of(run))
+    whole = best_weights(run)
+    path = next((run / FOLDER).glob(f"{part}*.npz"))
+    path.write_bytes(path.read_bytes()[:200])
+    if part.startswith("features"):  # read again only by what is still to be done
+        next((run / FOLDER).glob("svm-*/mining.npz")).unlink()
+    with pytest.raises(DetkitError) as caught:
+        fit_rcnn(work_on(run, small), experiment_of(run))
+    assert str(caught.value) == (
+        f"{path}: is damaged. Delete it and go on with --resume, which makes it again."
+    )
+    path.unlink()
+    fit_rcnn(work_on(run, small), experiment_of(run))
+    assert best_weights(run).keys() == whole.keys()
+    assert all(torch.equal(tensor, whole[name]) for name, tensor in best_weights(run).items())
 
 
 # ------------------------------------------------------------------------ what is fitted to what
