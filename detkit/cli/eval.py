@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from detkit.cli.ending import ended
 from detkit.cli.examples import EVAL_DATA
+from detkit.cli.model_settings import MODEL_SETTINGS, PROPOSALS
 from detkit.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -25,11 +26,6 @@ if TYPE_CHECKING:
 RANK_TIMEOUT_MINUTES = 30.0  # how long ranks wait for one another; training's default
 HTML = (".html", ".htm")
 MIN_RESAMPLES = 100  # fewer do not make an interval
-MODEL_SETTINGS = (  # what no weight depends on
-    *("score_threshold", "nms_iou", "max_detections"),
-    *("input_size", "min_size", "max_size", "post_nms_test", "svd_ranks"),
-)
-PROPOSALS = "proposals."  # of R-CNN and Fast R-CNN, likewise
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -200,9 +196,10 @@ def _check(overrides: list[str], args: argparse.Namespace) -> Settings:
     for text in rest:
         key, value = parse_override(text)
         block, _, name = key.partition(".")
-        may = block != "model" or name in MODEL_SETTINGS or name.startswith(PROPOSALS)
+        of_proposals = name.startswith(f"{PROPOSALS}.")
+        may = block != "model" or name in MODEL_SETTINGS or of_proposals
         if block not in blocks or not name or not may:
-            allowed = [f"model.{setting}" for setting in (*MODEL_SETTINGS, f"{PROPOSALS}*")]
+            allowed = [f"model.{setting}" for setting in (*MODEL_SETTINGS, f"{PROPOSALS}.*")]
             near = difflib.get_close_matches(name, MODEL_SETTINGS, n=1)
             raise ConfigError(
                 f"{key}: not for evaluation; here data.*, eval.* and {', '.join(allowed)} can be "
@@ -210,8 +207,8 @@ def _check(overrides: list[str], args: argparse.Namespace) -> Settings:
                 + (f" Did you mean 'model.{near[0]}'?" if near else "")
             )
         place = blocks[block]
-        if block == "model" and name.startswith(PROPOSALS):
-            place, name = place.setdefault("proposals", {}), name.removeprefix(PROPOSALS)
+        if block == "model" and of_proposals:
+            place, name = place.setdefault(PROPOSALS, {}), name.removeprefix(f"{PROPOSALS}.")
         place[name] = value
     device = choose_device(args.device)
     if args.precision == "fp16" and device == "cpu":

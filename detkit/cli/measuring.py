@@ -14,6 +14,7 @@ import torch
 import yaml
 
 from detkit.cli.examples import EVAL_DATA
+from detkit.cli.model_settings import MODEL_SETTINGS, PROPOSALS
 from detkit.config import parse
 from detkit.data import Annotations, DetectionDataset, join, read_dataset
 from detkit.data.auto import resolve
@@ -244,8 +245,14 @@ def _with_settings(loaded: Checkpoint, settings: Settings, name: str) -> Detecto
     if not settings.model:
         return loaded.detector
     model, changes = loaded.experiment.model, dict(settings.model)
-    if "proposals" in changes:
-        changes["proposals"] = {**model.get("proposals", {}), **changes["proposals"]}
+    fields = type(loaded.detector).config_type.model_fields
+    for key in changes:
+        if key not in fields:
+            known = [each for each in (*MODEL_SETTINGS, PROPOSALS) if each in fields]
+            has = ", ".join(f"model.{each}" for each in known)
+            raise ConfigError(f"model.{key}: {name}, a {model['name']}, has none; it has {has}.")
+    if PROPOSALS in changes:
+        changes[PROPOSALS] = {**model.get(PROPOSALS, {}), **changes[PROPOSALS]}
     try:
         detector = build_detector({**model, **changes})
     except DetkitError as problem:

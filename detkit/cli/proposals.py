@@ -37,8 +37,8 @@ SPLITS = {"eval": ("eval",), "train": ("train",), "both": ("train", "eval")}
 LEGEND = (
     "recall: share of the objects that a proposal overlaps with an IoU above 0.5 or 0.7. MABO: "
     "mean over the classes of the mean best IoU of their objects. Difficult objects and crowds are "
-    "left out. boxes: proposals an image. ms: median of {images} images, decoded, one after "
-    "another on {device}."
+    "left out. boxes: proposals an image. ms: median of {images} images at most, "
+    "decoded, one after another on {device}."
 )
 
 
@@ -118,6 +118,8 @@ def main(argv: list[str] | None = None) -> int:
         parser.error("--processes must be 1 or more")
     if args.draw is not None and args.out is None:
         parser.error("--draw needs --out FOLDER for its picture")
+    if args.device is not None and not args.rpn:
+        parser.error("--device is for --rpn RUN; selective search runs on the CPU")
     if args.draw is not None and args.rpn:
         parser.error("--draw shows selective search alone; leave --rpn out")
     left = "What was found is kept; the same command goes on from there."
@@ -145,7 +147,7 @@ def run(args: argparse.Namespace) -> None:
     for line in recognised(origins):
         print(line)
     device = choose_device(args.device) if args.rpn else "cpu"
-    others_found = [rpn_of(path, device) for path in args.rpn]
+    others_found = rpns_of(args.rpn, device)
     store = ProposalStore(experiment.data.proposals or default_folder(), config)
     processes = args.processes or processes_for(experiment.data)
     measured = []
@@ -199,15 +201,17 @@ def read_split(experiment: ExperimentConfig, split: str) -> Annotations:
     classes = experiment.data.classes
     joined = join([read_dataset(entry, classes) for entry in entries], classes)
     if not len(joined):
-        raise ConfigError(f"data.{split}: no images; check data.root and data.split.")
+        is_parted = any(entry.get("part", "all") != "all" for entry in entries)
+        keys = "data.hold_out" if is_parted else "data.root and data.split"
+        raise ConfigError(f"data.{split}: no images; check {keys}.")
     return joined
 
 
-def rpn_of(path: Path, device: str) -> tuple[str, Proposer]:
-    """A trained detector that proposes regions, and what it is called.
+def rpns_of(paths: Sequence[Path], device: str) -> list[tuple[str, Proposer]]:
+    """Trained detectors that propose regions, and what each is called.
 
     Raises:
-        ConfigError: it proposes none.
+        ConfigError: one proposes none.
     """
     from detkit.cli.eval import row_names
     from detkit.engine.console_watch import ConsoleWatch
@@ -215,14 +219,17 @@ def rpn_of(path: Path, device: str) -> tuple[str, Proposer]:
     from detkit.engine.state import Proposer
 
     with ConsoleWatch() as watch:
-        found = find_named(path, watch)
-    loaded = found.load(device)
-    if not isinstance(loaded.detector, Proposer):
-        name = loaded.experiment.model["name"]
-        raise ConfigError(
-            f"--rpn {path}: is a {name}, which proposes no regions; name a faster_rcnn."
-        )
-    return f"RPN of {row_names([found.shown])[0]}", loaded.detector
+        found = [find_named(path, watch) for path in paths]
+    named: list[tuple[str, Proposer]] = []
+    for path, one, name in zip(paths, found, row_names([one.shown for one in found]), strict=True):
+        loaded = one.load(device)
+        if not isinstance(loaded.detector, Proposer):
+            raise ConfigError(
+                f"--rpn {path}: is a {loaded.experiment.model['name']}, which proposes no "
+                "regions; name a faster_rcnn."
+            )
+        named.append((f"RPN of {name}", loaded.detector))
+    return named
 
 
 # ------------------------------------------------------------------------------- measuring

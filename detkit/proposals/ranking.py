@@ -27,8 +27,8 @@ def rank(
     share the number after the first merge's.
 
     - ``authors``: priorities are multiplied by random numbers in 0..1; the lowest product first.
-    - ``distinct``: the same, but boxes that overlap an earlier one by an IoU above 0.8 come after
-      all others.
+    - ``distinct``: the same, but what overlaps an earlier box that stays in its place by an IoU
+      above 0.8 comes after all of these.
     - ``turns``: the lowest priority first, hierarchies taking turns; then as ``distinct``.
 
     Args:

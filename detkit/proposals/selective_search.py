@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 MIN_SIDE = 20  # pixels; the authors drop boxes that are narrower or lower
 AUTHORS_NEIGHBOURS, OPENCV_NEIGHBOURS = 8, 4  # of a pixel
 STEP = 1 / 32  # grey values, of the weights in OpenCV's form
+MOST_PIXELS = 10**9  # no image has more, so no scale and no region needs to be larger
+
+Scale = Annotated[PositiveFloat, Field(le=MOST_PIXELS)]
 
 
 class ProposalConfig(Config):
@@ -40,8 +43,9 @@ class ProposalConfig(Config):
 
     mode: Mode = "fast"
     # k of the segmentation; None: the mode's
-    scales: Annotated[tuple[PositiveFloat, ...], Field(min_length=1)] | None = None
-    min_size: PositiveInt | None = None  # pixels of a first region; None: k, as the authors have it
+    scales: Annotated[tuple[Scale, ...], Field(min_length=1)] | None = None
+    # pixels of a first region; None: k, as the authors have it
+    min_size: Annotated[PositiveInt, Field(le=MOST_PIXELS)] | None = None
     seed: NonNegativeInt = 0  # of the ranking
     most: PositiveInt = 2000  # the best so many
     ranking: Ranking | None = None  # None: turns where scales or min_size is given, else authors

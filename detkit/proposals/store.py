@@ -1,8 +1,8 @@
 """Proposals on disk: found once for an image, whoever asks for them and how often.
 
-A file an image, named by the content of the image file and lying in a folder that is named by all
-that proposals depend on, so that none is ever taken for another's. Everything here can be found
-again: the folder may be deleted at any time.
+A file an image, named by the content of the image file and lying in a folder that is named by the
+settings and the version of the search, so that none is ever taken for another's. Everything here
+can be found again: the folder may be deleted at any time.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -212,6 +213,15 @@ def test_a_region_proposal_network_stands_beside(
     assert "RPN of my_run" in capsys.readouterr().out
 
 
+def test_two_checkpoints_of_a_run_keep_apart(config: Path, tiny_voc: Path, tmp_path: Path) -> None:
+    run = checkpoint(tmp_path / "my_run", FASTER, tiny_voc, tmp_path / "store")
+    shutil.copytree(run / "best", run / "last")
+    words = [*SINGLE, "--rpn", str(run / "best"), "--rpn", str(run / "last"), "--device", "cpu"]
+    assert main([str(config), *words, "--out", str(tmp_path / "out")]) == 0
+    names = [record["name"] for record in records_in(tmp_path / "out")]  # of lines in the plot
+    assert names[1:] == ["RPN of my_run/best", "RPN of my_run/last"]
+
+
 def test_an_image_is_drawn(config: Path, tiny_voc: Path, tmp_path: Path) -> None:
     image = tiny_voc / "JPEGImages" / "000001.jpg"
     assert main([str(config), *SINGLE, "--draw", str(image), "--out", str(tmp_path / "out")]) == 0
@@ -228,6 +238,14 @@ def test_an_image_is_drawn(config: Path, tiny_voc: Path, tmp_path: Path) -> None
         ),
         (["proposals.most=0"], "proposals.most: expected a value above 0; got 0."),
         (["proposals.size=3"], "proposals.size: unknown key."),
+        (
+            ["proposals.scales=[1e30]"],
+            "proposals.scales.0: expected a value of at most 1e+09; got 1e+30.",
+        ),
+        (
+            ["proposals.min_size=99999999999999999999"],
+            "proposals.min_size: expected a value of at most 1e+09; got 99999999999999999999.",
+        ),
         (["data.eval=[]"], "data.eval: missing; name images, e.g. {format, root, split}."),
     ],
 )
@@ -254,6 +272,10 @@ def test_a_detector_that_proposes_nothing_is_no_rpn(
     [
         (["--processes", "0"], "--processes must be 1 or more"),
         (["--draw", "a.jpg"], "--draw needs --out FOLDER for its picture"),
+        (
+            ["--device", "cuda"],
+            "--device is for --rpn RUN; selective search runs on the CPU",
+        ),
     ],
 )
 def test_words_that_cannot_be(

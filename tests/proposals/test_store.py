@@ -79,6 +79,7 @@ def test_the_folder_follows_from_the_settings(tmp_path: Path) -> None:
         ProposalConfig(min_size=20),
         ProposalConfig(seed=1),
         ProposalConfig(most=300),
+        ProposalConfig(ranking="turns"),
     ]
     folders = {ProposalStore(tmp_path, config).folder for config in configs}
     assert len(folders) == len(configs)
