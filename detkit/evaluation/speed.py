@@ -102,7 +102,8 @@ class Speed:
         reasons = []
         if self.load is not None and self.load > BUSY_LOAD:
             reasons.append(f"{self.load:.1f} processes a core")
-        if self.p95_ms > BUSY_SPREAD * self.median_ms:
+        # how long a search for proposals takes, and how many it finds, is the image's doing
+        if self.proposals_ms is None and self.p95_ms > BUSY_SPREAD * self.median_ms:
             reasons.append(f"p95 {self.p95_ms / self.median_ms:.1f} times the median")
         return ", ".join(reasons)
 

@@ -171,6 +171,12 @@ def test_a_busy_machine_is_doubted(p95_ms: float, load: float | None, said: str)
     assert Speed(5.0, p95_ms, None, SHORT, load).doubt == said
 
 
+def test_images_that_differ_in_their_proposals_are_no_busy_machine() -> None:
+    searching = Speed(5.0, 20.0, None, SHORT, given_ms=3.0, proposals_ms=2.0)
+    assert searching.doubt == ""
+    assert replace(searching, load=4.0).doubt == "4.0 processes a core"
+
+
 def test_the_load_is_that_before_the_clock_started(
     dataset: DetectionDataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
