@@ -13,8 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from detkit.cli.ending import ended
-from detkit.cli.examples import EVAL_DATA
-from detkit.cli.model_settings import MODEL_SETTINGS, PROPOSALS
+from detkit.cli.eval_words import EVAL_DATA, MODEL_SETTINGS, PROPOSALS
 from detkit.errors import ConfigError
 
 if TYPE_CHECKING:

@@ -13,12 +13,11 @@ from typing import Any
 import torch
 import yaml
 
-from detkit.cli.examples import EVAL_DATA
-from detkit.cli.model_settings import MODEL_SETTINGS, PROPOSALS
+from detkit.cli.eval_words import EVAL_DATA, MODEL_SETTINGS, PROPOSALS
 from detkit.config import parse
 from detkit.data import Annotations, DetectionDataset, join, read_dataset
 from detkit.data.auto import resolve
-from detkit.detectors import Detector, build_detector
+from detkit.detectors import Detector, rebuild_detector
 from detkit.engine.checkpoint import Checkpoint
 from detkit.engine.distributed import Ranks
 from detkit.engine.experiment import DataConfig, EvalConfig, replace_entries
@@ -248,18 +247,16 @@ def _with_settings(loaded: Checkpoint, settings: Settings, name: str) -> Detecto
     fields = type(loaded.detector).config_type.model_fields
     for key in changes:
         if key not in fields:
-            known = [each for each in (*MODEL_SETTINGS, PROPOSALS) if each in fields]
+            known = [each for each in MODEL_SETTINGS if each in fields]
+            known += [f"{PROPOSALS}.*"] if PROPOSALS in fields else []
             has = ", ".join(f"model.{each}" for each in known)
             raise ConfigError(f"model.{key}: {name}, a {model['name']}, has none; it has {has}.")
     if PROPOSALS in changes:
         changes[PROPOSALS] = {**model.get(PROPOSALS, {}), **changes[PROPOSALS]}
     try:
-        detector = build_detector({**model, **changes})
+        return rebuild_detector(loaded.detector, {**model, **changes})
     except DetkitError as problem:
         raise ConfigError(f"{name}, a {model['name']}: {problem}") from problem
-    detector.load_state_dict(loaded.detector.state_dict())
-    detector.class_names = loaded.detector.class_names
-    return detector.eval().to(settings.device)
 
 
 def _timed(

@@ -36,7 +36,10 @@ def read_dataset(entry: Mapping[str, Any], classes: Sequence[str] = ()) -> Annot
     try:
         annotations = data_format.read(config, classes)
     except DataError as problem:
-        raise DataError(f"{problem}{_other_format(name, config.root)}") from problem
+        hint = _other_format(name, config.root)
+        if not hint:
+            raise
+        raise DataError(f"{problem} {hint}") from problem
     if config.part == "all":
         return annotations
     has = annotations.classes_of_images()
@@ -52,8 +55,8 @@ def _other_format(name: str, root: Path) -> str:
         return ""
     try:
         found, _ = find_splits(root)
-    except DataError:  # no format, or several
+    except (DataError, OSError):  # no format, several, or a folder that cannot be read
         return ""
     if found == name:
         return ""
-    return f" It looks like {TITLES[found]}, not {TITLES[name]}: set data.format=auto."
+    return f"It looks like {TITLES[found]}, not {TITLES[name]}: set data.format=auto."

@@ -1,6 +1,14 @@
 """The detectors, one file each, in the order of their papers."""
 
-from detkit.detectors.base import DETECTORS, Audit, Detector, Scale, Step, build_detector
+from detkit.detectors.base import (
+    DETECTORS,
+    Audit,
+    Detector,
+    Scale,
+    Step,
+    build_detector,
+    rebuild_detector,
+)
 from detkit.detectors.fast_rcnn import FastRCNN, FastRCNNConfig
 from detkit.detectors.faster_rcnn import FasterRCNN, FasterRCNNConfig
 from detkit.detectors.rcnn import RCNN, RCNNConfig
@@ -27,4 +35,5 @@ __all__ = [
     "YoloV3",
     "YoloV3Config",
     "build_detector",
+    "rebuild_detector",
 ]

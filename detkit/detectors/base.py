@@ -269,3 +269,16 @@ def build_detector(model: Mapping[str, Any]) -> Detector:
         raise ConfigError(f"model.name: missing; known detectors: {', '.join(DETECTORS)}.")
     detector = DETECTORS[settings.pop("name")]
     return detector(parse(detector.config_type, settings, path="model."))
+
+
+def rebuild_detector(detector: Detector, model: Mapping[str, Any]) -> Detector:
+    """``detector`` by the settings of another ``model:`` block: the same weights, in eval mode.
+
+    Raises:
+        ConfigError: as of :func:`build_detector`.
+        RuntimeError: the settings make other weights.
+    """
+    rebuilt = build_detector(model)
+    rebuilt.load_state_dict(detector.state_dict())
+    rebuilt.class_names = detector.class_names
+    return rebuilt.eval().to(next(detector.parameters()).device)

@@ -135,6 +135,7 @@ class RoIHead(nn.Module):
 
 
 def _check_ranks(layers: nn.Module, ranks: Sequence[int]) -> None:
+    """Refuse ranks that have no layer, or would not make theirs cheaper; section 3.1."""
     whole = [layer for layer in layers.modules() if isinstance(layer, nn.Linear)]
     if len(ranks) > len(whole):
         raise ConfigError(

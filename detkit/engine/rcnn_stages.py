@@ -23,7 +23,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from detkit.detectors import DETECTORS, RCNN
+from detkit.detectors import DETECTORS, RCNN, rebuild_detector
 from detkit.detectors.rcnn_stages import (
     Mining,
     box_examples,
@@ -37,6 +37,7 @@ from detkit.engine.checkpoint import (
     WEIGHTS,
     Content,
     existing_checkpoint,
+    load_checkpoint,
     write_checkpoint,
 )
 from detkit.engine.experiment import ExperimentConfig
@@ -88,10 +89,9 @@ def finish_rcnn(
             f"{run.folder / CONFIG} --resume"
         )
         return {}
-    # its config is the command's, which a resumed run may have changed since "last" was saved
-    detector = run.model if run.average is None else run.average.module
+    saved = load_checkpoint(run.folder / "last", run.device).detector
+    detector = rebuild_detector(saved, experiment.model)  # which a resumed run may have changed
     assert isinstance(detector, RCNN)  # check_rcnn has seen to it
-    detector.eval()
     store = store_of(experiment.data, detector)
     assert store is not None  # an R-CNN needs proposals
     work = Work(

@@ -13,15 +13,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from detkit.data import Annotations, DetectionDataset, Sample
 from detkit.detectors import RCNN
 from detkit.engine.log import RunLog
 from detkit.errors import DetkitError
-from detkit.evaluation.cached import BROKEN
-from detkit.files import sha256_of
+from detkit.files import read_arrays, sha256_of
 from detkit.proposals.store import ProposalStore
 from detkit.types import Boxes
 
@@ -90,9 +88,8 @@ def read_kept(path: Path, *names: str) -> dict[str, NDArray[Any]]:
         DetkitError: it is damaged, as a disk may leave it; with what to do.
     """
     try:
-        with path.open("rb") as file, np.load(file) as arrays:  # numpy leaves a bad file open
-            return {name: arrays[name] for name in names}
-    except BROKEN as problem:
+        return read_arrays(path, *names)
+    except ValueError as problem:
         raise DetkitError(
             f"{path}: is damaged. Delete it and go on with --resume, which makes it again."
         ) from problem

@@ -12,8 +12,6 @@ import contextlib
 import hashlib
 import json
 import os
-import zipfile
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -29,25 +27,13 @@ from pydantic import TypeAdapter
 from detkit.data.base import Annotations
 from detkit.evaluation.results import Results
 from detkit.evaluation.speed import Speed
-from detkit.files import cache_folder, sha256_of, whole_file
+from detkit.files import cache_folder, read_arrays, sha256_of, whole_file
 
 KEEP = 100  # files; the longest unused one goes when another comes
 PACKAGE = Path(__file__).parents[1]
 CHECKPOINT_FILES = ("weights.safetensors", "model.json")
 DECIDING = ("torch", "torchvision", "numpy", "pillow")  # decode, resize, compute, suppress
 ARRAYS = {"images": np.int64, "boxes": np.float32, "scores": np.float64, "labels": np.int64}
-BROKEN = (  # what numpy raises over a file that it did not write so
-    OSError,
-    ValueError,
-    KeyError,
-    EOFError,
-    NotImplementedError,
-    RuntimeError,
-    MemoryError,
-    SyntaxError,
-    zipfile.BadZipFile,
-    zlib.error,
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,12 +114,9 @@ def load_cached(key: str, annotations: Annotations) -> Cached | None:
     """What was kept under ``key``; None where nothing is, or nothing that can be used."""
     path = _place(key)
     try:
-        with zipfile.ZipFile(path):
-            pass  # numpy would take other kinds of files, too
-        with np.load(path, allow_pickle=False) as content:
-            arrays = {name: content[name] for name in ARRAYS}
-            about = TypeAdapter(About).validate_json(content["about"].tobytes())
-    except BROKEN:
+        arrays = read_arrays(path, *ARRAYS, "about")
+        about = TypeAdapter(About).validate_json(arrays.pop("about").tobytes())
+    except ValueError:  # pydantic's, too
         return None
     if not _are_results(arrays, len(annotations), len(annotations.class_names)):
         return None

@@ -19,7 +19,11 @@ NEAR = 0.8  # IoU above which a box says little that an earlier one has not said
 
 
 def rank(
-    hierarchies: Sequence[NDArray[np.int32]], ranking: Ranking, seed: int, min_side: int
+    hierarchies: Sequence[NDArray[np.int32]],
+    ranking: Ranking,
+    seed: int,
+    min_side: int,
+    near: float = NEAR,
 ) -> NDArray[np.int32]:
     """Put the boxes of all hierarchies in one order, each box once.
 
@@ -28,7 +32,7 @@ def rank(
 
     - ``authors``: priorities are multiplied by random numbers in 0..1; the lowest product first.
     - ``distinct``: the same, but what overlaps an earlier box that stays in its place by an IoU
-      above 0.8 comes after all of these.
+      above ``near`` comes after all of these.
     - ``turns``: the lowest priority first, hierarchies taking turns; then as ``distinct``.
 
     Args:
@@ -36,6 +40,7 @@ def rank(
         ranking: which order.
         seed: of the random numbers.
         min_side: pixels; boxes narrower or lower are dropped.
+        near: IoU; at 1 nothing comes after.
 
     Returns:
         ``[N, 4]``; of equal boxes the first is kept.
@@ -50,7 +55,7 @@ def rank(
     boxes = boxes[np.sort(first)]
     if ranking == "authors":
         return boxes
-    repeats = near_repeats(boxes, NEAR)
+    repeats = near_repeats(boxes, near)
     return np.concatenate([boxes[~repeats], boxes[repeats]])
 
 

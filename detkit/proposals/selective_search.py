@@ -33,9 +33,9 @@ if TYPE_CHECKING:
 MIN_SIDE = 20  # pixels; the authors drop boxes that are narrower or lower
 AUTHORS_NEIGHBOURS, OPENCV_NEIGHBOURS = 8, 4  # of a pixel
 STEP = 1 / 32  # grey values, of the weights in OpenCV's form
-MOST_PIXELS = 10**9  # no image has more, so no scale and no region needs to be larger
+LARGEST = 10**9  # scale or region; compiled code has numbers of 32 and 64 bits
 
-Scale = Annotated[PositiveFloat, Field(le=MOST_PIXELS)]
+Scale = Annotated[PositiveFloat, Field(le=LARGEST)]
 
 
 class ProposalConfig(Config):
@@ -45,7 +45,7 @@ class ProposalConfig(Config):
     # k of the segmentation; None: the mode's
     scales: Annotated[tuple[Scale, ...], Field(min_length=1)] | None = None
     # pixels of a first region; None: k, as the authors have it
-    min_size: Annotated[PositiveInt, Field(le=MOST_PIXELS)] | None = None
+    min_size: Annotated[PositiveInt, Field(le=LARGEST)] | None = None
     seed: NonNegativeInt = 0  # of the ranking
     most: PositiveInt = 2000  # the best so many
     ranking: Ranking | None = None  # None: turns where scales or min_size is given, else authors

@@ -191,6 +191,17 @@ def test_a_detector_is_measured_with_other_proposals(
     assert (settings["most"], settings["ranking"]) == (3, "turns")
 
 
+def test_a_setting_that_a_detector_lacks_is_answered_with_those_it_has(
+    tiny_voc: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = checkpoint(tmp_path / "my_run", RCNN, tiny_voc, tmp_path / "store")
+    assert evaluate([str(run), "model.max_detections=5", "--device", "cpu"]) == 2
+    assert capsys.readouterr().err == (
+        "detkit eval: model.max_detections: my_run, a rcnn, has none; it has "
+        "model.score_threshold, model.nms_iou, model.max_per_class, model.proposals.*.\n"
+    )
+
+
 def test_pictures_are_of_selective_search_alone(
     config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

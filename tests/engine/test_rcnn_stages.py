@@ -264,10 +264,18 @@ def test_other_settings_begin_the_parts_that_depend_on_them(small: Path, tmp_pat
     }
 
 
-def test_a_resumed_run_is_fitted_by_the_settings_it_is_given(small: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("average", ["null", "0.5"])
+def test_a_resumed_run_is_fitted_by_the_settings_it_is_given(
+    average: str, small: Path, tmp_path: Path
+) -> None:
+    kept = [f"train.average_decay={average}"]
     changes = ["model.svm.c=1.0", "model.boxes.ridge=10", "model.nms_iou=0.5"]
-    train(small, tmp_path / "at_once", changes)
-    train(small, tmp_path / "afterwards")
+    train(small, tmp_path / "at_once", kept + changes)
+    train(small, tmp_path / "afterwards", kept)
+    before = best_weights(tmp_path / "afterwards")
+    after = best_weights(tmp_path / "at_once")
+    assert not torch.equal(before["svm_weights"], after["svm_weights"])
+    assert not torch.equal(before["box_weights"], after["box_weights"])
     train(tmp_path / "afterwards" / "config.yaml", overrides=changes, resume=True)
     for file in ("best/weights.safetensors", "ablation.json"):
         one, two = ((tmp_path / run / file).read_bytes() for run in ("at_once", "afterwards"))
