@@ -34,7 +34,7 @@ from detkit.weights.darknet import load_darknet
 from detkit.weights.graph import DarknetGraph
 from detkit.weights.header import FLOAT_BYTES, Header, read_header
 from detkit.weights.layout import file_floats
-from detkit.weights.zoo import ZOO, entry_of_size, find_entry
+from detkit.weights.zoo import ZOO, entry_of_size, find_entry, is_published_file, known_by
 from detkit.weights.zoo_darknet import DarknetEntry
 
 AUTHORS_BATCH = 64  # images an iteration in all of the authors' configs
@@ -164,12 +164,56 @@ def _plan(source: Path, model: str | None, cfg: Path | None) -> Plan:
     if cfg is not None:
         text = read_cfg(cfg)
         read = read_model(text)
-        return Plan(read.model, (), f"as {cfg} describes it", read.notes, text)
-    entry, because = (
-        _recognise(source) if model is None else (_darknet_entry(model), "as --model says")
-    )
+        described, said = _as_published(source, read.model, cfg)
+        return Plan(described, (), f"as {cfg} describes it", (*read.notes, *said), text)
+    entry, because = _recognise(source) if model is None else _named(source, model)
     because = f"{because} ({entry.name} of the zoo)"
     return Plan(entry.model, entry.class_names, because, advice=entry.note)
+
+
+def _as_published(
+    source: Path, model: Mapping[str, Any], cfg: Path
+) -> tuple[Mapping[str, Any], list[str]]:
+    """Put the anchors of a published file in the place of those of a text that says otherwise.
+
+    A text cannot be compared with itself to notice that the weights were trained with others.
+
+    Returns:
+        The ``model:`` block, and a sentence for each setting of the text that is not followed.
+    """
+    entry = entry_of_size(source)
+    if (
+        entry is None
+        or entry.model["name"] != model["name"]
+        or not is_published_file(entry, source)
+    ):
+        return model, []
+    with torch.device("meta"):
+        theirs, ours = build_detector(model), build_detector(entry.model)
+    keys = [key for key in (type(ours).anchors_key, type(ours).masks_key) if key is not None]
+    changed = {
+        key: getattr(ours.config, key)
+        for key in keys
+        if getattr(ours.config, key) != getattr(theirs.config, key)
+    }
+    notes = [
+        f"this is the published {entry.file.name}, known by its size and hash, which was trained "
+        f"with {key} {_listed(value)}; {cfg} says {_listed(getattr(theirs.config, key))} and is "
+        "not followed in this."
+        for key, value in changed.items()
+    ]
+    return {**model, **changed}, notes
+
+
+def _listed(value: Any) -> str:
+    return str([list(each) for each in value])
+
+
+def _named(source: Path, model: str) -> tuple[DarknetEntry, str]:
+    """The zoo entry that ``--model`` says, and why; less what is true of its own file alone."""
+    entry = _darknet_entry(model)
+    own = is_published_file(entry, source) is not False
+    return entry if own else entry.of_another_file(), "as --model says"
 
 
 def _darknet_entry(name: str) -> DarknetEntry:
@@ -186,11 +230,13 @@ def _recognise(source: Path) -> tuple[DarknetEntry, str]:
     """The one zoo entry whose file has this size or, without one, this name; and why."""
     sized = entry_of_size(source)
     if sized is not None:
-        return sized, f"by its size of {source.stat().st_size:,} bytes"
+        known, size = is_published_file(sized, source), source.stat().st_size
+        entry = sized.of_another_file() if known is False else sized
+        return entry, known_by(sized, size, known)
     entries = [entry for entry in ZOO.values() if isinstance(entry, DarknetEntry)]
     named = [e for e in entries if e.file.name.casefold() == source.name.casefold()]
     if len(named) == 1:
-        return named[0], "by its name"
+        return named[0].of_another_file(), "by its name"  # of another length than its own
     partial = ""
     if ".conv" in source.suffixes:
         partial = " (A file of a backbone alone is for training: model.backbone_weights=FILE.)"

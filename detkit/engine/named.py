@@ -26,7 +26,14 @@ from detkit.engine.convert_torchvision import build_from_torchvision
 from detkit.engine.experiment import ExperimentConfig
 from detkit.errors import ConfigError, DetkitError, UnknownNameError, did_you_mean
 from detkit.remote import SILENT, Watch
-from detkit.weights.zoo import DEFAULT_MODEL, ZOO, entry_of_size, zoo_file
+from detkit.weights.zoo import (
+    DEFAULT_MODEL,
+    ZOO,
+    entry_of_size,
+    is_published_file,
+    known_by,
+    zoo_file,
+)
 from detkit.weights.zoo_darknet import DarknetEntry
 from detkit.weights.zoo_entry import ZooEntry
 from detkit.weights.zoo_torchvision import TorchvisionEntry
@@ -154,8 +161,9 @@ def _darknet_file(path: Path, watch: Watch) -> Named:
             f"zoo; make a checkpoint of it with `python tools/convert.py {path} --cfg FILE --out "
             "DIR`, and name that folder."
         )
-    watch.say(f"{path}: taken for {entry.name} of the zoo, by its size of {size:,} bytes")
-    return Named(path, entry)
+    known = is_published_file(entry, path, watch)
+    watch.say(f"{path}: taken for {entry.name} of the zoo, {known_by(entry, size, known)}")
+    return Named(path, entry.of_another_file() if known is False else entry)
 
 
 def _found(path: Path) -> Path:

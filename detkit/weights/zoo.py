@@ -82,6 +82,41 @@ def entry_of_size(path: Path) -> DarknetEntry | None:
     return found[0] if len(found) == 1 else None
 
 
+def is_published_file(entry: ZooEntry, path: Path, watch: Watch = SILENT) -> bool | None:
+    """Whether a file is the very one of an entry, by size and hash, whatever it is called.
+
+    Returns:
+        None where nobody has published a hash by which it could be told.
+
+    Raises:
+        DetkitError: it cannot be read.
+    """
+    if entry.file.hash_of(path.stat().st_size) is None:
+        return None
+    try:
+        check_file(path, entry.file, watch)
+    except AnotherFileError:
+        return False
+    return True
+
+
+def known_by(entry: ZooEntry, size: int, published: bool | None) -> str:
+    """How a file of ``size`` bytes was recognised, for a message after "taken for NAME, ".
+
+    Args:
+        published: as :func:`is_published_file` says.
+    """
+    words = f"by its size of {size:,} bytes"
+    if published is None:
+        return words
+    if published:
+        return f"{words} and its {(entry.file.hash_of(size) or '').partition(':')[0]}"
+    return (
+        f"{words} alone: it is not the published {entry.file.name}, so its class names and "
+        "anchors are a guess; `detkit convert FILE --cfg FILE --names FILE --out DIR` knows them"
+    )
+
+
 def check_entry(entry: ZooEntry, watch: Watch = SILENT) -> str:
     """Verify the file that lies in the cache, without fetching anything.
 

@@ -10,7 +10,7 @@ authors' own, present and past, and copies. Past ones may answer with a web page
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
 from detkit.download import AnotherFileError
@@ -35,6 +35,14 @@ class DarknetEntry(ZooEntry):
     format: ClassVar[Literal["darknet", "torchvision"]] = "darknet"
 
     floats: int  # numbers in the file, after its header
+    # keys of ``model`` that say how this very file was trained, which the text of its network says
+    # otherwise: another file of as many numbers goes by the text
+    own_keys: tuple[str, ...] = ()
+
+    def of_another_file(self) -> DarknetEntry:
+        """The entry less what is true of its own file alone."""
+        model = {key: value for key, value in self.model.items() if key not in self.own_keys}
+        return replace(self, model=model)
 
     def size_with(self, header: int) -> int:
         """Bytes of the file where its header has so many."""
@@ -80,7 +88,15 @@ def _yolo_v3() -> Iterator[DarknetEntry]:
     )
     yield DarknetEntry(
         name="yolo_v3_tiny_coco",
-        model={"name": "yolo_v3_tiny", "num_classes": len(COCO_NAMES), "input_size": 416},
+        model={
+            "name": "yolo_v3_tiny",
+            "num_classes": len(COCO_NAMES),
+            "input_size": 416,
+            # Trained with 1,2,3 on the fine scale. The text was changed to 0,1,2 in August 2018,
+            # the file was not (pjreddie/darknet #851, AlexeyAB/darknet #1341).
+            "anchor_masks": ((3, 4, 5), (1, 2, 3)),
+        },
+        own_keys=("anchor_masks",),
         class_names=COCO_NAMES,
         file=RemoteFile(
             "yolov3-tiny.weights",

@@ -204,12 +204,64 @@ def test_a_file_of_the_zoo_is_known_by_its_size_or_its_name(tiny: Case, tmp_path
     write_random(whole, plan("yolov3-tiny", (416, 416), 80), SHORT_HEADER)
     assert whole.stat().st_size == 35_434_956 - 4
     result = import_darknet(whole, tmp_path / "sized")
-    assert result.because == "by its size of 35,434,952 bytes (yolo_v3_tiny_coco of the zoo)"
+    assert result.because == (
+        "by its size of 35,434,952 bytes alone: it is not the published yolov3-tiny.weights, so "
+        "its class names and anchors are a guess; `detkit convert FILE --cfg FILE --names FILE "
+        "--out DIR` knows them (yolo_v3_tiny_coco of the zoo)"
+    )
     assert result.detector.class_names[:2] == ("person", "bicycle")
     export_darknet(tmp_path / "sized", tmp_path / "back.weights")
     assert same_bytes(tmp_path / "back.weights", whole)
     result = import_darknet(tiny.weights, tmp_path / "named", names=tiny.names)
     assert result.because == "by its name (yolo_v3_tiny_coco of the zoo)"
+
+
+PUBLISHED_MASKS, MASKS_OF_TEXT = ((3, 4, 5), (1, 2, 3)), ((3, 4, 5), (0, 1, 2))
+
+
+@pytest.mark.data
+def test_the_published_tiny_file_has_its_own_masks_whatever_a_text_says(
+    data_root: Path, tmp_path: Path
+) -> None:
+    """It was trained with 1,2,3 on the fine scale; today's text of it says 0,1,2."""
+    published = data_root / "weights" / "yolov3-tiny.weights"
+    source = tmp_path / "renamed.weights"
+    source.symlink_to(published)
+    cfg = tmp_path / "today.cfg"
+    cfg.write_text(cfg_text("yolov3-tiny", size=(320, 416), classes=80))
+    by_text = import_darknet(source, tmp_path / "by_text", cfg=cfg)
+    assert by_text.detector.config.anchor_masks == PUBLISHED_MASKS  # type: ignore[attr-defined]
+    assert by_text.detector.config.input_size == (320, 416)  # type: ignore[attr-defined]
+    assert [note for note in by_text.notes if "masks" in note] == [
+        "this is the published yolov3-tiny.weights, known by its size and hash, which was trained "
+        f"with anchor_masks [[3, 4, 5], [1, 2, 3]]; {cfg} says [[3, 4, 5], [0, 1, 2]] and is not "
+        "followed in this."
+    ]
+    assert detkit.load(tmp_path / "by_text").config.anchor_masks == PUBLISHED_MASKS  # type: ignore[attr-defined]
+    for name, model in (("by_size", None), ("by_name", "yolo_v3_tiny_coco")):
+        found = import_darknet(source, tmp_path / name, model=model)
+        assert found.detector.config.anchor_masks == PUBLISHED_MASKS  # type: ignore[attr-defined]
+        assert found.notes == ()
+    right = cfg.read_text().replace("mask = 0,1,2", "mask = 1,2,3")
+    assert right != cfg.read_text()
+    cfg.write_text(right)
+    assert not any("masks" in n for n in import_darknet(source, tmp_path / "right", cfg=cfg).notes)
+
+
+def test_another_file_of_the_published_size_goes_by_todays_text(tmp_path: Path) -> None:
+    """Somebody's own training on 80 classes: as long as the published file, and not that file."""
+    own = tmp_path / "yolov3-tiny.weights"
+    write_random(own, plan("yolov3-tiny", (416, 416), 80), LONG_HEADER)
+    assert own.stat().st_size == 35_434_956
+    result = import_darknet(own, tmp_path / "sized")
+    assert result.because == (
+        "by its size of 35,434,956 bytes alone: it is not the published yolov3-tiny.weights, so "
+        "its class names and anchors are a guess; `detkit convert FILE --cfg FILE --names FILE "
+        "--out DIR` knows them (yolo_v3_tiny_coco of the zoo)"
+    )
+    named = import_darknet(own, tmp_path / "named", model="yolo_v3_tiny_coco")
+    for each in (result.detector, named.detector, find_named(own).load().detector):
+        assert each.config.anchor_masks == MASKS_OF_TEXT  # type: ignore[attr-defined]
 
 
 def test_overrides_are_those_of_every_command(tiny: Case, tmp_path: Path) -> None:
