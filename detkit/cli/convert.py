@@ -13,6 +13,7 @@ from detkit.cli.ending import ended
 from detkit.errors import ConfigError
 
 if TYPE_CHECKING:
+    from detkit.detectors import Detector
     from detkit.engine.convert import Imported
     from detkit.engine.convert_torchvision import ImportedTorchvision
     from detkit.engine.darknet_export import Exported
@@ -188,7 +189,8 @@ def imported_lines(source: Path, imported: Imported) -> list[str]:
         f"{imported.sha256[:DIGITS_SHOWN]}...",
         f"  header    {header_in_words(imported.header)}",
         f"  classes   {names_in_words(imported.detector.class_names)}",
-        f"  input     {height} x {width} pixels (height x width)",
+        f"  input     {height} x {width} pixels (height x width), images "
+        f"{placement_in_words(imported.detector)}",
     ]
     if imported.difference is not None:
         lines.append(f"  compared  {_difference_in_words(imported.difference)}")
@@ -230,6 +232,7 @@ def exported_lines(exported: Exported) -> list[str]:
         f"{checkpoint.path}: {model['name']} on backbone {model['backbone']}, "
         f"{names_in_words(checkpoint.detector.class_names)}",
         f"  header    {header_in_words(exported.header)}",
+        f"  input     images {placement_in_words(checkpoint.detector)}{exported.hint}",
     ]
     if exported.same_as:
         lines.append(f"  the same bytes as {exported.same_as}, which it was imported from")
@@ -248,6 +251,11 @@ def header_in_words(header: Header) -> str:
         f"version {header.version} in {header.size} bytes, {header.seen:,} images seen in "
         f"training{turned}"
     )
+
+
+def placement_in_words(detector: Detector) -> str:
+    """``letterboxed`` or ``stretched``."""
+    return "stretched" if detector.stretches else "letterboxed"
 
 
 def names_in_words(names: Sequence[str]) -> str:

@@ -79,7 +79,6 @@ class Detector(nn.Module, ABC):
     config_type: ClassVar[type[Any]]  # a Config; every detector knows its own
     needs_proposals: ClassVar[bool] = False
     uses_crowds: ClassVar[bool] = False  # its training wants to know where crowds are
-    stretches: ClassVar[bool] = False  # images fill its canvas, whatever their shape
     size_key: ClassVar[str] = "input_size"  # the config field that sets its canvas
     anchors_key: ClassVar[str | None] = None  # the config field that holds its anchors, if any
     anchors_unit: ClassVar[int] = 1  # canvas pixels that one unit of that field means
@@ -129,6 +128,11 @@ class Detector(nn.Module, ABC):
                 boxes = place.to_image(one.boxes)
                 found[row] = replace(one, boxes=boxes, names=self.class_names)
         return [found[row] for row in range(len(images))]
+
+    @property
+    def stretches(self) -> bool:
+        """Whether images fill its canvas, whatever their shape."""
+        return False
 
     def find_proposals(self, images: list[Tensor]) -> list[Boxes] | None:
         """What a detector that needs proposals takes where none are given, in image pixels."""

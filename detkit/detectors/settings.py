@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import math
 import random
-from typing import Annotated, Any, Protocol
+from typing import Annotated, Any, Literal, Protocol
 
 from pydantic import (
     AfterValidator,
@@ -22,6 +22,7 @@ from pydantic import (
 # -------------------------------------------------------------------------- canvas sizes
 
 Size = tuple[int, int]  # (height, width), canvas pixels
+Placement = Literal["letterbox", "stretch"]  # of an image on the canvas; see preprocess.py
 
 
 def _square(value: Any) -> Any:

@@ -349,7 +349,6 @@ class YoloV1(Detector):
     """You Only Look Once, section 2: a grid of cells, and layers that see the whole image."""
 
     config_type = YoloV1Config
-    stretches = True
     config: YoloV1Config
 
     def __init__(self, config: YoloV1Config) -> None:
@@ -357,6 +356,10 @@ class YoloV1(Detector):
         self.config = config
         self.backbone = build_backbone(config)
         self.head = YoloV1Head(self.backbone.channels[-1], config)
+
+    @property
+    def stretches(self) -> bool:
+        return True
 
     def train_size(self, step: int, steps: int, seed: int) -> tuple[int, int]:
         """One canvas throughout; multi-scale training came with YOLOv2."""

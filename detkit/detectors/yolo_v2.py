@@ -28,6 +28,7 @@ from detkit.detectors.settings import (
     Anchors,
     CanvasSize,
     ClassWeights,
+    Placement,
     above_zero,
     draw_size,
     multiples_of,
@@ -45,7 +46,7 @@ from detkit.ops.grid import (
     own_cell,
 )
 from detkit.ops.nms import select_per_class
-from detkit.preprocess import Batch, letterbox
+from detkit.preprocess import Batch, letterbox, stretch
 from detkit.types import Boxes, Detections, Losses, Target
 
 STRIDE = 32  # canvas pixels per cell: the layers downsample the image by a factor of 32
@@ -63,6 +64,9 @@ class YoloV2Config(Config):
     backbone: str = "darknet19"  # section 3; any registered backbone with strides 16 and 32
     backbone_weights: str = "none"  # "imagenet" or a path; applied by training, after building
     input_size: Annotated[CanvasSize, multiples_of(STRIDE)] = (416, 416)  # section 2
+    # images on the canvas: their shape kept, on grey; or stretched to fill it, as the programs of
+    # AlexeyAB and hank-ai do unless a config says letter_box=1
+    placement: Placement = "letterbox"
     # "Multi-Scale Training"; empty: input_size
     train_sizes: Annotated[tuple[CanvasSize, ...], multiples_of(STRIDE)] = ()
     train_size_every: PositiveInt = 10  # batches between two draws, "every 10 batches"
@@ -309,6 +313,10 @@ class YoloV2(Detector):
         self.head = YoloV2Head(self.backbone.channels, config)
         self.register_buffer("anchors", torch.tensor(config.anchors_cells))
 
+    @property
+    def stretches(self) -> bool:
+        return self.config.placement == "stretch"
+
     def train_size(self, step: int, steps: int, seed: int) -> tuple[int, int]:
         """Multi-scale training: the canvas of batch ``step`` of ``steps``, drawn from ``seed``."""
         return draw_size(self.config, step, steps, seed)
@@ -323,7 +331,8 @@ class YoloV2(Detector):
     def preprocess(self, images: list[Tensor], size: tuple[int, int] | None = None) -> Batch:
         images = [image.to(self.anchors.device, non_blocking=True) for image in images]
         mean, std = self.backbone.mean, self.backbone.std
-        return letterbox(images, size or self.config.input_size, mean, std)
+        place = stretch if self.stretches else letterbox
+        return place(images, size or self.config.input_size, mean, std)
 
     def network(self, pixels: Tensor) -> Tensor:
         return self.head(self.backbone(pixels))  # [B, A, H, W, 5+K] of the grid

@@ -32,6 +32,7 @@ from detkit.detectors.settings import (
     CanvasSize,
     ClassWeights,
     PerScale,
+    Placement,
     Strides,
     above_zero,
     draw_size,
@@ -51,7 +52,7 @@ from detkit.ops.grid import (
     own_cell,
 )
 from detkit.ops.nms import select_per_class
-from detkit.preprocess import Batch, letterbox
+from detkit.preprocess import Batch, letterbox, stretch
 from detkit.types import Boxes, Detections, Losses, Target
 
 SPP_AFTER = 3  # convolutions of the coarsest scale come before the pyramid (yolov3-spp.cfg)
@@ -72,6 +73,9 @@ class YoloV3Config(Config):
     backbone_weights: str = "none"  # "imagenet" or a path; applied by training, after building
     strides: Strides = (8, 16, 32)  # one a scale, fine to coarse; section 2.3
     input_size: Annotated[CanvasSize, whole_cells] = (416, 416)  # (height, width)
+    # images on the canvas: their shape kept, on grey; or stretched to fill it, as the programs of
+    # AlexeyAB and hank-ai do unless a config says letter_box=1
+    placement: Placement = "letterbox"
     # multi-scale training; empty: input_size
     train_sizes: Annotated[tuple[CanvasSize, ...], whole_cells] = ()
     train_size_every: PositiveInt = 10  # batches between two draws (the code)
@@ -437,6 +441,10 @@ class YoloV3(Detector):
         self.head = YoloV3Head(self.backbone.channels, config)
         self.register_buffer("anchors", torch.tensor(config.anchors, dtype=torch.float32))
 
+    @property
+    def stretches(self) -> bool:
+        return self.config.placement == "stretch"
+
     def train_size(self, step: int, steps: int, seed: int) -> tuple[int, int]:
         """Multi-scale training: the canvas of batch ``step`` of ``steps``, drawn from ``seed``."""
         return draw_size(self.config, step, steps, seed)
@@ -447,7 +455,8 @@ class YoloV3(Detector):
     def preprocess(self, images: list[Tensor], size: tuple[int, int] | None = None) -> Batch:
         images = [image.to(self.anchors.device, non_blocking=True) for image in images]
         mean, std = self.backbone.mean, self.backbone.std
-        return letterbox(images, size or self.config.input_size, mean, std)
+        place = stretch if self.stretches else letterbox
+        return place(images, size or self.config.input_size, mean, std)
 
     def network(self, pixels: Tensor) -> tuple[Tensor, ...]:
         return self.head(self.backbone(pixels))  # [B, A_i, H_i, W_i, 5+K], coarse to fine

@@ -61,7 +61,9 @@ def check_placement(experiment: ExperimentConfig) -> None:
     """Refuse to train a detector on images of other shapes than those it will see."""
     placement = experiment.train.augment.placement
     name = experiment.model["name"]
-    if DETECTORS[name].stretches and placement != "crop":
+    with torch.device("meta"):
+        stretches = build_detector({"num_classes": 1, **experiment.model}).stretches
+    if stretches and placement != "crop":
         raise ConfigError(
             f"train.augment.placement: is {placement}, but {name} stretches images in detection; "
             "set it to crop, so that it is trained on the shapes it will see."

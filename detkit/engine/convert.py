@@ -8,14 +8,14 @@ files are in ``convert_torchvision.py``; what both do is in ``imported.py``.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from detkit.config import parse, with_overrides
-from detkit.detectors import Detector, build_detector
+from detkit.detectors import DETECTORS, Detector, build_detector
 from detkit.engine.checkpoint import Content
 from detkit.engine.experiment import ExperimentConfig
 from detkit.engine.imported import (
@@ -34,6 +34,7 @@ from detkit.weights.darknet import load_darknet
 from detkit.weights.graph import DarknetGraph
 from detkit.weights.header import FLOAT_BYTES, Header, read_header
 from detkit.weights.layout import file_floats
+from detkit.weights.placement import placement_of
 from detkit.weights.zoo import ZOO, entry_of_size, find_entry, is_published_file, known_by
 from detkit.weights.zoo_darknet import DarknetEntry
 
@@ -101,7 +102,7 @@ def import_darknet(
     check_new(folder)
     header = read_header(source, None if model is None else _darknet_entry(model).floats)
     given = () if names is None else read_names(names)
-    plan = _plan(source, model, cfg)
+    plan = _with_placement(_plan(source, model, cfg), source, header)
     experiment = _experiment(plan, given, overrides, header.seen)
     experiment, notes = _with_names(experiment, plan, given)
     if plan.cfg is not None:
@@ -203,6 +204,30 @@ def _as_published(
         for key, value in changed.items()
     ]
     return {**model, **changed}, notes
+
+
+def _with_placement(plan: Plan, source: Path, header: Header) -> Plan:
+    """Add how the program that trained the file lays images on the canvas, and a line about it."""
+    if not has_placement(plan.model):
+        return plan
+    found, entry = placement_of(header, plan.cfg), entry_of_size(source)
+    placement, because = found
+    if placement == "stretch" and entry is not None and is_published_file(entry, source):
+        placement, because = (
+            "letterbox",
+            (
+                f"this is the published {entry.file.name}, known by its size and hash, which was "
+                f"trained on images that keep their shape; they would be stretched {plan.because}, "
+                "which is not followed in this."
+            ),
+        )
+    notes = (*plan.notes, because) if because else plan.notes
+    return replace(plan, model={**plan.model, "placement": placement}, notes=notes)
+
+
+def has_placement(model: Mapping[str, Any]) -> bool:
+    """Whether the detector of a ``model:`` block has that setting; YOLOv1 always stretches."""
+    return "placement" in DETECTORS[model["name"]].config_type.model_fields
 
 
 def _listed(value: Any) -> str:

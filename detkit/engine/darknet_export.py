@@ -15,6 +15,7 @@ from detkit.files import sha256_of
 from detkit.layers import LEAKY_SLOPE, Local, SameSizePool
 from detkit.weights.darknet import write_darknet
 from detkit.weights.header import Header
+from detkit.weights.placement import FORK_VERSION, placement_of
 from detkit.weights.zoo_darknet import DARKNET
 
 # What the authors' configs have words for, beside the layers that a file holds numbers of.
@@ -33,6 +34,7 @@ class Exported:
     checkpoint: Checkpoint
     header: Header
     size: int  # bytes
+    hint: str  # what its text must say of how images are placed; empty where the header says it
     same_as: str  # name of the file that the checkpoint was imported from, if the bytes are its own
 
 
@@ -62,12 +64,27 @@ def export_darknet(folder: Path, path: Path) -> Exported:
     origin = checkpoint.darknet.get("origin", {})
     same = bool(origin) and origin.get("sha256") == sha256_of(path)
     name = str(origin.get("file", "")) if same else ""
-    return Exported(path, checkpoint, header, path.stat().st_size, name)
+    return Exported(
+        path, checkpoint, header, path.stat().st_size, _placement_hint(checkpoint, header), name
+    )
+
+
+def _placement_hint(checkpoint: Checkpoint, header: Header) -> str:
+    """What to say where who reads the file would lay images on the canvas in another way."""
+    detector = checkpoint.detector
+    if "placement" not in type(detector.config).model_fields:
+        return ""
+    keeps = not detector.stretches
+    if (placement_of(header).placement == "letterbox") == keeps:
+        return ""
+    return f"; header {header.version} does not say so: write letter_box={int(keeps)} into its .cfg"
 
 
 def _header_of(checkpoint: Checkpoint) -> Header:
     if not checkpoint.darknet:
-        return Header(seen=checkpoint.step * checkpoint.experiment.train.batch_size)
+        seen = checkpoint.step * checkpoint.experiment.train.batch_size
+        stretches = checkpoint.experiment.model.get("placement") == "stretch"
+        return Header(*FORK_VERSION, seen) if stretches else Header(seen=seen)
     said = checkpoint.darknet.get("header")
     keys = Header.__dataclass_fields__
     if (

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -21,11 +21,13 @@ from detkit.engine.checkpoint import (
     find_checkpoint,
     load_checkpoint,
 )
-from detkit.engine.convert import AUTHORS_BATCH, build_imported
+from detkit.engine.convert import AUTHORS_BATCH, build_imported, has_placement
 from detkit.engine.convert_torchvision import build_from_torchvision
 from detkit.engine.experiment import ExperimentConfig
 from detkit.errors import ConfigError, DetkitError, UnknownNameError, did_you_mean
 from detkit.remote import SILENT, Watch
+from detkit.weights.header import read_header
+from detkit.weights.placement import placement_of
 from detkit.weights.zoo import (
     DEFAULT_MODEL,
     ZOO,
@@ -163,7 +165,13 @@ def _darknet_file(path: Path, watch: Watch) -> Named:
         )
     known = is_published_file(entry, path, watch)
     watch.say(f"{path}: taken for {entry.name} of the zoo, {known_by(entry, size, known)}")
-    return Named(path, entry.of_another_file() if known is False else entry)
+    if known is not False:
+        return Named(path, entry)
+    entry, placed = entry.of_another_file(), placement_of(read_header(path))
+    if placed.because and has_placement(entry.model):
+        watch.say(f"{path}: {placed.because}")
+        entry = replace(entry, model={**entry.model, "placement": placed.placement})
+    return Named(path, entry)
 
 
 def _found(path: Path) -> Path:

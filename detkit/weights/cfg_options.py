@@ -64,7 +64,7 @@ KNOWN: Mapping[str, tuple[str, ...]] = {
         *("steps", "scales", "step", "scale", "gamma", "adam", "b1", "b2", "eps"),
         *("angle", "saturation", "exposure", "hue", "aspect", "random", "notruth"),
         *("min_crop", "max_crop", "min_ratio", "max_ratio", "center", "clip", "flip"),
-        *("try_fix_nan", "optimized_memory", "workspace_size_limit_mb"),
+        *("letter_box", "try_fix_nan", "optimized_memory", "workspace_size_limit_mb"),
     ),
 }
 OFF = ("", "0", "0.0", "none")

@@ -55,7 +55,7 @@ def test_there_and_back_and_what_is_said(
         f"  file      {20 + 4 * numbers:,} bytes, {numbers:,} numbers, sha256 {digest[:16]}...",
         "  header    version 0.2.0 in 20 bytes, 32,013,312 images seen in training",
         "  classes   2: cat, dog",
-        "  input     64 x 64 pixels (height x width)",
+        "  input     64 x 64 pixels (height x width), images letterboxed",
         f"written: {out}",
         f"Next: python tools/detect.py IMAGE --weights {out} --out found; to train on other "
         f"classes start from it with model.backbone_weights={out}",
@@ -75,6 +75,7 @@ def test_there_and_back_and_what_is_said(
     assert capsys.readouterr().out.splitlines() == [
         f"{out}: yolo_v2_tiny on backbone darknet_tiny, 2: cat, dog",
         "  header    version 0.2.0 in 20 bytes, 32,013,312 images seen in training",
+        "  input     images letterboxed",
         "  the same bytes as pets.weights, which it was imported from",
         f"written: back.weights, {20 + 4 * numbers:,} bytes",
         "Next: python tools/convert.py back.weights --cfg FILE --out DIR takes it in again; "

@@ -155,33 +155,33 @@ HOW = "data.format=voc data.root=FOLDER data.split=test"
             ["{run}", "train.lr=1"],
             "train.lr: not for evaluation; here data.*, eval.* and model.score_threshold, "
             "model.nms_iou, model.max_detections, model.max_per_class, model.input_size, "
-            "model.min_size, model.max_size, model.post_nms_test, model.svd_ranks, "
-            "model.proposals.* can be set, the rest is in the checkpoint.",
+            "model.placement, model.min_size, model.max_size, model.post_nms_test, "
+            "model.svd_ranks, model.proposals.* can be set, the rest is in the checkpoint.",
         ),
         (
             ["{run}", "model.head_channels=8"],
             "model.head_channels: not for evaluation; here data.*, eval.* and "
             "model.score_threshold, model.nms_iou, model.max_detections, model.max_per_class, "
-            "model.input_size, model.min_size, model.max_size, model.post_nms_test, "
-            "model.svd_ranks, model.proposals.* can be set, the rest is in the checkpoint.",
+            "model.input_size, model.placement, model.min_size, model.max_size, "
+            "model.post_nms_test, model.svd_ranks, model.proposals.* can be set, the rest is in the checkpoint.",
         ),
         (
             ["{run}", "model.score_treshold=0.1"],
             "model.score_treshold: not for evaluation; here data.*, eval.* and "
             "model.score_threshold, model.nms_iou, model.max_detections, model.max_per_class, "
-            "model.input_size, model.min_size, model.max_size, model.post_nms_test, "
-            "model.svd_ranks, model.proposals.* can be set, the rest is in the checkpoint. "
+            "model.input_size, model.placement, model.min_size, model.max_size, "
+            "model.post_nms_test, model.svd_ranks, model.proposals.* can be set, the rest is in the checkpoint. "
             "Did you mean 'model.score_threshold'?",
         ),
         (
             ["{run}", "model.proposals.most=5"],
             "model.proposals: tiny_run, a yolo_v2, has none; it has model.score_threshold, "
-            "model.nms_iou, model.input_size.",
+            "model.nms_iou, model.input_size, model.placement.",
         ),
         (
             ["{run}", "model.max_per_class=5"],
             "model.max_per_class: tiny_run, a yolo_v2, has none; it has model.score_threshold, "
-            "model.nms_iou, model.input_size.",
+            "model.nms_iou, model.input_size, model.placement.",
         ),
         (
             ["{run}", "model.nms_iou=7"],

@@ -28,6 +28,7 @@ from detkit.errors import ConfigError, DetkitError, UnknownNameError
 from tests.engine.runs import batches_of, small_run, train_on
 from tests.weights.cfgs import cfg_text
 from tests.weights.plain_darknet import (
+    FORK_HEADER,
     LONG_HEADER,
     SHORT_HEADER,
     TRANSPOSED_HEADER,
@@ -134,6 +135,73 @@ def test_a_file_gives_the_boxes_of_a_plain_program_and_its_own_bytes(
 
     export_darknet(folder, tmp_path / "back.weights")
     assert same_bytes(tmp_path / "back.weights", case.weights)
+
+
+def in_photo(case: Case, pixels: np.ndarray, *, stretched: bool) -> list[tuple[int, float, Box]]:
+    """What the plain program finds, at SCORE and above."""
+    read_file(case.weights, case.layers)
+    anchors, classes = ANCHORS[case.name], len(CLASSES)
+    found = detect(
+        case.name,
+        case.layers,
+        pixels,
+        case.size,
+        anchors,
+        classes,
+        0.005,
+        0.45,
+        stretched=stretched,
+    )
+    return [each for each in found if each[1] >= SCORE]
+
+
+@pytest.mark.parametrize("name", ["yolov3-tiny", "yolov2-tiny-voc"])
+@pytest.mark.parametrize("letter_box", [None, 0, 1])
+def test_files_of_the_forks_see_stretched_images(
+    name: str, letter_box: int | None, tmp_path: Path
+) -> None:
+    """Their programs keep an image's shape only where the text says so; a checkpoint knows."""
+    case = Case(tmp_path, name, FORK_HEADER)
+    if letter_box is not None:
+        text = case.cfg.read_text().replace("[net]\n", f"[net]\nletter_box={letter_box}\n")
+        case.cfg.write_text(text)
+    result = import_darknet(case.weights, tmp_path / "imported", cfg=case.cfg, names=case.names)
+    stretched = letter_box != 1
+    assert result.detector.stretches is stretched
+    assert result.notes == (
+        {
+            None: "images are stretched to the canvas: header 0.2.5 is of AlexeyAB's or hank-ai's "
+            f"program, which does so unless [net] says letter_box=1, and {case.cfg} does not; "
+            "model.placement=letterbox keeps their shape.",
+            0: f"images are stretched to the canvas: {case.cfg}:2: letter_box=0.",
+            1: f"images keep their shape, on grey: {case.cfg}:2: letter_box=1.",
+        }[letter_box],
+    )
+    noise = torch.rand(3, 5, 20, generator=torch.Generator().manual_seed(0))
+    photo = torch.nn.functional.interpolate(noise[None], (100, 400), mode="bicubic")[0]
+    image = (photo.clamp(0, 1) * 255).to(torch.uint8)
+    detector = detkit.load(tmp_path / "imported")
+    expected = in_photo(case, image.permute(1, 2, 0).numpy(), stretched=stretched)
+    assert len(expected) > 5
+    compare(detkit.detect(image, detector, score_threshold=SCORE), expected)
+
+    exported = export_darknet(tmp_path / "imported", tmp_path / "back.weights")
+    assert same_bytes(tmp_path / "back.weights", case.weights)
+    assert exported.hint == (
+        "" if stretched else "; header 0.2.5 does not say so: write letter_box=1 into its .cfg"
+    )
+
+
+def test_what_was_trained_on_stretched_images_is_written_as_the_forks_write_it(
+    tmp_path: Path,
+) -> None:
+    model = {"name": "yolo_v3_tiny", "num_classes": 3, "placement": "stretch"}
+    detector = build_detector(model)
+    experiment = ExperimentConfig.model_validate({"model": model, "train": {"iterations": 10}})
+    content = Content(experiment, CLASSES, detector.state_dict(), 10, 10)
+    write_checkpoint(tmp_path / "trained", content, replace=False)
+    exported = export_darknet(tmp_path / "trained", tmp_path / "out.weights")
+    assert (exported.header.version, exported.hint) == ("0.2.5", "")
 
 
 def compare(found: detkit.Detections, expected: Sequence[tuple[int, float, Box]]) -> None:

@@ -20,6 +20,7 @@ from torch import Tensor
 from tests.weights.cfgs import LISTS
 
 LONG_HEADER = struct.pack("<iiiq", 0, 2, 0, 32013312)
+FORK_HEADER = struct.pack("<iiiq", 0, 2, 5, 6400)  # of AlexeyAB's and hank-ai's programs
 SHORT_HEADER = struct.pack("<iiii", 0, 1, 0, 6400)
 TRANSPOSED_HEADER = struct.pack("<iiii", 1001, 0, 0, 6400)
 BOXES = {"yolov1": 3, "yolov1-tiny": 2}  # a cell
@@ -273,8 +274,10 @@ def detect(
     classes: int,
     threshold: float,
     nms: float,
+    *,
+    stretched: bool = False,
 ) -> list[tuple[int, float, Box]]:
-    """Detect in a photo as the authors' program does.
+    """Detect in a photo as the authors' program does; ``stretched``, as AlexeyAB's.
 
     Args:
         pixels: [H, W, 3] uint8.
@@ -292,7 +295,11 @@ def detect(
         for layer, out in run(layers, canvas):
             found += decode_detection(out.flatten().tolist(), layer, size, BOXES[name], classes)
     else:
-        canvas, inner_height, inner_width = letterbox(image, height, width)
+        canvas, inner_height, inner_width = (
+            (resize(image, height, width), height, width)
+            if stretched
+            else letterbox(image, height, width)
+        )
         for layer, out in run(layers, canvas):
             found += decode_anchors(out.numpy(), layer, size, anchors, classes)
         for each in found:  # correct_yolo_boxes

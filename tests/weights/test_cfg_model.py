@@ -211,7 +211,7 @@ def test_what_concerns_training_alone_is_told() -> None:
         "it while detecting, its boxes are others."
     )
     assert read_model(cfg).notes == (
-        f"[net] mosaic=1, letter_box=1: {after}",
+        f"[net] mosaic=1: {after}",
         "[yolo] truth_thresh=.9 concerns training alone, and training here has truth_thresh=1.",
         f"[yolo] iou_loss=ciou: {after}",
     )
