@@ -163,16 +163,16 @@ HOW = "data.format=voc data.root=FOLDER data.split=test"
             "model.head_channels: not for evaluation; here data.*, eval.* and "
             "model.score_threshold, model.nms_iou, model.max_detections, model.max_per_class, "
             "model.input_size, model.placement, model.min_size, model.max_size, "
-            "model.post_nms_test, model.svd_ranks, model.proposals.* can be set, the rest is in the "
-            "checkpoint.",
+            "model.post_nms_test, model.svd_ranks, model.proposals.* can be set, the rest is in "
+            "the checkpoint.",
         ),
         (
             ["{run}", "model.score_treshold=0.1"],
             "model.score_treshold: not for evaluation; here data.*, eval.* and "
             "model.score_threshold, model.nms_iou, model.max_detections, model.max_per_class, "
             "model.input_size, model.placement, model.min_size, model.max_size, "
-            "model.post_nms_test, model.svd_ranks, model.proposals.* can be set, the rest is in the "
-            "checkpoint. "
+            "model.post_nms_test, model.svd_ranks, model.proposals.* can be set, the rest is in "
+            "the checkpoint. "
             "Did you mean 'model.score_threshold'?",
         ),
         (
