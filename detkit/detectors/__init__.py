@@ -2,6 +2,7 @@
 
 from detkit.detectors.base import (
     DETECTORS,
+    NO_CLASS,
     Audit,
     Detector,
     Scale,
@@ -18,6 +19,7 @@ from detkit.detectors.yolo_v3 import YoloV3, YoloV3Config
 
 __all__ = [
     "DETECTORS",
+    "NO_CLASS",
     "RCNN",
     "Audit",
     "Detector",

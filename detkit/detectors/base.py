@@ -19,6 +19,7 @@ from detkit.preprocess import Batch
 from detkit.registry import Registry
 from detkit.types import Boxes, Detections, Losses, Target
 
+NO_CLASS = -1  # of a row of weights that is of no class: boxes, objectness, background
 SEED_BITS = 63  # of a draw; what a generator takes
 
 
@@ -84,6 +85,7 @@ class Detector(nn.Module, ABC):
     anchors_unit: ClassVar[int] = 1  # canvas pixels that one unit of that field means
     masks_key: ClassVar[str | None] = None  # the field with the anchors of each scale, coarse first
     shape_keys: ClassVar[tuple[str, ...]] = ()  # fields that anchors follow from, where none lists
+    derived: ClassVar[tuple[str, ...]] = ()  # tensors that follow from the config: no weights
     class_names: tuple[str, ...] = ()
     config: Config
     backbone: Backbone
@@ -182,6 +184,15 @@ class Detector(nn.Module, ABC):
         strides = self.backbone.strides[-len(masks) :]
         return tuple(Scale(*scale) for scale in zip(strides, masks, strict=True))
 
+    def class_rows(self) -> Mapping[str, Tensor]:
+        """Which rows of which weights speak of which class.
+
+        Returns:
+            For each tensor of ``state_dict`` that speaks of classes ``[rows of its dimension 0]``
+            int64: the label that a row speaks of, :data:`NO_CLASS` where it speaks of none.
+        """
+        return {}
+
     def shown(self, batch: Batch, targets: list[Target], step: Step) -> list[tuple[Tensor, Target]]:
         """What the network sees of a training batch, to be drawn: each image on its canvas.
 
@@ -218,6 +229,17 @@ class Detector(nn.Module, ABC):
     @abstractmethod
     def predict(self, batch: Batch) -> list[Detections]:
         """Detections of each image, in canvas pixels, best score first."""
+
+
+def layer_rows(layer: str, labels: Tensor) -> dict[str, Tensor]:
+    """``labels`` of the rows of a layer's weights and of its bias, for ``Detector.class_rows``."""
+    return {f"{layer}.weight": labels, f"{layer}.bias": labels}
+
+
+def anchored_rows(anchors: int, num_classes: int) -> Tensor:
+    """``[A*(5+K)]`` labels of the channels of an output on anchors: box, objectness, K classes."""
+    one = torch.cat([torch.full((5,), NO_CLASS), torch.arange(num_classes)])
+    return one.repeat(anchors)
 
 
 def on_canvas(targets: list[Target], batch: Batch) -> list[Target]:

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from detkit.backbones import Backbone
 from detkit.backbones.base import RoITail
 from detkit.config import Fraction
-from detkit.detectors.base import DETECTORS, Detector, Step
+from detkit.detectors.base import DETECTORS, NO_CLASS, Detector, Step, layer_rows
 from detkit.detectors.shared_maps import RegionConfig, build_maps, by_canvas, place_images
 from detkit.errors import ConfigError, DetkitError
 from detkit.layers import freeze_batch_norm, set_batch_norm_eps, truncate_svd
@@ -121,6 +121,16 @@ class RoIHead(nn.Module):
         if self.short is None:
             self.short = replace(self.tail, module=truncate_svd(self.tail.module, self.ranks))
         return self.short
+
+    def class_rows(self, name: str, num_classes: int) -> dict[str, Tensor]:
+        """For ``Detector.class_rows``: rows of scores and, four by four, of deltas.
+
+        Args:
+            name: of this module in its detector.
+        """
+        labels = torch.tensor([*range(num_classes), NO_CLASS])  # background is the last
+        deltas = labels.repeat_interleave(4)
+        return layer_rows(f"{name}.scores", labels) | layer_rows(f"{name}.deltas", deltas)
 
     def train(self, mode: bool = True) -> RoIHead:
         """Set training mode; what was shortened is made anew, since the weights may change."""
@@ -297,6 +307,9 @@ class FastRCNN(Detector):
 
     def find_proposals(self, images: list[Tensor]) -> list[Boxes]:
         return [self.config.proposals.find(image) for image in images]
+
+    def class_rows(self) -> dict[str, Tensor]:
+        return self.roi_head.class_rows("roi_head", self.config.num_classes)
 
     def preprocess(self, images: list[Tensor], size: tuple[int, int] | None = None) -> Batch:
         return place_images(images, size, self.backbone, self.config)

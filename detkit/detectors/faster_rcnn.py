@@ -93,6 +93,9 @@ class FasterRCNN(Detector):
         answered = objects, torch.ones(len(objects))  # several may have the same anchor's shape
         return audit_anchors(targets, torch.cat(levels), strides, [answered])
 
+    def class_rows(self) -> dict[str, Tensor]:
+        return self.roi_head.class_rows("roi_head", self.config.num_classes)
+
     def preprocess(self, images: list[Tensor], size: tuple[int, int] | None = None) -> Batch:
         return place_images(images, size, self.backbone, self.config)
 

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from detkit.backbones import BACKBONES
 from detkit.backbones.base import ROI_STRIDE, RoITail
 from detkit.config import Config, Fraction
-from detkit.detectors.base import DETECTORS, Detector, Passes, Step
+from detkit.detectors.base import DETECTORS, NO_CLASS, Detector, Passes, Step, layer_rows
 from detkit.detectors.rcnn_crops import crop_windows, side_by_side
 from detkit.detectors.rcnn_stages import BoxConfig, SVMConfig
 from detkit.ops.boxes import clip_boxes
@@ -274,6 +274,12 @@ class RCNN(Detector):
     def passes(self) -> Passes:
         """One crop a proposal."""
         return Passes((self.config.warp_size,) * 2, self.config.proposals.most)
+
+    def class_rows(self) -> dict[str, Tensor]:
+        labels = torch.arange(self.config.num_classes)
+        with_background = torch.cat([labels, torch.tensor([NO_CLASS])])
+        fitted = dict.fromkeys(("svm_weights", "svm_biases", "box_weights"), labels)
+        return layer_rows("classifier", with_background) | fitted
 
     def preprocess(self, images: list[Tensor], size: tuple[int, int] | None = None) -> Batch:
         images = [image.to(self.svm_scale.device, non_blocking=True) for image in images]

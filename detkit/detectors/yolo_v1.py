@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 from detkit.backbones import BACKBONES, Backbone
 from detkit.config import Config, Fraction
-from detkit.detectors.base import DETECTORS, Audit, Detector, Step
+from detkit.detectors.base import DETECTORS, NO_CLASS, Audit, Detector, Step, layer_rows
 from detkit.detectors.settings import CanvasSize, ClassWeights
 from detkit.errors import ConfigError
 from detkit.layers import LEAKY_SLOPE, ConvBN, Local, connected
@@ -364,6 +364,13 @@ class YoloV1(Detector):
     def train_size(self, step: int, steps: int, seed: int) -> tuple[int, int]:
         """One canvas throughout; multi-scale training came with YOLOv2."""
         return self.config.input_size
+
+    def class_rows(self) -> dict[str, Tensor]:
+        config, cells = self.config, self.config.grid**2
+        classes = torch.arange(config.num_classes).repeat(cells)  # cell by cell, before the rest
+        others = torch.full((config.outputs - len(classes),), NO_CLASS)
+        last = f"head.whole.{len(self.head.whole) - 1}"
+        return layer_rows(last, torch.cat([classes, others]))
 
     def audit(self, targets: list[Target], size: tuple[int, int]) -> Audit:
         return audit_assignment(targets, size, self.config)

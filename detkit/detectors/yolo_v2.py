@@ -23,7 +23,15 @@ from torch import Tensor, nn
 
 from detkit.backbones import BACKBONES
 from detkit.config import Config, Fraction
-from detkit.detectors.base import DETECTORS, Audit, Detector, Step, audit_anchors
+from detkit.detectors.base import (
+    DETECTORS,
+    Audit,
+    Detector,
+    Step,
+    anchored_rows,
+    audit_anchors,
+    layer_rows,
+)
 from detkit.detectors.settings import (
     Anchors,
     CanvasSize,
@@ -302,6 +310,7 @@ class YoloV2(Detector):
     config_type = YoloV2Config
     anchors_key = "anchors_cells"
     anchors_unit = STRIDE
+    derived = ("anchors",)
     config: YoloV2Config
     anchors: Tensor  # [A, 2] width and height, in cells
 
@@ -320,6 +329,9 @@ class YoloV2(Detector):
     def train_size(self, step: int, steps: int, seed: int) -> tuple[int, int]:
         """Multi-scale training: the canvas of batch ``step`` of ``steps``, drawn from ``seed``."""
         return draw_size(self.config, step, steps, seed)
+
+    def class_rows(self) -> dict[str, Tensor]:
+        return layer_rows("head.out", anchored_rows(len(self.anchors), self.config.num_classes))
 
     def audit(self, targets: list[Target], size: tuple[int, int]) -> Audit:
         count, grid = len(self.anchors), (size[0] // STRIDE, size[1] // STRIDE)

@@ -25,7 +25,15 @@ from torch import Tensor, nn
 
 from detkit.backbones import BACKBONES
 from detkit.config import Config, Fraction
-from detkit.detectors.base import DETECTORS, Audit, Detector, Step, audit_anchors
+from detkit.detectors.base import (
+    DETECTORS,
+    Audit,
+    Detector,
+    Step,
+    anchored_rows,
+    audit_anchors,
+    layer_rows,
+)
 from detkit.detectors.settings import (
     AnchorMasks,
     Anchors,
@@ -431,6 +439,7 @@ class YoloV3(Detector):
     config_type = YoloV3Config
     anchors_key = "anchors"
     masks_key = "anchor_masks"
+    derived = ("anchors",)
     config: YoloV3Config
     anchors: Tensor  # [A, 2] width and height, canvas pixels
 
@@ -448,6 +457,13 @@ class YoloV3(Detector):
     def train_size(self, step: int, steps: int, seed: int) -> tuple[int, int]:
         """Multi-scale training: the canvas of batch ``step`` of ``steps``, drawn from ``seed``."""
         return draw_size(self.config, step, steps, seed)
+
+    def class_rows(self) -> dict[str, Tensor]:
+        rows: dict[str, Tensor] = {}
+        for scale, mask in enumerate(self.config.anchor_masks):
+            labels = anchored_rows(len(mask), self.config.num_classes)
+            rows |= layer_rows(f"head.scales.{scale}.out", labels)
+        return rows
 
     def audit(self, targets: list[Target], size: tuple[int, int]) -> Audit:
         return audit_assignment(targets, self.anchors, size, self.config)

@@ -16,7 +16,14 @@ from detkit.engine.distributed import Ranks
 from detkit.engine.dry_run import choose_micro_batches
 from detkit.engine.experiment import ExperimentConfig
 from detkit.engine.records import flat
-from detkit.engine.start_weights import load_proposer, load_start_weights
+from detkit.engine.start_weights import (
+    Source,
+    load_proposer,
+    load_start_weights,
+    read_start,
+    take_over,
+    taken_over,
+)
 from detkit.engine.state import TrainState
 
 SHOWN_DIGITS = 12  # of a digest
@@ -45,6 +52,8 @@ class Prepared:
     train_data: Annotations
     eval_data: Annotations | None
     last: Path | None  # the checkpoint that it goes on from
+    source: Source | None  # of a new run, what train.start names
+    lines: tuple[str, ...]  # what was taken over from it
     saved_by: int  # ranks that saved it; of a new run, those that start it
 
 
@@ -56,12 +65,18 @@ def prepare(
     ranks.turn("reading data")
     train_data, eval_data = ranks.main_first(lambda: read_data(experiment))
     experiment = settle(experiment, train_data)
+    source, lines = None, list[str]()
+    if last is not None:
+        experiment = ranks.from_main(lambda: taken_over(experiment, last))
+    elif experiment.train.start is not None:
+        source = read_start(experiment, experiment.train.start, ranks)
+        experiment, lines = take_over(experiment, source)
     run = build_run(experiment, train_data, folder, device)
     run.ranks = ranks
     saved_by = restore_ranks(run, last, experiment.eval.best)
     ranks.agree(fingerprint(experiment, train_data, eval_data))
     ranks.agree({"train.precision": run.decided.precision}, ONE_PRECISION)
-    return Prepared(experiment, run, train_data, eval_data, last, saved_by)
+    return Prepared(experiment, run, train_data, eval_data, last, source, tuple(lines), saved_by)
 
 
 def restore_ranks(run: TrainState, last: Path | None, metric: str | None) -> int:
@@ -75,25 +90,24 @@ def restore_ranks(run: TrainState, last: Path | None, metric: str | None) -> int
     return ranks.world if last is None else restore(run, last, metric)
 
 
-def before_first_step(
-    run: TrainState, experiment: ExperimentConfig, train_data: Annotations, last: Path | None
-) -> list[str]:
+def before_first_step(prepared: Prepared) -> list[str]:
     """What is left to do before the first step, in lines of what was done.
 
     A new run gets the weights that it starts from; one that is resumed says what its config has
     changed. Micro-batches are chosen where the device is to choose them.
     """
-    lines = []
-    if last is None:
-        lines += load_start_weights(run, experiment)
+    run, experiment = prepared.run, prepared.experiment
+    lines = [*prepared.lines]
+    if prepared.last is None:
+        lines += load_start_weights(run, experiment, prepared.source)
     elif run.ranks.is_main:
-        changes = changes_since(last, with_defaults(experiment, run))
+        changes = changes_since(prepared.last, with_defaults(experiment, run))
         lines += [f"differs from the run so far: {change}" for change in changes]
     run.proposer = load_proposer(run)
     if run.proposer is not None:
         lines.append(f"proposals: those of {run.config.proposals}, as images are shown")
     if not run.decided.micro_batches:
-        lines.append(choose_micro_batches(run, train_data))
+        lines.append(choose_micro_batches(run, prepared.train_data))
     return lines
 
 

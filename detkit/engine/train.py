@@ -111,7 +111,7 @@ def carry_out(prepared: Prepared, stage: Stage) -> Outcome:
     experiment, run = prepared.experiment, prepared.run
     folder, ranks = run.folder, run.ranks
     with deterministic(run.config.deterministic) as run.unfixed:
-        done = before_first_step(run, experiment, prepared.train_data, prepared.last)
+        done = before_first_step(prepared)
         ranks.from_main(lambda: make_folder(folder))  # here, so that a start that fails leaves none
         with open_log(run, experiment) as log, ctrl_c(STOPPING) as stop_asked:
             run.stop_asked, run.say = stop_asked, log.say
