@@ -24,7 +24,7 @@ from detkit.weights import zoo
 from detkit.weights.darknet import Header, write_darknet
 from detkit.weights.zoo import DEFAULT_MODEL, ZOO
 from detkit.weights.zoo_darknet import DarknetEntry
-from detkit.weights.zoo_entry import ZooEntry
+from detkit.weights.zoo_entry import VOC07_TEST, Published, ZooEntry
 from tests.localhost import Page, Site, serving, unreachable
 
 SMALL = {
@@ -74,7 +74,7 @@ def put(monkeypatch: pytest.MonkeyPatch, address: str, body: bytes) -> ZooEntry:
         file=RemoteFile("small.weights", (address,), len(body), hashed),
         floats=(len(body) - 20) // 4,
         data="toys",
-        published="AP 1",
+        published=Published({"voc07_map": 1.0}, VOC07_TEST, 64, "a toy"),
         licence="public domain",
         paper="",
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -12,17 +11,16 @@ from detkit.cli.ending import FAILED, ended
 from detkit.errors import DetkitError
 
 if TYPE_CHECKING:
-    from detkit.remote import DownloadSettings, RemoteFile
-    from detkit.weights.zoo_entry import ZooEntry
-
-TITLES = ("name", "detector", "data", "published", "size", "fetched", "checked by", "licence")
-SIZE_ONLY = "size"  # of the column "checked by"
+    from detkit.remote import DownloadSettings
 
 
 def main(argv: list[str] | None = None) -> int:
     """Parse, delegate, and end in one readable line where something is wrong."""
-    args = _parser().parse_args(argv)
+    parser = _parser()
+    args = parser.parse_args(argv)
     if args.command == "list":
+        from detkit.cli.zoo_list import show
+
         return ended("zoo list", lambda: show(as_json=args.json))
     if args.command == "get":
         return ended("zoo get", lambda: get(args.names), left="The same command goes on from here.")
@@ -38,7 +36,7 @@ def _parser() -> argparse.ArgumentParser:
         "says is then verified and used.",
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    said = "list what there is: detector, data, published figure, size, licence"
+    said = "list what there is: detector, data, licence, published and measured figures"
     listing = commands.add_parser("list", help=said, description=f"{said.capitalize()}.")
     listing.add_argument("--json", action="store_true", help="everything, addresses and hashes too")
     said = "fetch weights, or verify those that were fetched before"
@@ -48,81 +46,6 @@ def _parser() -> argparse.ArgumentParser:
     checking = commands.add_parser("check", help=said, description=f"{said.capitalize()}.")
     checking.add_argument("names", nargs="*", metavar="NAME", help="default: everything there is")
     return parser
-
-
-# ---------------------------------------------------------------------------------- list
-
-
-def show(*, as_json: bool) -> None:
-    """Print every entry: a table, or all that is known as JSON."""
-    from detkit.weights.zoo import DEFAULT_MODEL, ZOO
-
-    entries = tuple(ZOO.values())
-    if as_json:
-        print(json.dumps([described(entry) for entry in entries], indent=2))
-        return
-    rows = [TITLES, *(_row(entry) for entry in entries)]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        print("  ".join(map(str.ljust, row, widths)).rstrip())
-    print(f"\nfetched files are in {entries[0].path.parent}; DETKIT_CACHE names another place")
-    print(f"checked by {SIZE_ONLY}: nobody has published a hash of the file")
-    print(f"where no model is named, detkit.detect and detkit detect take {DEFAULT_MODEL}")
-    for entry in entries:
-        if entry.note:
-            print(f"{entry.name}: {entry.note}")
-
-
-def _row(entry: ZooEntry) -> tuple[str, ...]:
-    from detkit.files import in_words
-
-    size = entry.file.size
-    return (
-        entry.name,
-        str(entry.model["name"]),
-        entry.data,
-        entry.published,
-        "" if size is None else in_words(size),
-        _state(entry),
-        _checked_by(entry.file),
-        entry.licence,
-    )
-
-
-def _state(entry: ZooEntry) -> str:
-    from detkit.download import partial_path
-
-    if entry.path.exists():
-        return "yes" if entry.lies_in_cache else "another file"
-    return "in part" if partial_path(entry.path).exists() else "no"
-
-
-def _checked_by(file: RemoteFile) -> str:
-    hashes = [
-        SIZE_ONLY if form.hash is None else form.hash.partition(":")[0] for form in file.forms
-    ]
-    return " or ".join(dict.fromkeys(hashes))
-
-
-def described(entry: ZooEntry) -> dict[str, object]:
-    """Everything about an entry, as plain values."""
-    file = entry.file
-    return {
-        "name": entry.name,
-        "format": entry.format,
-        "model": dict(entry.model),
-        "class_names": list(entry.class_names),
-        "data": entry.data,
-        "published": entry.published,
-        "paper": entry.paper,
-        "licence": entry.licence,
-        "note": entry.note,
-        "file": file.name,
-        "forms": [{"bytes": form.size, "hash": form.hash} for form in file.forms],
-        "addresses": list(file.addresses),
-        "path": str(entry.path),
-        "fetched": _state(entry),
-    }
 
 
 # --------------------------------------------------------------------------- get and check

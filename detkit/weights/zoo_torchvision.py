@@ -17,12 +17,14 @@ from typing import Any, ClassVar, Literal
 
 from detkit.remote import RemoteFile
 from detkit.weights.class_names import COCO_ID_NAMES
-from detkit.weights.zoo_entry import ZooEntry
+from detkit.weights.zoo_entry import COCO_VAL2017, Published, ZooEntry
 
 ADDRESS = "https://download.pytorch.org/models/"
 LICENCE = "BSD-3-Clause"  # torchvision's, with which the weights are published
 FASTER_RCNN = "https://arxiv.org/abs/1506.01497"
 TRANSFER = "https://arxiv.org/abs/2111.11429"  # Li et al.: the recipe and heads of the second one
+SOURCE = "torchvision, beside the weights"
+MIN_SIZE = 800  # of torchvision's networks that say no other; pixels of the shorter side
 
 RESNET50_V1: Mapping[str, Any] = {
     "freeze_batch_norm": True,
@@ -73,7 +75,9 @@ def _entry(
         class_names=COCO_ID_NAMES,
         file=file,
         data="COCO",
-        published=f"AP {ap}, val2017",
+        published=Published(
+            {"coco_ap": ap}, COCO_VAL2017, int(model.get("min_size", MIN_SIZE)), SOURCE
+        ),
         licence=LICENCE,
         paper=paper,
     )

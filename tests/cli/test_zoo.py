@@ -24,9 +24,10 @@ from detkit.engine import named
 from detkit.remote import Form, RemoteFile
 from detkit.weights import zoo
 from detkit.weights.darknet import Header, write_darknet
-from detkit.weights.zoo import ZOO
+from detkit.weights.zoo import DEFAULT_MODEL, ZOO
 from detkit.weights.zoo_darknet import DarknetEntry
-from detkit.weights.zoo_entry import ZooEntry
+from detkit.weights.zoo_entry import Benchmark, Measured, Published, ZooEntry
+from detkit.weights.zoo_measured import keep_measured, record_of
 from tests.localhost import Page, Site, serving
 
 BODY = struct.pack("<iiiq", 0, 2, 0, 64) + random.Random(0).randbytes(4 * 5000)
@@ -63,7 +64,7 @@ def toy(*addresses: str, name: str = "toy") -> DarknetEntry:
         file=RemoteFile(f"{name}.weights", addresses, len(BODY), f"sha1:{SHA1}"),
         floats=5000,
         data="toys",
-        published="mAP 1",
+        published=Published({"voc07_map": 1.0}, Benchmark("toys", ("cat", "dog")), 64, "a toy"),
         licence="public domain",
         paper="https://arxiv.org/abs/0",
     )
@@ -79,29 +80,75 @@ def test_list_is_a_table(capsys: pytest.CaptureFixture[str], cache: Path) -> Non
     (cache / "yolov3-tiny.weights.part").write_bytes(b"")
     (cache / "yolov3-spp.weights").write_bytes(b"")
     assert zoo_command.main(["list"]) == 0
-    head, *rows = capsys.readouterr().out.splitlines()
-    assert " ".join(head.split()) == "name detector data published size fetched checked by licence"
-    assert [" ".join(row.split()) for row in rows[:4]] == [
-        "yolo_v3_coco yolo_v3 COCO AP 31.0, AP50 55.3, test-dev at 416 248 MB yes sha1 public "
-        "domain",
-        "yolo_v3_tiny_coco yolo_v3_tiny COCO AP50 33.1, test-dev at 416 35 MB in part sha256 "
-        "public domain",
-        "yolo_v3_spp_coco yolo_v3_spp COCO AP50 60.6, test-dev at 608 252 MB another file sha256 "
-        "public domain",
-        "yolo_v2_voc yolo_v2 VOC 07+12 VOC07 mAP 76.8 at 416 203 MB no size or sha1 public domain",
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[:12] == [
+        "name                                         size    fetched       published            "
+        "   measured here",
+        "  detector, trained on, licence                      checked by    on                   "
+        "   on",
+        "yolo_v3_coco                                 248 MB  yes           AP 31.0, AP50 55.3   "
+        "   not measured",
+        "  yolo_v3, COCO, public domain                       sha1          COCO test-dev at 416",
+        "yolo_v3_tiny_coco                            35 MB   in part       AP50 33.1            "
+        "   AP 19.8, AP50 40.5",
+        "  yolo_v3_tiny, COCO, public domain                  sha256        COCO test-dev at 416 "
+        "   158 photos of COCO val2017",
+        "yolo_v3_spp_coco                             252 MB  another file  AP50 60.6            "
+        "   not measured",
+        "  yolo_v3_spp, COCO, public domain                   sha256        COCO test-dev at 608",
+        "yolo_v2_voc                                  203 MB  no            VOC07 mAP 76.8       "
+        "   not measured",
+        "  yolo_v2, VOC 07+12, public domain                  size or sha1  VOC 2007 test at 416",
+        "yolo_v2_tiny_voc                             63 MB   no            VOC07 mAP 57.1       "
+        "   not measured",
+        "  yolo_v2_tiny, VOC 07+12, public domain             sha1          VOC 2007 test at 416",
     ]
-    assert [row.split()[0] for row in rows[: len(ZOO)]] == list(ZOO)
-    assert [" ".join(row.split()) for row in rows[7:9]] == [
-        "faster_rcnn_resnet50_fpn_coco faster_rcnn_fpn COCO AP 37.0, val2017 168 MB no "
-        "sha256 BSD-3-Clause",
-        "faster_rcnn_resnet50_fpn_v2_coco faster_rcnn_fpn COCO AP 46.7, val2017 175 MB no "
-        "sha256 BSD-3-Clause",
-    ]
-    assert f"fetched files are in {cache}; DETKIT_CACHE names another place" in rows
+    end = lines.index("")
+    names = [line.split()[0] for line in lines[2:end] if not line.startswith(" ")]
+    assert names == list(ZOO)
+    assert max(map(len, lines[:end])) <= 120
+    assert "  faster_rcnn_fpn, COCO, BSD-3-Clause" in [line[:37] for line in lines]
+    assert f"fetched files are in {cache}; DETKIT_CACHE names another place" in lines
     assert (
-        "where no model is named, detkit.detect and detkit detect take "
-        "faster_rcnn_resnet50_fpn_coco"
-    ) in rows
+        f"where no model is named, detkit.detect and detkit detect take {DEFAULT_MODEL}"
+    ) in lines
+
+
+def test_list_shows_what_was_measured_here_under_what_the_project_measured(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, cache: Path
+) -> None:
+    """And a long name of a folder takes another line, so that the table stays narrow."""
+    tiny = ZOO["yolo_v3_tiny_coco"]
+    put(monkeypatch, tiny)
+    figures = {"coco_ap": 19.77, "coco_ap50": 41.0}
+    data = "coco photographs_of_the_whole_summer val"
+    mine = Measured(figures, data, 4_000, 9_000, "a command", "2026-11-30 12:00")
+    keep_measured(tiny, record_of(tiny, 35_434_956, mine))
+    assert zoo_command.main(["list"]) == 0
+    lines = capsys.readouterr().out.splitlines()[2:8]
+    column = lines[0].index("AP 19.8")
+    assert [line[column:] for line in lines] == [
+        "AP 19.8, AP50 40.5",
+        "158 photos of COCO val2017",
+        "AP 19.8, AP50 41.0",
+        "coco photographs_of_the_whol",
+        "e_summer val, 4,000 images,",
+        "2026-11-30 12:00",
+    ]
+    assert zoo_command.main(["list", "--json"]) == 0
+    (entry,) = json.loads(capsys.readouterr().out)
+    assert entry["measured_here"] == [
+        {
+            "percent": figures,
+            "data": data,
+            "images": 4_000,
+            "objects": 9_000,
+            "command": "a command",
+            "when": "2026-11-30 12:00",
+        }
+    ]
+    assert entry["measured"]["percent"] == {"coco_ap": 19.8, "coco_ap50": 40.5}
+    assert entry["model"]["anchor_masks"] == [[3, 4, 5], [1, 2, 3]]
 
 
 def test_list_as_json(
@@ -118,7 +165,16 @@ def test_list_as_json(
             "model": {"name": "yolo_v2", "num_classes": 2},
             "class_names": ["cat", "dog"],
             "data": "toys",
-            "published": "mAP 1",
+            "published": {
+                "percent": {"voc07_map": 1.0},
+                "on": "toys",
+                "input_size": 64,
+                "source": "a toy",
+                "of_another": "",
+                "remark": "",
+            },
+            "measured": None,
+            "measured_here": [],
             "paper": "https://arxiv.org/abs/0",
             "licence": "public domain",
             "note": "A note.",

@@ -19,6 +19,7 @@ import yaml
 
 from detkit.detectors import build_detector
 from detkit.errors import ConfigError, DetkitError, UnknownNameError
+from detkit.evaluation.published import PUBLISHED_COCO, PUBLISHED_VOC
 from detkit.remote import DownloadSettings, Form, RemoteFile
 from detkit.weights import zoo
 from detkit.weights.class_names import COCO_ID_NAMES, COCO_NAMES, VOC_NAMES
@@ -32,7 +33,15 @@ from detkit.weights.zoo import (
     zoo_file,
 )
 from detkit.weights.zoo_darknet import DARKNET, DarknetEntry
-from detkit.weights.zoo_entry import ZooEntry
+from detkit.weights.zoo_entry import (
+    COCO_TEST_DEV,
+    COCO_VAL2017,
+    METRICS,
+    VOC07_TEST,
+    Benchmark,
+    Published,
+    ZooEntry,
+)
 from detkit.weights.zoo_torchvision import TORCHVISION, TorchvisionEntry
 from tests.localhost import Page, Site, serving
 from tests.weights.at_once import fetch_at_once
@@ -46,6 +55,7 @@ NUMBERS = random.Random(0).randbytes(4 * FLOATS)
 LONG = struct.pack("<iiiq", 0, 2, 0, 64) + NUMBERS  # today's header, 20 bytes
 SHORT = struct.pack("<iiii", 0, 1, 0, 64) + NUMBERS  # the older one, 16 bytes
 PAGE = b"<!DOCTYPE html><html><body>Survival Strategies for the Robot Rebellion</body></html>"
+TOY_FIGURE = Published({"voc07_map": 1.0}, Benchmark("toys", ("cat", "dog")), 416, "a toy")
 
 
 def sha1(body: bytes) -> str:
@@ -62,7 +72,7 @@ def entry_of(
         file=RemoteFile("toy.weights", addresses, len(LONG), of, also),
         floats=FLOATS,
         data="toys",
-        published="mAP 1",
+        published=TOY_FIGURE,
         licence="public domain",
         paper="",
     )
@@ -141,7 +151,8 @@ def test_every_entry_is_of_the_detector_it_names(name: str) -> None:
     assert entry.file.addresses
     assert all(address.startswith("https://") for address in entry.file.addresses)
     assert entry.path.name == entry.file.name
-    assert entry.published
+    assert entry.published.source
+    assert set(entry.published.percent) <= set(METRICS)
     assert entry.licence
     assert entry.paper.startswith("https://arxiv.org/abs/")
 
@@ -165,7 +176,8 @@ def test_torchvision_says_the_same_of_its_weights(entry: TorchvisionEntry) -> No
     assert re.fullmatch(f"sha256:{digits}[0-9a-f]{{56}}", entry.file.hash or "")
     assert round(entry.file.size / 2**20, 3) == theirs.meta["_file_size"]
     figure = theirs.meta["_metrics"]["COCO-val2017"]["box_map"]
-    assert entry.published == f"AP {figure}, val2017"
+    assert entry.published.percent == {"coco_ap": figure}
+    assert entry.published.on is COCO_VAL2017
     assert ["__background__", *entry.class_names] == theirs.meta["categories"]
     assert entry.licence == "BSD-3-Clause"
 
@@ -197,6 +209,7 @@ def test_its_numbers_are_those_of_torchvisions_network(entry: TorchvisionEntry) 
         theirs.transform.min_size,
         theirs.transform.max_size,
     )
+    assert (entry.published.input_size,) == theirs.transform.min_size
     rpn, heads = theirs.rpn, theirs.roi_heads
     assert (ours["rpn_score_threshold"], ours["rpn_nms_iou"]) == (rpn.score_thresh, rpn.nms_thresh)
     assert (ours["pre_nms_test"], ours["post_nms_test"]) == (
@@ -270,18 +283,81 @@ def test_the_numbers_of_the_authors_configs(
         assert config["boxes_per_cell"] == (2 if "tiny" in name else 3)
 
 
-def test_the_sizes_that_files_are_measured_at() -> None:
-    """A square of what the authors' published figure is of."""
-    sizes = {entry.name: entry.model["input_size"] for entry in DARKNET}
-    assert sizes == {
-        "yolo_v3_coco": 416,
-        "yolo_v3_tiny_coco": 416,
-        "yolo_v3_spp_coco": 608,
-        "yolo_v2_voc": 416,
-        "yolo_v2_tiny_voc": 416,
-        "yolo_v1_voc": 448,
-        "yolo_v1_tiny_voc": 448,
+@pytest.mark.parametrize("entry", DARKNET, ids=lambda entry: entry.name)
+def test_files_are_measured_at_the_size_that_was_published(entry: DarknetEntry) -> None:
+    assert entry.model["input_size"] == entry.published.input_size
+
+
+def test_the_published_figures() -> None:
+    """Of YOLOv1's table 1, YOLO9000's table 3, YOLOv3's figure 1 and the authors' pages."""
+    assert {entry.name: entry.published.text for entry in DARKNET} == {
+        "yolo_v3_coco": "AP 31.0, AP50 55.3, COCO test-dev at 416",
+        "yolo_v3_tiny_coco": "AP50 33.1, COCO test-dev at 416",
+        "yolo_v3_spp_coco": "AP50 60.6, COCO test-dev at 608",
+        "yolo_v2_voc": "VOC07 mAP 76.8, VOC 2007 test at 416",
+        "yolo_v2_tiny_voc": "VOC07 mAP 57.1, VOC 2007 test at 416",
+        "yolo_v1_voc": "VOC07 mAP 63.4, VOC 2007 test at 448 (of the paper's head)",
+        "yolo_v1_tiny_voc": "VOC07 mAP 52.7, VOC 2007 test at 448 (of the paper's network)",
     }
+
+
+def test_they_are_those_of_the_tables_that_eval_prints() -> None:
+    voc = {one.detector: one.voc07_map for one in PUBLISHED_VOC if one.trained_on == "07+12"}
+    coco = {(one.detector, one.size): (one.ap, one.ap50) for one in PUBLISHED_COCO}
+    for name, detector in (
+        ("yolo_v2_voc", "YOLOv2 416 x 416"),
+        ("yolo_v2_tiny_voc", "Tiny YOLOv2"),
+        ("yolo_v1_voc", "YOLO"),
+        ("yolo_v1_tiny_voc", "Fast YOLO"),
+    ):
+        assert ZOO[name].published.percent == {"voc07_map": voc[detector]}
+        assert ZOO[name].published.on is VOC07_TEST
+    for name, detector in (
+        ("yolo_v3_coco", "YOLOv3"),
+        ("yolo_v3_tiny_coco", "YOLOv3-tiny"),
+        ("yolo_v3_spp_coco", "YOLOv3-SPP"),
+    ):
+        published = ZOO[name].published
+        figures = tuple(published.percent.get(key) for key in ("coco_ap", "coco_ap50"))
+        assert figures == coco[detector, str(published.input_size)]
+        assert published.on is COCO_TEST_DEV
+
+
+def test_data_are_known_by_what_is_in_them() -> None:
+    """COCO's 36,781 boxes of val2017 less 446 crowds; VOC's 14,976 less 2,944 difficult ones."""
+    assert COCO_VAL2017.is_same(5_000, 36_781 - 446, reversed(COCO_NAMES))
+    assert VOC07_TEST.is_same(4_952, 14_976 - 2_944, VOC_NAMES)
+    assert COCO_VAL2017.is_same(5_000, 36_335 - 36, COCO_NAMES)  # a reader left some out
+    assert not COCO_VAL2017.is_same(5_000, 36_335 - 37, COCO_NAMES)
+    assert not COCO_VAL2017.is_same(5_000, 36_781, COCO_NAMES)  # crowds as objects
+    assert not VOC07_TEST.is_same(4_952, 14_976, VOC_NAMES)  # difficult ones as others
+    assert not COCO_VAL2017.is_same(4_999, 36_335, COCO_NAMES)
+    assert not COCO_VAL2017.is_same(5_000, 36_335, COCO_NAMES[:79])
+    assert not COCO_TEST_DEV.is_same(5_000, 36_335, COCO_NAMES)
+    assert [each.text() for each in (COCO_TEST_DEV, COCO_VAL2017, VOC07_TEST)] == [
+        "COCO test-dev (its labels are not public)",
+        "COCO val2017 (5,000 images, 36,335 scored objects)",
+        "VOC 2007 test (4,952 images, 12,032 scored objects)",
+    ]
+
+
+@pytest.mark.data
+def test_the_count_of_vocs_test_images_is_that_of_their_labels(data_root: Path) -> None:
+    import json
+
+    found = json.loads((data_root / "voc_labels" / "test2007.json").read_text())
+    assert len(found["images"]) == VOC07_TEST.images
+    assert len(found["annotations"]) == 14_976  # which flags are lost in this copy
+
+
+def test_entries_are_measured_by_the_figures_of_their_data() -> None:
+    assert {entry.name for entry in ZOO.values() if entry.metrics == ("voc07_map",)} == {
+        "yolo_v2_voc",
+        "yolo_v2_tiny_voc",
+        "yolo_v1_voc",
+        "yolo_v1_tiny_voc",
+    }
+    assert ZOO["faster_rcnn_resnet50_fpn_coco"].metrics == ("coco_ap", "coco_ap50")
 
 
 def test_voc_names_are_in_the_order_of_the_recipes() -> None:
@@ -406,7 +482,7 @@ def theirs_of(*addresses: str) -> TorchvisionEntry:
             "toy.pth", addresses, len(TENSORS), f"sha256:{hashlib.sha256(TENSORS).hexdigest()}"
         ),
         data="toys",
-        published="AP 1",
+        published=TOY_FIGURE,
         licence="BSD-3-Clause",
         paper="",
     )
