@@ -17,14 +17,23 @@ if TYPE_CHECKING:
 def main(argv: list[str] | None = None) -> int:
     """Parse, delegate, and end in one readable line where something is wrong."""
     parser = _parser()
-    args = parser.parse_args(argv)
+    args, more = parser.parse_known_args(argv)  # argparse takes names in one place alone
+    if any(word.startswith("-") for word in more) or (more and args.command != "check"):
+        parser.error(f"unrecognized arguments: {' '.join(more)}")
     if args.command == "list":
         from detkit.cli.zoo_list import show
 
         return ended("zoo list", lambda: show(as_json=args.json))
     if args.command == "get":
         return ended("zoo get", lambda: get(args.names), left="The same command goes on from here.")
-    return ended("zoo check", lambda: check(args.names))
+    names = [*args.names, *more]
+    if args.device is not None and not args.measure:
+        parser.error("--device goes with --measure")
+    if args.measure:
+        from detkit.cli.zoo_measure import measure
+
+        return ended("zoo check", lambda: measure(names, args.device))
+    return ended("zoo check", lambda: check(names))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -43,8 +52,23 @@ def _parser() -> argparse.ArgumentParser:
     getting = commands.add_parser("get", help=said, description=f"{said.capitalize()}.")
     getting.add_argument("names", nargs="+", metavar="NAME", help="e.g. yolo_v3_tiny_coco")
     said = "verify what was fetched or put there by hand, without the network"
-    checking = commands.add_parser("check", help=said, description=f"{said.capitalize()}.")
-    checking.add_argument("names", nargs="*", metavar="NAME", help="default: everything there is")
+    checking = commands.add_parser(
+        "check",
+        help=said,
+        description=f"{said.capitalize()}. With --measure also its figure, on your data: "
+        "exit code 1 where it was published of these very images and is more than a point away.",
+        usage="%(prog)s [NAME ...] | --measure NAME FOLDER [KEY=VALUE ...] [--device DEVICE]",
+    )
+    add = checking.add_argument
+    add("names", nargs="*", metavar="NAME", help="default: everything there is")
+    add(
+        "--measure",
+        action="store_true",
+        help="measure one file (a name, or the path of a published file) on a folder of photos "
+        "and labels, and say the published figure beside; KEY=VALUE are data.* and eval.* as "
+        "detkit eval takes them, e.g. data.split=val2017 or eval.batch_size=8",
+    )
+    add("--device", help="cpu, cuda, cuda:1 (default: a GPU where there is one)")
     return parser
 
 
