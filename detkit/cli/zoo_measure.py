@@ -255,6 +255,8 @@ def _keep(entry: ZooEntry, size: int, row: Row, settings: Settings, command: str
 
     figures = row.result.metrics()
     known = {n: round(100 * figures[n], 2) for n in entry.metrics if not math.isnan(figures[n])}
+    if not known:
+        return  # the data has no object that is scored
     root = str(settings.entry["root"])
     data = row.data.replace(root, Path(root).resolve().name)
     measured = Measured(known, data, row.result.images, scored_objects(row), command, now())

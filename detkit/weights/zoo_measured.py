@@ -16,7 +16,7 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from detkit.files import whole_file
-from detkit.weights.zoo_entry import Measured, ZooEntry
+from detkit.weights.zoo_entry import METRICS, Measured, ZooEntry
 
 SUFFIX = ".measured.json"
 KEEP = 20  # figures an entry, one for each data
@@ -67,9 +67,10 @@ def _read(entry: ZooEntry) -> list[Record]:
 
 
 def _is_of(record: Record, entry: ZooEntry) -> bool:
-    known = record.file_size in entry.file.sizes
+    sizes, figures = entry.file.sizes, record.measured.percent
     return (
-        known
+        record.file_size in sizes
+        and set(figures) <= set(METRICS)
         and record.file_hash == entry.file.hash_of(record.file_size)
         and record.model == _model_text(entry)
     )

@@ -26,6 +26,7 @@ from detkit.weights.zoo import ZOO
 from detkit.weights.zoo_darknet import DarknetEntry
 from detkit.weights.zoo_entry import Benchmark, Published
 from detkit.weights.zoo_measured import measured_here
+from tests.oracles import voc_xml, write_voc
 
 SMALL = {
     "name": "yolo_v2",
@@ -269,6 +270,18 @@ def test_a_cache_that_cannot_be_written_does_not_take_the_figures(
         f"{cache}: not writable (File exists), so detkit zoo list will not show these figures; "
         "DETKIT_CACHE names another folder."
     )
+
+
+def test_data_without_objects_has_no_figure_and_nothing_is_kept(
+    toy: DarknetEntry, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_voc(tmp_path / "empty", {"000001": voc_xml([]), "000002": voc_xml([])}, split="test")
+    words = ["check", "--measure", "small.weights", "empty", "data.split=test"]
+    assert zoo_command.main([*words, "--device", "cpu"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[3].split() == ["VOC07", "mAP", "-", "-", "to", "-", "1.0"]
+    assert lines[-1] == "No verdict: these are not the images of pets."
+    assert measured_here(toy) == ()
 
 
 @pytest.mark.parametrize(

@@ -53,6 +53,11 @@ def test_only_so_many_are_kept(tiny: ZooEntry) -> None:
     assert found[0].data == f"data {KEEP + 1}"
 
 
+def test_a_figure_of_no_known_name_is_of_another_version(tiny: ZooEntry) -> None:
+    keep_measured(tiny, record_of(tiny, SIZE, replace(figure(1.0), percent={"lvis_ap": 1.0})))
+    assert measured_here(tiny) == ()
+
+
 def test_figures_of_another_file_or_another_reading_of_it_do_not_count(tiny: ZooEntry) -> None:
     """As those of the masks 0,1,2, with which the file was read before."""
     as_before = {key: value for key, value in tiny.model.items() if key != "anchor_masks"}
