@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: quickstart test check bench clean
+.PHONY: quickstart test check bench findings clean
 
 # The main job in one command: make a dataset, train YOLOv2 on it, measure, detect.
 quickstart: .venv/installed
@@ -24,6 +24,10 @@ check: .venv/installed-dev
 
 bench: .venv/installed
 	$(BIN)/python benchmarks/evaluation.py
+
+# Surprises of other libraries, each in an environment of its own; fetches packages.
+findings:
+	bash findings/run_all
 
 clean:
 	rm -rf .venv runs data/shapes-easy
