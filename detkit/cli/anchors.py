@@ -96,9 +96,10 @@ def run(args: argparse.Namespace) -> None:
     from detkit.doctor.anchor_fit import fit_anchors
     from detkit.doctor.fit import fit_detector
     from detkit.engine.experiment import read_experiment, recognised
+    from detkit.engine.start_model import complete_model
     from detkit.ops import kmeans_sizes
 
-    experiment, origins = read_experiment(args.config, args.overrides)
+    experiment, origins = complete_model(*read_experiment(args.config, args.overrides))
     for line in recognised(origins):
         print(line)
     form = find_form(experiment)

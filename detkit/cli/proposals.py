@@ -131,13 +131,14 @@ def run(args: argparse.Namespace) -> None:
     from detkit.cli.device import choose_device
     from detkit.engine.experiment import read_experiment, recognised
     from detkit.engine.proposals import processes_for
+    from detkit.engine.start_model import complete_model
     from detkit.files import make_folder
     from detkit.proposals.store import ProposalStore, default_folder
 
     settings = [word for word in args.overrides if word.startswith(PREFIX)]
     others = [word for word in args.overrides if word not in settings]
     use: Literal["train", "eval"] = "eval" if args.split == "eval" else "train"
-    experiment, origins = read_experiment(args.config, others, use)
+    experiment, origins = complete_model(*read_experiment(args.config, others, use))
     config = proposal_settings(experiment, settings)
     if args.out is not None:
         make_folder(args.out)

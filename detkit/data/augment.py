@@ -32,8 +32,8 @@ class AugmentConfig(Config):
     """``train.augment``. Defaults are the authors' for YOLOv2 on PASCAL VOC."""
 
     # letterbox: onto grey, its shape kept but for jitter (YOLOv2 and later); crop: edges moved by
-    # jitter, then stretched to the canvas (YOLOv1)
-    placement: Literal["letterbox", "crop"] = "letterbox"
+    # jitter, then stretched to the canvas (YOLOv1), without zoom; auto: as the detector places them
+    placement: Literal["letterbox", "crop", "auto"] = "letterbox"
     flip: Fraction = 0.5  # chance of a mirror image
     vertical_flip: Fraction = 0.0  # for images that have no up: microscopes, aerial views
     quarter_turns: Fraction = 0.0  # chance of a draw among 0, 90, 180 and 270 degrees; likewise
@@ -70,6 +70,20 @@ class AugmentConfig(Config):
         if not 0 < self.zoom[0] <= self.zoom[1]:
             raise ValueError(f"zoom: expected [low, high] with 0 < low <= high, got {self.zoom}.")
         return self
+
+
+def as_placed(config: AugmentConfig, *, stretches: bool) -> AugmentConfig:
+    """``config`` with ``placement: auto`` replaced by what goes with a detector.
+
+    Args:
+        config: any other placement is kept.
+        stretches: whether the detector's images fill its canvas, whatever their shape.
+    """
+    if config.placement != "auto":
+        return config
+    if not stretches:
+        return config.model_copy(update={"placement": "letterbox"})
+    return config.model_copy(update={"placement": "crop", "zoom": (1.0, 1.0)})
 
 
 class Augmentation:

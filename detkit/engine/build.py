@@ -12,12 +12,13 @@ from torch.optim.swa_utils import AveragedModel
 
 from detkit.config import parse
 from detkit.data import Annotations, for_training, join, read_dataset
+from detkit.data.augment import as_placed
 from detkit.data.sampling import class_weights
 from detkit.detectors import DETECTORS, Detector, build_detector
 from detkit.engine.clock import Clock
 from detkit.engine.decisions import Decisions
 from detkit.engine.experiment import ExperimentConfig, TrainConfig
-from detkit.engine.horizon import Horizon, horizon
+from detkit.engine.horizon import Horizon, auto_epochs, horizon
 from detkit.engine.precision import build_scaler
 from detkit.engine.state import TrainState
 from detkit.engine.stopping import frozen_parts, part_of
@@ -61,17 +62,20 @@ def check_placement(experiment: ExperimentConfig) -> None:
     """Refuse to train a detector on images of other shapes than those it will see."""
     placement = experiment.train.augment.placement
     name = experiment.model["name"]
-    with torch.device("meta"):
-        stretches = build_detector({"num_classes": 1, **experiment.model}).stretches
-    if stretches and placement != "crop":
+    if _stretches(experiment) and placement not in ("crop", "auto"):
         raise ConfigError(
             f"train.augment.placement: is {placement}, but {name} stretches images in detection; "
             "set it to crop, so that it is trained on the shapes it will see."
         )
 
 
+def _stretches(experiment: ExperimentConfig) -> bool:
+    with torch.device("meta"):
+        return build_detector({"num_classes": 1, **experiment.model}).stretches
+
+
 def settle(experiment: ExperimentConfig, train_data: Annotations) -> ExperimentConfig:
-    """Fill in what the data decides: class names, ``model.num_classes``, class weights if asked."""
+    """Fill in what the data decides: class names and their number; weights and epochs if asked."""
     names = train_data.class_names
     stated = experiment.model.get("num_classes", len(names))
     if stated != len(names):
@@ -85,7 +89,11 @@ def settle(experiment: ExperimentConfig, train_data: Annotations) -> ExperimentC
             raise ConfigError(f"train.class_weights: {model['name']} has no weights of classes.")
         model["class_weights"] = class_weights(train_data)
     data = experiment.data.model_copy(update={"classes": names})
-    return experiment.model_copy(update={"model": model, "data": data})
+    augment = as_placed(experiment.train.augment, stretches=_stretches(experiment))
+    train = experiment.train.model_copy(update={"augment": augment})
+    if train.epochs == "auto":
+        train = train.model_copy(update={"epochs": auto_epochs(len(train_data))})
+    return experiment.model_copy(update={"model": model, "data": data, "train": train})
 
 
 def build_run(

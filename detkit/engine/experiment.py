@@ -81,7 +81,8 @@ class TrainConfig(Config):
     stages: tuple[StageConfig, ...] = ()
     rcnn_stages: bool = False  # R-CNN's SVMs and box regressions are fitted after the last step
     iterations: PositiveInt | None = None  # optimiser steps; or
-    epochs: PositiveInt | None = None
+    # auto: 6,000 images are shown, between 10 epochs and 100: for tuning published weights
+    epochs: PositiveInt | Literal["auto"] | None = None
     batch_size: PositiveInt = 64  # images a step, whatever the memory
     # parts a step is computed in, darknet's "subdivisions"; auto: as few as the GPU's memory lets
     # the largest batch be computed in (1 on a CPU). A step that runs out of GPU memory doubles it
@@ -102,7 +103,7 @@ class TrainConfig(Config):
     poly_power: PositiveFloat = 4.0
     lr_final: Fraction = 0.0  # cosine: share of lr left at the end
     clip_norm: PositiveFloat | None = None  # none in the papers' recipes
-    # what the network computes in; auto: on a GPU bf16 where it has it, else fp16; elsewhere fp32
+    # what the network computes in; auto: bf16 where GPU or CPU has it; else fp16 on a GPU, or fp32
     precision: Literal["fp32", "bf16", "fp16", "auto"] = "fp32"
     # steps, from the first, at which the loss is also computed in fp32; 0: never
     precision_check_steps: NonNegativeInt = 5

@@ -85,8 +85,10 @@ def _build(entry: ZooEntry, path: Path) -> tuple[Detector, int]:
     return build_from_torchvision(entry.model, entry.class_names, path), 0
 
 
-def find_named(word: str | Path, watch: Watch = SILENT) -> Named:
+def find_named(word: str | Path, watch: Watch = SILENT, *, fetch: bool = True) -> Named:
     """What ``word`` names: a path, or a name of the zoo, whose file is fetched where missing.
+
+    Without ``fetch`` the file of a name of the zoo may be missing, or another one.
 
     What exists here is a path, even under a name of the zoo. A weight file of darknet's is taken
     for the one entry of the zoo with as many numbers, and ``watch`` is told so.
@@ -105,7 +107,7 @@ def find_named(word: str | Path, watch: Watch = SILENT) -> Named:
     if os.path.exists(text) or Path(text).name != text:
         return Named(_found(Path(text)))
     if text in ZOO:
-        return _of_zoo(text, watch)
+        return _of_zoo(text, watch) if fetch else Named(ZOO[text].path, ZOO[text], text)
     near = did_you_mean(text, [*ZOO, *_checkpoints(Path()), *_checkpoints(Path(RUNS))])
     raise UnknownNameError(f"{text}: no such folder, and no weights of the zoo.{near}")
 

@@ -12,7 +12,7 @@ from detkit.data import Annotations, DetectionDataset
 from detkit.detectors import Detector
 from detkit.engine.batches import training_batches, training_workers
 from detkit.engine.build import with_defaults
-from detkit.engine.checkpoint import save_checkpoint
+from detkit.engine.checkpoint import existing_checkpoint, save_checkpoint
 from detkit.engine.determinism import determinism_line, deterministic
 from detkit.engine.distributed import Ranks, check_shares
 from detkit.engine.experiment import ExperimentConfig, read_experiment, recognised
@@ -34,6 +34,7 @@ from detkit.engine.report import (
 from detkit.engine.signals import ctrl_c
 from detkit.engine.stages import Stage, Training, has_begun, left_to_train, plan_stages
 from detkit.engine.start import Prepared, before_first_step, find_run, prepare
+from detkit.engine.start_model import complete_model
 from detkit.engine.state import TrainState
 from detkit.engine.stopping import thaw
 from detkit.errors import ConfigError
@@ -85,6 +86,8 @@ def train(
     check_shares(experiment.train.batch_size, ranks.world)
     own = ranks.connect(device, experiment.train.rank_timeout_minutes)
     folder = ranks.from_main(lambda: find_run(config, out, experiment))
+    last = ranks.from_main(lambda: existing_checkpoint(folder / "last")) if resume else None
+    experiment, origins = ranks.from_main(lambda: complete_model(experiment, origins, last))
     stages = plan_stages(Training(experiment, origins, folder))
     begun = ranks.from_main(lambda: has_begun(stages))
     if resume and not begun and ranks.is_main:
