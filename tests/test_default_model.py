@@ -272,7 +272,7 @@ def test_a_file_of_pytorchs_is_sent_to_convert(tmp_path: Path) -> None:
             detkit.load(word)
         assert str(caught.value) == (
             f"{word}: weights of PyTorch's, which do not say what network they are of; make a "
-            f"checkpoint of them with `python tools/convert.py {word} --model {model} --out DIR`, "
+            f"checkpoint of them with `detkit convert {word} --model {model} --out DIR`, "
             f"and name that folder.{which}"
         )
 

@@ -25,8 +25,8 @@ ZIP = b"PK\x03\x04"  # how the latter begin, whatever they are called
 NAMES_SHOWN = 6  # class names in a line
 DIGITS_SHOWN = 16  # of a hash
 EPILOG = """\
-e.g. python tools/convert.py yolov3.weights --out runs/yolov3
-     python tools/convert.py FILE.pth --model faster_rcnn_resnet50_fpn_coco --out runs/faster
+e.g. detkit convert yolov3.weights --out runs/yolov3
+     detkit convert FILE.pth --model faster_rcnn_resnet50_fpn_coco --out runs/faster
 
 What a file is taken for without --cfg and --model follows from its size or its name where it is
 darknet's, and from its hash or its tensors where it is torchvision's. A file of your own training
@@ -197,7 +197,7 @@ def imported_lines(source: Path, imported: Imported) -> list[str]:
     lines += [f"  note: {note}" for note in imported.notes]
     lines.append(f"written: {imported.folder}")
     lines.append(
-        f"Next: python tools/detect.py IMAGE --weights {imported.folder} --out found; to train "
+        f"Next: detkit detect IMAGE --weights {imported.folder} --out found; to train "
         f"on other classes start from it with model.backbone_weights={imported.folder}"
     )
     return lines
@@ -219,7 +219,7 @@ def torchvision_lines(source: Path, imported: ImportedTorchvision) -> list[str]:
         f"{model['max_size']}",
         *(f"  note: {note}" for note in imported.notes),
         f"written: {imported.folder}",
-        f"Next: python tools/detect.py IMAGE --weights {imported.folder} --out found; to train on "
+        f"Next: detkit detect IMAGE --weights {imported.folder} --out found; to train on "
         f"other classes start from it with train.start={imported.folder}",
     ]
 
@@ -238,7 +238,7 @@ def exported_lines(exported: Exported) -> list[str]:
         lines.append(f"  the same bytes as {exported.same_as}, which it was imported from")
     lines.append(f"written: {exported.path}, {exported.size:,} bytes")
     lines.append(
-        f"Next: python tools/convert.py {exported.path} --cfg FILE --out DIR takes it in again; "
+        f"Next: detkit convert {exported.path} --cfg FILE --out DIR takes it in again; "
         "darknet reads it with the .cfg of this network"
     )
     return lines

@@ -110,7 +110,7 @@ def find_split(root: Path, split: str) -> tuple[Path, Path]:
         raise DataError(
             f"{root}: no such folder. Expected a PASCAL VOC tree, such as VOCdevkit with "
             "VOC2007/Annotations, VOC2007/ImageSets and VOC2007/JPEGImages; get it with "
-            "'python tools/data.py get voc2007' (or voc2012, bccd), or point to yours with "
+            "'detkit data get voc2007' (or voc2012, bccd), or point to yours with "
             "data.root=PATH."
         )
     below, _, name = split.rpartition("/")

@@ -318,7 +318,7 @@ def look_at_canvas(name: str, fit: Fit) -> Iterator[Finding]:
 
 def look_at_anchors(name: str, fit: AnchorFit, kind: type[Detector]) -> Iterator[Finding]:
     """Objects that no anchor fits, scales that have nothing to do."""
-    tool = "tools/anchors.py CONFIG --write CONFIG"
+    tool = "detkit anchors CONFIG --write CONFIG"
     fits, shares = f"{tool} fits the anchors to the data", f"{tool} shares the objects out"
     if kind.shape_keys:
         others = f"others in {' and '.join(f'model.{key}' for key in kind.shape_keys)}"

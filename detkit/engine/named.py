@@ -152,7 +152,7 @@ def _how_to_convert(path: Path) -> str:
         name, which = known[0], ""
     return (
         f"{path}: weights of PyTorch's, which do not say what network they are of; make a "
-        f"checkpoint of them with `python tools/convert.py {path} --model {name} --out DIR`, and "
+        f"checkpoint of them with `detkit convert {path} --model {name} --out DIR`, and "
         f"name that folder.{which}"
     )
 
@@ -162,7 +162,7 @@ def _darknet_file(path: Path, watch: Watch) -> Named:
     if entry is None:
         raise ConfigError(
             f"{path}: a weight file of darknet, whose {size:,} bytes are those of no file in the "
-            f"zoo; make a checkpoint of it with `python tools/convert.py {path} --cfg FILE --out "
+            f"zoo; make a checkpoint of it with `detkit convert {path} --cfg FILE --out "
             "DIR`, and name that folder."
         )
     known = is_published_file(entry, path, watch)

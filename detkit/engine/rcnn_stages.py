@@ -84,10 +84,7 @@ def finish_rcnn(
     """
     run = prepared.run
     if run.ranks.world > 1:
-        log.say(
-            f"{KEY}: is done by one process. Next: python tools/train.py "
-            f"{run.folder / CONFIG} --resume"
-        )
+        log.say(f"{KEY}: is done by one process. Next: detkit train {run.folder / CONFIG} --resume")
         return {}
     saved = load_checkpoint(run.folder / "last", run.device).detector
     detector = rebuild_detector(saved, experiment.model)  # which a resumed run may have changed

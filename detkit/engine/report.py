@@ -200,11 +200,10 @@ def farewell(stage: Stage, finished: bool, step: int) -> str:
         where = f" of {stage.title}" if stage.title else ""
         return (
             f"stopped and saved at step {step}{where}. "
-            f"Go on: python tools/train.py {folder / CONFIG} --resume"
+            f"Go on: detkit train {folder / CONFIG} --resume"
         )
     if not stage.is_last:
         return f"{stage.title}: done, in {stage.folder}"
     return (
-        f"done. Next: python tools/eval.py {folder}   "
-        f"or: python tools/detect.py IMAGE --weights {folder} --out found"
+        f"done. Next: detkit eval {folder}   or: detkit detect IMAGE --weights {folder} --out found"
     )

@@ -256,7 +256,7 @@ def _yolo_v1() -> Iterator[DarknetEntry]:
         licence=LICENCE,
         paper=YOLO_V1,
         note="A yolov1.weights of 777,018,888 bytes is the release of November 2016, with two "
-        "boxes a cell: python tools/convert.py FILE --model yolo_v1_voc --out DIR "
+        "boxes a cell: detkit convert FILE --model yolo_v1_voc --out DIR "
         "model.boxes_per_cell=2 takes it.",
     )
     yield DarknetEntry(

@@ -35,7 +35,7 @@ def test_train_then_detect(
     run, out = tmp_path / "run", tmp_path / "found"
     words = ["train", "--out", str(run), str(small_config), "train.iterations=3", "--device", "cpu"]
     assert main(words) == 0
-    assert capsys.readouterr().out.splitlines()[-1].startswith("done. Next: python tools/eval.py")
+    assert capsys.readouterr().out.splitlines()[-1].startswith("done. Next: detkit eval")
     words = ["detect", str(tiny_voc / "JPEGImages"), "--weights", str(run), "--out", str(out)]
     assert main([*words, "--score-threshold", "0.02", "--device", "cpu"]) == 0
     lines = capsys.readouterr().out.splitlines()

@@ -57,7 +57,7 @@ def test_there_and_back_and_what_is_said(
         "  classes   2: cat, dog",
         "  input     64 x 64 pixels (height x width), images letterboxed",
         f"written: {out}",
-        f"Next: python tools/detect.py IMAGE --weights {out} --out found; to train on other "
+        f"Next: detkit detect IMAGE --weights {out} --out found; to train on other "
         f"classes start from it with model.backbone_weights={out}",
     ]
 
@@ -78,7 +78,7 @@ def test_there_and_back_and_what_is_said(
         "  input     images letterboxed",
         "  the same bytes as pets.weights, which it was imported from",
         f"written: back.weights, {20 + 4 * numbers:,} bytes",
-        "Next: python tools/convert.py back.weights --cfg FILE --out DIR takes it in again; "
+        "Next: detkit convert back.weights --cfg FILE --out DIR takes it in again; "
         "darknet reads it with the .cfg of this network",
     ]
     assert Path("back.weights").read_bytes() == Path("pets.weights").read_bytes()

@@ -50,7 +50,7 @@ def test_what_is_said_and_what_can_be_done_with_it(
         "  classes   2: cat, dog",
         "  input     shorter side 160 pixels, longer one at most 320",
         f"written: {out}",
-        f"Next: python tools/detect.py IMAGE --weights {out} --out found; to train on other "
+        f"Next: detkit detect IMAGE --weights {out} --out found; to train on other "
         f"classes start from it with train.start={out}",
     ]
 
@@ -137,4 +137,4 @@ def test_help_tells_of_both_kinds(capsys: pytest.CaptureFixture[str]) -> None:
     assert ended.value.code == 0
     said = capsys.readouterr().out
     assert "detkit convert SOURCE.pth [--model NAME] [--names FILE] --out DIR" in said
-    assert f"python tools/convert.py FILE.pth --model {V1} --out runs/faster" in said
+    assert f"detkit convert FILE.pth --model {V1} --out runs/faster" in said

@@ -363,7 +363,7 @@ def test_a_darknet_file_of_no_known_size_is_sent_to_convert(tmp_path: Path) -> N
         detkit.load("a.weights")
     assert str(caught.value) == (
         "a.weights: a weight file of darknet, whose 20,020 bytes are those of no file in the zoo; "
-        "make a checkpoint of it with `python tools/convert.py a.weights --cfg FILE --out DIR`, "
+        "make a checkpoint of it with `detkit convert a.weights --cfg FILE --out DIR`, "
         "and name that folder."
     )
 

@@ -18,7 +18,7 @@ from tests.oracles import voc_xml, write_image, write_voc
 
 HOW_TO_GET = (
     "Expected a PASCAL VOC tree, such as VOCdevkit with VOC2007/Annotations, VOC2007/ImageSets "
-    "and VOC2007/JPEGImages; get it with 'python tools/data.py get voc2007' (or voc2012, bccd), "
+    "and VOC2007/JPEGImages; get it with 'detkit data get voc2007' (or voc2012, bccd), "
     "or point to yours with data.root=PATH."
 )
 

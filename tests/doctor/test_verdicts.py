@@ -295,7 +295,7 @@ def test_objects_that_no_anchor_fits(tmp_path: Path) -> None:
         (
             "look",
             "train: 100% of the objects overlap their anchor by less than 0.5 (mean IoU 0.43); "
-            "tools/anchors.py CONFIG --write CONFIG fits the anchors to the data.",
+            "detkit anchors CONFIG --write CONFIG fits the anchors to the data.",
         )
     ]
 
@@ -385,7 +385,7 @@ def test_a_scale_with_nothing_to_do(tmp_path: Path) -> None:
         (
             "look",
             "train: the anchors of the scale of 32 pixels a cell are the best for 0.0% of the "
-            "objects, so this scale learns next to nothing; tools/anchors.py CONFIG --write CONFIG "
+            "objects, so this scale learns next to nothing; detkit anchors CONFIG --write CONFIG "
             "shares the objects out.",
         )
     ]
@@ -401,7 +401,7 @@ def test_every_detector_is_judged_in_whole_sentences(form: str, tmp_path: Path) 
     small = [text for _, text in found if "are smaller than a cell" in text]
     assert f"a larger model.{model.size_key}, or a finer detector" in small[0]
     assert all(text.startswith("train: ") and text.endswith(".") for _, text in found)
-    assert any("anchors.py" in text for _, text in found) is (model.anchors_key is not None)
+    assert any("detkit anchors" in text for _, text in found) is (model.anchors_key is not None)
     keys = " and ".join(f"model.{key}" for key in model.shape_keys)
     assert not keys or any(f"others in {keys} reach more of them." in text for _, text in found)
 

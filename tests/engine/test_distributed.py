@@ -343,7 +343,7 @@ def test_a_stop_on_one_rank_stops_all_at_the_same_step(small_config: Path, tmp_p
     codes, said, complaints = ended(broken("stop", small_config, out, "train.save_every=100"))
     assert codes == [130, 130], complaints
     assert said[0].splitlines()[-1] == (
-        f"stopped and saved at step 3. Go on: python tools/train.py {out / 'config.yaml'} --resume"
+        f"stopped and saved at step 3. Go on: detkit train {out / 'config.yaml'} --resume"
     )
     assert torch.load(out / "last" / "state.pt", weights_only=True)["step"] == 3
 

@@ -125,7 +125,7 @@ def test_one_command_fine_tunes_fits_measures_and_leaves_what_detects(
     starts += [f"  {name:<16}  mAP VOC07 " for name in ("softmax", "SVM", "SVM + regression")]
     for start in starts:
         assert sum(line.startswith(start) for line in said) == 1, start
-    assert said[-1].startswith("done. Next: python tools/eval.py")
+    assert said[-1].startswith("done. Next: detkit eval")
     figures = json.loads((tmp_path / "run" / "ablation.json").read_text())
     assert list(figures) == ["softmax", "SVM", "SVM + regression"]
     assert (tmp_path / "run" / "ablation.png").stat().st_size > 0
@@ -180,8 +180,7 @@ def test_ctrl_c_in_the_stages_and_resume(
     assert (parts / FOLDER).is_dir()
     assert not (parts / "best").exists()
     assert capsys.readouterr().out.splitlines()[-1] == (
-        f"stopped and saved at step 3. Go on: python tools/train.py {parts / 'config.yaml'} "
-        "--resume"
+        f"stopped and saved at step 3. Go on: detkit train {parts / 'config.yaml'} --resume"
     )
     assert train(parts / "config.yaml", resume=True).finished
     assert "all steps are taken already; the SVMs come next" in capsys.readouterr().out.splitlines()

@@ -272,7 +272,7 @@ def test_ctrl_c_says_how_the_whole_goes_on(
     assert not train(four, out).finished
     assert capsys.readouterr().out.splitlines()[-1] == (
         "stopped and saved at step 1 of stage 2 of 4, fast1. "
-        f"Go on: python tools/train.py {out / 'config.yaml'} --resume"
+        f"Go on: detkit train {out / 'config.yaml'} --resume"
     )
     assert not (out / "rpn2").exists()
     with pytest.raises(ConfigError) as caught:

@@ -91,8 +91,7 @@ def test_training_stops_when_the_metric_rises_no_more(
     said = capsys.readouterr().out.splitlines()
     assert said[-2:] == [
         "stopping early: voc07_map has not risen above 0.3000 (step 3) for 2 evaluations",
-        f"done. Next: python tools/eval.py {out}   "
-        f"or: python tools/detect.py IMAGE --weights {out} --out found",
+        f"done. Next: detkit eval {out}   or: detkit detect IMAGE --weights {out} --out found",
     ]
     assert (
         json.loads((out / "last" / "model.json").read_text())["step"] == 6

@@ -136,8 +136,7 @@ def test_ctrl_c_saves_and_says_how_to_go_on(
     told = said.count("stopping after the step or evaluation at hand; Ctrl-C again stops at once")
     assert told == (asked == signal.SIGINT)
     assert said.splitlines()[-1] == (
-        f"stopped and saved at step {step}. "
-        f"Go on: python tools/train.py {out / 'config.yaml'} --resume"
+        f"stopped and saved at step {step}. Go on: detkit train {out / 'config.yaml'} --resume"
     )
 
 
