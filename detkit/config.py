@@ -7,7 +7,7 @@ known key. This file parses any ``Config`` and knows no detector.
 
 from __future__ import annotations
 
-import difflib
+import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,10 +17,11 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from detkit.errors import ConfigError, did_you_mean
+from detkit.recipes import NAME, called, find_base, near, recipe_path
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
-RECIPES = "configs"  # the folder that people forget to name
-Origins = dict[str, str]  # dotted key of a value -> the file or "command line" that set it
+# dotted key of a value -> the file, the recipe or "command line" that set it
+Origins = dict[str, str]
 
 
 class Config(BaseModel):
@@ -148,28 +149,64 @@ _Loader.add_implicit_resolver(_BOOLEAN, _TRUE_OR_FALSE, list("tTfF"))
 _Loader.add_implicit_resolver("tag:yaml.org,2002:float", _EXPONENT, list("-+0123456789"))
 
 
+def find_config(word: str | os.PathLike[str]) -> Path:
+    """Config file that ``word`` names: a file of that path, else the recipe of that name.
+
+    A recipe's name is its bare name, ``quickstart``; what has an ending or a folder is a file and
+    nothing else, so that a file looked for in the wrong folder is never replaced without a word.
+
+    Returns:
+        The path, of a file that may be missing.
+
+    Raises:
+        ConfigError: a recipe's name, where a file here of that name with an ending says otherwise.
+    """
+    text = os.fspath(word)
+    recipe = None if Path(text).is_file() else recipe_path(text)
+    if recipe is None:
+        return Path(text)
+    for other in (Path(f"{text}.yaml"), Path(f"{text}.yml"), Path(NAME) / f"{text}.yaml"):
+        if other.is_file() and not _say_the_same(other, recipe):
+            raise ConfigError(
+                f"{text}: names a recipe of the package, and {other} here says otherwise. Name "
+                f"{other} for that one, or {recipe} for the package's."
+            )
+    return recipe
+
+
+def _say_the_same(one: Path, other: Path) -> bool:
+    try:
+        return one.samefile(other) or read_config(one)[0] == read_config(other)[0]
+    except ConfigError:
+        return False
+
+
 def read_config(path: Path, overrides: Sequence[str] = ()) -> tuple[dict[str, Any], Origins]:
     """Read a config file, its one base, and ``key=value`` overrides.
 
     Mappings merge; lists and values replace.
 
+    A base that does not lie beside its file is that of the package's recipes, so that a recipe can
+    be copied anywhere.
+
     Returns:
-        The merged settings, and for every value the file (or ``command line``) that set it.
+        The merged settings, and for every value the file (``recipe NAME`` for one of the package's,
+        or ``command line``) that set it.
 
     Raises:
         ConfigError: a file that is missing or is not YAML, a base with a base, a bad override.
     """
     settings = _read_yaml(path)
-    layers: list[tuple[str, dict[str, Any]]] = [(str(path), settings)]
+    layers: list[tuple[str, dict[str, Any]]] = [(called(path), settings)]
     base = settings.pop("base", None)
     if base is not None:
         if not isinstance(base, str):
             raise ConfigError(f"{path}: base: expected the name of one file; got {_shown(base)}.")
-        base_path = path.parent / base
+        base_path = find_base(path, base)
         below = _read_yaml(base_path)
         if "base" in below:
             raise ConfigError(f"{base_path}: a base has no base; merge the two by hand.")
-        layers.insert(0, (str(base_path), below))
+        layers.insert(0, (called(base_path), below))
     layers += [("command line", _nested(*parse_override(text))) for text in overrides]
     merged: dict[str, Any] = {}
     origins: Origins = {}
@@ -194,7 +231,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     if path.is_dir():
         raise ConfigError(f"{path}: is a folder; name a config file in it.")
     if not path.is_file():
-        raise ConfigError(f"{path}: no such config file.{_near(path)}")
+        raise ConfigError(f"{path}: no such config file.{near(path)}")
     try:
         loaded = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)  # a SafeLoader
     except ConfigError as problem:
@@ -214,18 +251,6 @@ def _place(problem: yaml.YAMLError) -> str:
         mark = problem.problem_mark
         return f"line {mark.line + 1}, column {mark.column + 1}: not YAML: {problem.problem}."
     return f"not YAML: {' '.join(str(problem).split())}"
-
-
-def _near(gone: Path) -> str:
-    """What may have been meant: a file beside it, or a recipe named without its folder."""
-    recipes = {p.name: f"{RECIPES}/{p.name}" for p in gone.parent.glob(f"{RECIPES}/*.yaml")}
-    beside = {p.name: p.name for p in gone.parent.glob("*.yaml") if not p.name.startswith(".")}
-    known = recipes | beside
-    near = difflib.get_close_matches(f"{gone.stem}.yaml", known, n=1)
-    if near:
-        return f" Did you mean {known[near[0]]!r}?"
-    where = f" Recipes are in {gone.parent / RECIPES}." if recipes else ""
-    return did_you_mean(gone.name, beside) or where
 
 
 def parse_override(text: str) -> tuple[str, Any]:

@@ -238,7 +238,9 @@ def test_a_recipe_named_without_its_folder_is_found(
     meant = "no such config file. Did you mean 'configs/yolo_v2_voc.yaml'?"
     for gone in ("yolo_v2_voc", "yolo_v2_voc.yaml", "yolov2_voc.yml"):
         assert refused(Path(gone)) == f"{gone}: {meant}"
-    assert refused(Path("nothing")) == "nothing: no such config file. Recipes are in configs."
+    assert refused(Path("nothing")) == (
+        "nothing: no such config file. No recipe has this name either; `detkit recipes` lists them."
+    )
 
 
 def test_a_missing_file_in_a_folder_without_any(tmp_path: Path) -> None:

@@ -161,7 +161,7 @@ def test_what_a_caller_gets_is_never_the_remembered_one(
 
 WAYS = (
     "Or name another model (detkit.detect(image, MODEL), --weights MODEL): {cached}; a run folder "
-    "will do as well, such as runs/quickstart, which `make quickstart` trains in minutes."
+    "will do as well, such as runs/quickstart, which `detkit train quickstart` trains in minutes."
 )
 NOTHING = "the cache holds nothing else of the zoo"
 

@@ -8,7 +8,8 @@ import sys
 from detkit.errors import did_you_mean
 
 COMMANDS = {
-    "train": "train a detector from a config file",
+    "train": "train a detector from a recipe or a config file",
+    "recipes": "list the config files that come with detkit, or print one",
     "eval": "measure checkpoints, or another toolkit's detections: mAP and FPS",
     "detect": "find objects in images",
     "anchors": "cluster a dataset's boxes into anchors",

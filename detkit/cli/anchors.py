@@ -64,7 +64,7 @@ def main(argv: list[str] | None = None) -> int:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("config", type=Path, help="a file from configs/")
+    parser.add_argument("config", help="a config file, or a recipe's name (`detkit recipes`)")
     parser.add_argument(
         "overrides", nargs="*", default=[], metavar="KEY=VALUE", help="e.g. data.root=PATH"
     )
@@ -245,11 +245,17 @@ def block_to_write(path: Path, form: Form) -> Mapping[str, Any]:
     """The model block of the config that is to get the anchors.
 
     Raises:
-        ConfigError: it is another detector's, which states anchors otherwise.
+        ConfigError: it is another detector's, which states anchors otherwise, or the package's.
     """
     from detkit.config import read_config
     from detkit.detectors import DETECTORS
+    from detkit.recipes import recipe_path
 
+    if not path.exists() and recipe_path(str(path)) is not None:
+        raise ConfigError(
+            f"--write {path}: is a recipe of the package, which stays as it is. Copy it with "
+            f"`detkit recipes {path} > my.yaml`, and name the copy."
+        )
     model = read_config(path)[0].get("model")
     if not isinstance(model, Mapping):
         return {}

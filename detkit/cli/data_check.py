@@ -44,7 +44,9 @@ def main(argv: list[str] | None = None) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
-        "source", type=Path, metavar="CONFIG|ROOT", help="a config file, or a dataset's folder"
+        "source",
+        metavar="CONFIG|ROOT",
+        help="a dataset's folder, a config file, or a recipe's name (`detkit recipes`)",
     )
     parser.add_argument(
         "overrides", nargs="*", default=[], metavar="KEY=VALUE", help="e.g. data.root=PATH"
@@ -52,7 +54,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--model",
         metavar="NAME|CONFIG",
-        help="the detector to ask, with its defaults or as a config has it (default: "
+        help="the detector to ask, with its defaults or as a config or recipe has it (default: "
         f"CONFIG's own; for a folder {DEFAULT_MODEL})",
     )
     parser.add_argument(
@@ -78,10 +80,11 @@ def run(args: argparse.Namespace) -> int:
     from detkit.evaluation.tables import console
     from detkit.files import make_folder, write_atomically
 
-    folder = args.out or Path("runs") / "check" / args.source.resolve().stem
-    if args.source.is_dir():
-        patient = from_folder(args.source, args.overrides)
-        keep_out_of(folder, args.source)
+    source = Path(args.source)
+    folder = args.out or Path("runs") / "check" / source.resolve().stem
+    if source.is_dir():
+        patient = from_folder(source, args.overrides)
+        keep_out_of(folder, source)
     else:
         patient = from_config(args.source, args.overrides)
     if args.model is not None:
@@ -123,12 +126,16 @@ def run(args: argparse.Namespace) -> int:
 # -------------------------------------------------------------------------- what to look at
 
 
-def from_config(path: Path, overrides: Sequence[str]) -> Patient:
-    """The training and evaluation entries of a config, and its model."""
+def from_config(word: str, overrides: Sequence[str]) -> Patient:
+    """The training and evaluation entries of a config or recipe, and its model."""
+    from detkit.config import find_config
     from detkit.engine.experiment import read_experiment
+    from detkit.recipes import near
 
+    path = find_config(word)
     if path.suffix not in CONFIG_ENDINGS and not path.exists():
-        raise ConfigError(f"{path}: no such config file, and no such folder. Check the path.")
+        hint = near(path) or " Check the path."
+        raise ConfigError(f"{path}: no such config file, and no such folder.{hint}")
     experiment, _ = read_experiment(path, overrides)
     data = experiment.data
     entries: dict[str, tuple[Role, list[dict[str, Any]]]] = {
@@ -136,9 +143,9 @@ def from_config(path: Path, overrides: Sequence[str]) -> Patient:
         "eval": ("eval", list(data.eval)),
     }
     if not data.train and not data.eval:
-        raise ConfigError(f"{path}: data.train: missing; name data, e.g. {{format, root, split}}.")
+        raise ConfigError(f"{word}: data.train: missing; name data, e.g. {{format, root, split}}.")
     return Patient(
-        name=str(path),
+        name=word,
         entries={name: block for name, block in entries.items() if block[1]},
         model=dict(experiment.model),
         classes=data.classes,
@@ -147,22 +154,25 @@ def from_config(path: Path, overrides: Sequence[str]) -> Patient:
 
 
 def named_model(word: str) -> dict[str, Any]:
-    """The model block that ``--model`` means: a detector with its defaults, or a config's own.
+    """The model block that ``--model`` means: a detector's defaults, a config's, a recipe's own.
 
     Raises:
         ConfigError: a config that cannot be read, or a name that is neither.
     """
+    from detkit.config import find_config
     from detkit.detectors import DETECTORS
     from detkit.engine.experiment import read_experiment
+    from detkit.recipes import recipe_names
 
     if word in [*DETECTORS]:
         return {"name": word}
-    if not Path(word).exists() and Path(word).suffix not in CONFIG_ENDINGS:
+    path = find_config(word)
+    if not path.exists() and path.suffix not in CONFIG_ENDINGS:
         raise ConfigError(
-            f"--model {word}: no detector and no config file has this name."
-            f"{did_you_mean(word, DETECTORS)}"
+            f"--model {word}: no detector, recipe or config file has this name."
+            f"{did_you_mean(word, [*DETECTORS, *recipe_names()])}"
         )
-    return dict(read_experiment(Path(word))[0].model)
+    return dict(read_experiment(path)[0].model)
 
 
 def from_folder(root: Path, overrides: Sequence[str]) -> Patient:

@@ -82,7 +82,7 @@ def main(argv: list[str] | None = None) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add("config", type=Path, help="a file from configs/")
+    add("config", help="a config file, or a recipe's name (`detkit recipes`)")
     add(
         "overrides",
         nargs="*",

@@ -11,7 +11,7 @@ from detkit.cli.ending import INTERRUPTED, ended
 def main(argv: list[str] | None = None) -> int:
     """Parse, delegate, and end in one readable line where something is wrong."""
     parser = argparse.ArgumentParser(prog="detkit train", description=__doc__)
-    parser.add_argument("config", type=Path, help="a file from configs/")
+    parser.add_argument("config", help="a config file, or a recipe's name (`detkit recipes`)")
     parser.add_argument(
         "overrides", nargs="*", default=[], metavar="KEY=VALUE", help="e.g. train.lr=0.001"
     )

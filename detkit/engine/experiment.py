@@ -17,12 +17,21 @@ from pydantic import (
     model_validator,
 )
 
-from detkit.config import Config, Fraction, Origins, parse, parse_override, read_config
+from detkit.config import (
+    Config,
+    Fraction,
+    Origins,
+    find_config,
+    parse,
+    parse_override,
+    read_config,
+)
 from detkit.data.augment import AugmentConfig
 from detkit.data.auto import is_auto, resolve
 from detkit.data.base import FOLDER_KEYS
 from detkit.engine.records import RecordName
 from detkit.errors import ConfigError, did_you_mean
+from detkit.recipes import called
 
 STAGE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 RUN_FOLDERS = ("best", "last", "tensorboard")  # what a stage cannot be called
@@ -226,11 +235,13 @@ class ExperimentConfig(Config):
 
 
 def read_experiment(
-    path: Path, overrides: Sequence[str] = (), use: Literal["train", "eval"] = "train"
+    config: str | Path, overrides: Sequence[str] = (), use: Literal["train", "eval"] = "train"
 ) -> tuple[ExperimentConfig, Origins]:
     """Read a config file and overrides into a typed experiment.
 
     Args:
+        config: a config file, or a recipe's name.
+        overrides: ``key=value`` texts.
         use: which entries ``data.format``, ``data.root`` and ``data.split`` replace. In training,
             format and root replace those of every entry and split that of the training entries;
             in evaluation only the ``eval`` entries change.
@@ -238,6 +249,7 @@ def read_experiment(
     Raises:
         ConfigError: anything in the file or the overrides that cannot be, with its place.
     """
+    path = find_config(config)
     entry_overrides, rest = split_overrides(overrides)
     settings, origins = read_config(path, rest)
     if entry_overrides:
@@ -250,7 +262,7 @@ def read_experiment(
     try:
         return parse(ExperimentConfig, settings), origins
     except ConfigError as problem:
-        raise ConfigError(f"{path}: {problem}") from None
+        raise ConfigError(f"{called(path)}: {problem}") from None
 
 
 def _forget_classes(settings: dict[str, Any], origins: Origins) -> None:

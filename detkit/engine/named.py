@@ -134,8 +134,8 @@ def _other_ways() -> str:
         there = "the cache holds nothing else of the zoo"
     return (
         f"Or name another model (detkit.detect(image, MODEL), --weights MODEL): {there}; a run "
-        f"folder will do as well, such as {RUNS}/quickstart, which `make quickstart` trains in "
-        "minutes."
+        f"folder will do as well, such as {RUNS}/quickstart, which `detkit train quickstart` "
+        "trains in minutes."
     )
 
 

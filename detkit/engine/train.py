@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
+from detkit.config import find_config
 from detkit.data import Annotations, DetectionDataset
 from detkit.detectors import Detector
 from detkit.engine.batches import training_batches, training_workers
@@ -54,7 +55,7 @@ class Outcome:
 
 
 def train(
-    config: Path,
+    config: str | Path,
     out: Path | None = None,
     overrides: Sequence[str] = (),
     *,
@@ -68,7 +69,7 @@ def train(
     and prints.
 
     Args:
-        config: a file from ``configs/``.
+        config: a config file, or a recipe's name.
         out: the run folder; without it ``runs/<name of the config>``.
         overrides: ``key=value`` texts.
         resume: go on from the run folder's last checkpoint, if it has one.
@@ -82,10 +83,11 @@ def train(
     if ranks is None:
         with join_ranks() as ranks:
             return train(config, out, overrides, resume=resume, device=device, ranks=ranks)
-    experiment, origins = read_experiment(config, overrides)
+    path = find_config(config)
+    experiment, origins = read_experiment(path, overrides)
     check_shares(experiment.train.batch_size, ranks.world)
     own = ranks.connect(device, experiment.train.rank_timeout_minutes)
-    folder = ranks.from_main(lambda: find_run(config, out, experiment))
+    folder = ranks.from_main(lambda: find_run(path, out, experiment))
     last = ranks.from_main(lambda: existing_checkpoint(folder / "last")) if resume else None
     experiment, origins = ranks.from_main(lambda: complete_model(experiment, origins, last))
     stages = plan_stages(Training(experiment, origins, folder))

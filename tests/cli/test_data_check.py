@@ -90,8 +90,8 @@ def test_a_detector_that_nobody_registered(
     tiny_voc: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert told(capsys, tiny_voc, "--model", "yolo_v2_tini") == (
-        "detkit data check: --model yolo_v2_tini: no detector and no config file has this name. "
-        "Did you mean 'yolo_v2_tiny'?\n"
+        "detkit data check: --model yolo_v2_tini: no detector, recipe or config file has this "
+        "name. Did you mean 'yolo_v2_tiny'?\n"
     )
 
 
