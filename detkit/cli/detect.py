@@ -13,13 +13,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from detkit.cli.ending import FAILED, INTERRUPTED, ended
-from detkit.cli.output_names import Stems, refuse_overwriting
+from detkit.cli.output_names import Stems, free_folder, refuse_overwriting
 from detkit.errors import ConfigError, DetkitError
 from detkit.weights.zoo import DEFAULT_MODEL
 
 if TYPE_CHECKING:
     from detkit.cli.detect_run import Done
 
+OUT = "found"  # folder of what is written, unless told
 SAVE_FORMATS = ("json", "coco", "voc", "yolo", "csv")
 
 
@@ -69,7 +70,12 @@ def _parser() -> argparse.ArgumentParser:
         help="run or checkpoint folder, a name of the zoo such as yolo_v3_coco, or its .weights "
         f"file (default: {DEFAULT_MODEL} of the zoo, fetched the first time)",
     )
-    add("--out", required=True, type=Path, help="folder for pictures and detections")
+    add(
+        "--out",
+        type=Path,
+        help=f"folder for pictures and detections (default: {OUT}, or {OUT}_2 and so on where that "
+        "is there already)",
+    )
     add("--score-threshold", type=_share, help="least score to report (default: the model's)")
     add("--max-images", type=int, help="stop after so many images and frames")
     add(
@@ -104,6 +110,9 @@ def detect_everything(args: argparse.Namespace) -> Done:
     from detkit.sources import find_sources
 
     sources = find_sources(args.sources)
+    if args.out is None:
+        args.out = free_folder(OUT)
+        print(f"no --out: writing to {args.out}", file=sys.stderr)
     stems = Stems()
     named = {source: stems.give(source.stem) for source in sources}
     refuse_overwriting(named, args.out)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,6 +30,12 @@ class Stems:
         self._given.add(stem.casefold())
         self._next[key] = number
         return stem
+
+
+def free_folder(wanted: str) -> Path:
+    """A folder that is not there yet: ``wanted``, or ``wanted_2`` and so on."""
+    names = itertools.chain([wanted], (f"{wanted}_{number}" for number in itertools.count(2)))
+    return next(Path(name) for name in names if not os.path.lexists(name))
 
 
 def refuse_overwriting(named: Mapping[Source, str], out: Path) -> None:

@@ -83,6 +83,23 @@ def test_images_give_pictures_lines_and_a_file_for_eval(
         assert ours[figure] == theirs[figure]  # what is evaluated is what was found
 
 
+def test_without_out_a_new_folder_is_taken_and_said(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    words = ["detect", str(place / "voc" / "JPEGImages" / "5.jpg"), "--weights", str(place / "run")]
+    for out in ("found", "found_2", "found_4"):
+        assert main([*words, "--device", "cpu"]) == 0
+        said = capsys.readouterr()
+        assert said.err == f"no --out: writing to {out}\n"
+        assert said.out.splitlines()[-1].endswith(f"images.json in {out}")
+        assert Path(out, "5.jpg").exists()
+        Path("found_3").write_text("a file of the user's")
+    assert main(["detect", "gone.jpg"]) == 2  # before a folder is chosen
+    assert capsys.readouterr().err.startswith("detkit detect: gone.jpg: no image there")
+    assert not Path("found_5").exists()
+
+
 def test_proposals_are_drawn_under_what_was_found(place: Path, tmp_path: Path) -> None:
     from detkit import load, read_image
     from detkit.detectors.faster_rcnn import FasterRCNNFPN
