@@ -21,12 +21,14 @@ if TYPE_CHECKING:
     from detkit.evaluation import EvalResult, evaluate
     from detkit.image import read_image
     from detkit.proposals.selective_search import selective_search
+    from detkit.training import train
     from detkit.types import Boxes, Detections, Target
 
 PUBLIC = {
     "load": "detkit.api",
     "detect": "detkit.api",
     "detect_all": "detkit.api",
+    "train": "detkit.training",
     "read_image": "detkit.image",
     "draw": "detkit.drawing",
     "BACKBONES": "detkit.backbones",
@@ -65,6 +67,7 @@ __all__ = [
     "load",
     "read_image",
     "selective_search",
+    "train",
 ]
 
 

@@ -56,7 +56,7 @@ def load(path: str | Path, device: torch.device | str = "cpu") -> Detector:
             does not know or cannot use here.
         DetkitError: weights of the zoo that cannot be had; it says what to fetch by hand.
     """
-    _check_device(device)
+    check_device(device)
     with ConsoleWatch() as watch:
         named = find_named(path, watch)
     return named.load(device).detector
@@ -76,7 +76,7 @@ def load_default(device: torch.device | str = "cpu") -> Detector:
         DetkitError: its weights cannot be had; it says what to fetch by hand, where to put it, and
             which other models are there.
     """
-    _check_device(device)
+    check_device(device)
     with ConsoleWatch() as watch:
         named = find_default(watch)
     return named.load(device).detector
@@ -101,8 +101,12 @@ def _default() -> Detector:
     return _default_detector(entry.name, entry.path, state.st_mtime_ns, state.st_size)
 
 
-def _check_device(device: torch.device | str) -> None:
-    """Try it with one number: torch itself knows best whether it can be used."""
+def check_device(device: torch.device | str) -> None:
+    """Try a device with one number: torch itself knows best whether it can be used.
+
+    Raises:
+        ConfigError: it cannot.
+    """
     try:
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as problem:  # each backend its own

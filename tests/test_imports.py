@@ -46,7 +46,9 @@ def test_import_detkit_imports_nothing_heavy() -> None:
     assert not modules_after("import detkit") & set(HEAVY)
 
 
-@pytest.mark.parametrize("command", ["train", "eval", "detect", "anchors", "data", "proposals"])
+@pytest.mark.parametrize(
+    "command", ["train", "recipes", "eval", "detect", "anchors", "data", "proposals"]
+)
 def test_help_and_usage_errors_import_nothing_heavy(command: str) -> None:
     for words in (["--help"], ["--no-such-flag"]):
         code = (
