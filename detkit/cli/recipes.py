@@ -23,6 +23,7 @@ TITLES = ("name", "detector", "result to expect")
 WIDTH = 100  # of the list
 NO_FIGURE = "see docs/results.md"  # of a recipe whose comment has none
 MARK = "*"  # of results that nobody has repeated here yet
+START = "that of train.start"  # in the place of a detector's name
 UNTRAINED = re.compile(r"\bnot trained\b", re.IGNORECASE)
 FIGURE = re.compile(r"\b(?:mAP|AP|AP50)\b.*\d|\d.*\b(?:mAP|AP|AP50)\b")
 EXPECT = re.compile(r"\b[Ee]xpect\s+(?:an?\s+(?=[A-Z]))?(.*)")
@@ -100,7 +101,7 @@ def read_recipe(path: Path) -> Recipe:
     about = comment_at_head(path.read_text(encoding="utf-8"))
     return Recipe(
         name=path.stem,
-        detector=str(model["name"]),
+        detector=str(model.get("name", START)),
         backbone=model.get("backbone"),
         train=_entries(data.get("train")),
         eval=_entries(data.get("eval")),

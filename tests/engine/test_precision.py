@@ -25,7 +25,8 @@ WORDS = ["train.batch_size=4", "train.save_every=100", "train.precision_toleranc
 @pytest.mark.parametrize(
     ("asked", "device", "has_bf16", "expected"),
     [
-        ("auto", CPU, True, "fp32"),
+        ("auto", CPU, True, "bf16"),
+        ("auto", CPU, False, "fp32"),
         ("auto", GPU, True, "bf16"),
         ("auto", GPU, False, "fp16"),
         ("bf16", CPU, False, "bf16"),
@@ -43,6 +44,8 @@ def test_auto_is_what_suits_the_device(
         return has_bf16 or including_emulation
 
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", supported)
+    for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"):
+        monkeypatch.setattr(torch.cpu, name, lambda: has_bf16, raising=False)
     assert choose_precision(asked, device) == expected  # type: ignore[arg-type]
 
 
