@@ -2,7 +2,7 @@
 
 import sys
 
-from detkit.cli.proposals import main
+from detkit.cli import main
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(["proposals", *sys.argv[1:]]))

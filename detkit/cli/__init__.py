@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import sys
 
+from detkit.cli.ending import FAILED, reader_may_leave
 from detkit.errors import did_you_mean
 
 COMMANDS = {
@@ -22,7 +23,11 @@ COMMANDS = {
 
 def main(argv: list[str] | None = None) -> int:
     """Run one command; its own ``--help`` says more."""
-    words = sys.argv[1:] if argv is None else argv
+    with reader_may_leave():
+        return _run(sys.argv[1:] if argv is None else argv)
+
+
+def _run(words: list[str]) -> int:
     if not words or words[0] in ("-h", "--help"):
         print("usage: detkit COMMAND ...\n")
         print("\n".join(f"  {name:<10}{said}" for name, said in COMMANDS.items()))
@@ -36,6 +41,6 @@ def main(argv: list[str] | None = None) -> int:
     if words[0] not in COMMANDS:
         hint = did_you_mean(words[0], COMMANDS)
         print(f"detkit: no command {words[0]!r}.{hint}", file=sys.stderr)
-        return 2
+        return FAILED
     command = importlib.import_module(f"detkit.cli.{words[0]}")
     return int(command.main(words[1:]))
