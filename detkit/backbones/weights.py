@@ -80,7 +80,8 @@ def load_backbone_weights(backbone: Backbone, name: str, source: str | Path) -> 
 
     Raises:
         ConfigError: no such weights, no such file, a file that is no weights or none of this
-            backbone's; one sentence that says what to do.
+            backbone's, a file of darknet's for a backbone that sees other pixels; one sentence that
+            says what to do.
     """
     if DARKNET_FILE.fullmatch(Path(source).name) and not Path(source).is_dir():
         return _from_darknet(backbone, name, Path(source))
@@ -116,6 +117,8 @@ def _names_in(tensors: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> dict[
 
 def _from_darknet(backbone: Backbone, name: str, path: Path) -> LoadReport:
     """The first layers of a file, as far as they reach, into the first layers of the backbone."""
+    if not sees_plain_pixels(backbone):
+        raise ConfigError(_other_pixels(name, path))
     try:
         part = load_partial(backbone, path)
     except ConfigError as problem:
@@ -125,6 +128,26 @@ def _from_darknet(backbone: Backbone, name: str, path: Path) -> LoadReport:
     known = "" if part.by_variances else "; known by its length and the spread of its weights alone"
     layers = f" (layers {part.layers} of {part.of} from {path.name}{spare}{known})"
     return LoadReport(name, part.loaded, tuple(missing), (), layers)
+
+
+def sees_plain_pixels(backbone: Backbone) -> bool:
+    """Whether a backbone sees what darknet's networks do: RGB in 0..1, no mean, no deviation."""
+    return not any(backbone.mean) and set(backbone.std) == {1.0}
+
+
+def _other_pixels(name: str, path: Path) -> str:
+    """Why a file of darknet's is not for a backbone whose first layer sees other numbers.
+
+    The shapes may agree (``vgg-conv.weights`` and VGG-16), and nothing would tell.
+    """
+    published = BACKBONES[name].imagenet is not None
+    advice = f"Set {KEY}: {IMAGENET}, or take" if published else "Take"
+    return (
+        f"{KEY}: {path}: darknet's networks see pixels as they are, in 0..1, but backbone "
+        f"{name!r} sees them less a mean and over a deviation, so these weights would compute "
+        f"something else. {advice} a backbone of darknet's: "
+        f"{', '.join(known for known in BACKBONES if known.startswith('darknet'))}."
+    )
 
 
 def _weights(backbone: Backbone) -> list[str]:

@@ -15,7 +15,9 @@ from detkit.backbones import BACKBONES, Backbone
 from detkit.backbones.weights import LoadReport, load_backbone_weights
 from detkit.detectors import build_detector
 from detkit.errors import ConfigError
+from detkit.weights.cfg import parse_cfg
 from detkit.weights.darknet import Header, file_floats, file_layers, write_darknet
+from detkit.weights.graph import DarknetGraph
 
 KEY = "model.backbone_weights"
 RESNET18_FILE = "resnet18-f37072fd.pth"  # torchvision's published name
@@ -367,21 +369,71 @@ def test_darknet_file_that_is_a_web_page(tmp_path: Path) -> None:
     )
 
 
-def test_darknet_file_for_a_backbone_with_no_such_form(tmp_path: Path) -> None:
-    path = tmp_path / "a.weights"
-    write_darknet(tiny(), path, Header())
-    assert message(BACKBONES["mobilenet_v2"].build((32,)), "mobilenet_v2", path) == (
-        f"{KEY}: {path}: 4,680,148 bytes end inside layer 46 (convolution "
-        "features.16.conv.0.0), which reaches from byte 4,162,836 to 4,792,596. Is the download "
-        "complete, and is the file of this network?"
+DARKNETS = "darknet19, darknet53, darknet_tiny, darknet_v1, darknet_v1_plain, darknet_v1_tiny"
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in BACKBONES if not name.startswith(("darknet", "tiny"))]
+)
+def test_darknet_file_for_a_backbone_that_sees_other_pixels(name: str, tmp_path: Path) -> None:
+    """Its very own layers, as vgg-conv.weights has those of VGG-16: only the pixels differ."""
+    backbone = BACKBONES[name].build(BACKBONES[name].strides)
+    before = {key: tensor.clone() for key, tensor in backbone.state_dict().items()}
+    path = tmp_path / "vgg-conv.weights"
+    write_darknet(BACKBONES["darknet_v1_plain"].build((32,)), path, Header())
+    published = name != "zf"
+    assert message(backbone, name, path) == (
+        f"{KEY}: {path}: darknet's networks see pixels as they are, in 0..1, but backbone "
+        f"'{name}' sees them less a mean and over a deviation, so these weights would compute "
+        f"something else. {f'Set {KEY}: imagenet, or take' if published else 'Take'} a backbone of "
+        f"darknet's: {DARKNETS}."
     )
+    assert all(torch.equal(before[key], tensor) for key, tensor in backbone.state_dict().items())
+
+
+@torch.no_grad()
+def test_equal_shapes_under_other_pixels_would_compute_something_else() -> None:
+    """What the refusal is for: VGG-16's layers as darknet runs them, and under ImageNet's mean."""
+    torch.manual_seed(0)
+    ours = BACKBONES["vgg16"].build((16,)).eval()
+    sections = "".join(
+        "[maxpool]\nsize=2\nstride=2\n"
+        if part == "M"
+        else f"[convolutional]\nfilters={part}\nsize=3\nstride=1\npad=1\nactivation=relu\n"
+        for part in torchvision.models.vgg.cfgs["D"][:-1]
+    )
+    text = f"[net]\nwidth=64\nheight=64\nchannels=3\n{sections}"
+    theirs = DarknetGraph(parse_cfg(text, Path("vgg-conv.cfg"))).eval()
+    for mine, other in zip(file_layers(ours), file_layers(theirs), strict=True):
+        for piece, filled in zip(mine.pieces, other.pieces, strict=True):
+            filled.tensor.copy_(piece.tensor)
+    pixels = torch.rand(1, 3, 64, 64)
+    expected = theirs(pixels)[0]
+    assert torch.allclose(ours(pixels)[0], expected, atol=1e-6)
+    mean, std = (torch.tensor(each).view(3, 1, 1) for each in (ours.mean, ours.std))
+    found = ours((pixels - mean) / std)[0]
+    assert float((found - expected).norm() / expected.norm()) > 1  # more apart than large
+
+
+def test_no_file_by_names_fits_a_backbone_that_sees_other_pixels() -> None:
+    """A state dict says nothing of a normalisation; those of two with other ones never meet."""
+    with torch.device("meta"):
+        built = {name: BACKBONES[name].build(BACKBONES[name].strides) for name in BACKBONES}
+    states = {name: backbone.state_dict() for name, backbone in built.items()}
+    for name, own in states.items():
+        for other, tensors in states.items():
+            if (built[name].mean, built[name].std) != (built[other].mean, built[other].std):
+                met = [
+                    key for key in own if key in tensors and own[key].shape == tensors[key].shape
+                ]
+                assert [key for key in met if not key.endswith("num_batches_tracked")] == []
 
 
 def test_darknet_file_of_another_network_for_a_backbone_without_batch_norm(tmp_path: Path) -> None:
-    path = tmp_path / "darknet19.weights"
-    write_darknet(BACKBONES["darknet19"].build((32,)), path, Header())
-    assert message(BACKBONES["vgg16"].build((16,)), "vgg16", path) == (
-        f"{KEY}: {path}: 79,327,124 bytes, but the layers of this network end at byte 58,858,772. "
+    path = tmp_path / "darknet53.weights"
+    write_darknet(BACKBONES["darknet53"].build((32,)), path, Header())
+    assert message(BACKBONES["darknet_v1_plain"].build((32,)), "darknet_v1_plain", path) == (
+        f"{KEY}: {path}: 162,482,580 bytes, but the layers of this network end at byte 89,612,564. "
         "It has no batch normalisation by whose variances a file of another network could be told, "
         "so the file must end with one of its layers."
     )
@@ -390,10 +442,10 @@ def test_darknet_file_of_another_network_for_a_backbone_without_batch_norm(tmp_p
 def test_darknet_file_of_a_backbone_without_batch_norm_says_what_was_looked_at(
     tmp_path: Path,
 ) -> None:
-    giver, taker = (BACKBONES["vgg16"].build((16,)) for _ in range(2))
+    giver, taker = (BACKBONES["darknet_v1_plain"].build((32,)) for _ in range(2))
     path = tmp_path / "mine.weights"
     write_darknet(giver, path, Header())
-    assert str(load_backbone_weights(taker, "vgg16", path)) == (
-        "backbone vgg16: 26 tensors loaded (layers 13 of 13 from mine.weights; known by its length "
-        "and the spread of its weights alone), 0 re-initialised, 0 ignored"
+    assert str(load_backbone_weights(taker, "darknet_v1_plain", path)) == (
+        "backbone darknet_v1_plain: 40 tensors loaded (layers 20 of 20 from mine.weights; known by "
+        "its length and the spread of its weights alone), 0 re-initialised, 0 ignored"
     )
