@@ -28,7 +28,8 @@ from detkit.engine.imported import (
 from detkit.errors import ConfigError
 from detkit.files import sha256_of
 from detkit.weights.cfg import Cfg, read_cfg
-from detkit.weights.cfg_model import check_agreement, check_shapes, read_model
+from detkit.weights.cfg_compare import check_agreement, check_shapes
+from detkit.weights.cfg_model import read_model
 from detkit.weights.class_names import COCO_NAMES, VOC_NAMES
 from detkit.weights.darknet import load_darknet
 from detkit.weights.graph import DarknetGraph

@@ -7,26 +7,20 @@ is served rightly or refused, with its first line that no detector here serves.
 
 Source: darknet, ``parser.c: parse_detection, parse_region, parse_yolo`` for options and defaults.
 
-Reading order: ``read_model``, the readers of the three heads, then ``check_shapes`` and
-``check_agreement``. Options that nothing here is set by are looked at in ``cfg_options.py``.
+Reading order: ``read_model``, then the readers of the three heads. Options that nothing here is set
+by are looked at in ``cfg_options.py``; the comparisons are in ``cfg_compare.py``.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import torch
-from torch import Tensor, nn
-
-from detkit.errors import ConfigError
 from detkit.weights.cfg import Cfg, Section
 from detkit.weights.cfg_options import check_options
-from detkit.weights.graph import DarknetGraph
-from detkit.weights.layout import FileLayer, file_layers
-from detkit.weights.plan import plan_layers
+from detkit.weights.families import check_family
+from detkit.weights.plan import check_kinds
 
 CONV, CONNECTED = ("convolutional", "conv"), ("connected", "conn")
 POOL, SHORTCUT, REORG = ("maxpool", "max"), ("shortcut",), ("reorg",)
@@ -34,11 +28,8 @@ MOST_CLASSES = 2**16
 COLOURS = 3  # channels of an image
 SAME_SIZE_POOL = 2  # side of tiny's pool of stride 1; larger ones are a pyramid
 TRUNK_CONVS = {"yolo_v1": 20, "yolo_v1_tiny": 7}  # convolutions before those of the head
+ONE_FOR_ALL = "darknet lets each have its own, detectors here have one for all: give all the same"
 SCALES = {"yolo_v3": 3, "yolo_v3_spp": 3, "yolo_v3_tiny": 2}
-# (height, width): not square, so that a turned map shows, and ten cells of the coarsest map wide,
-# as on a small one the pools of a pyramid see the same, in whatever order
-TRIED_CANVAS = (64, 320)
-TOLERANCE = 1e-3  # largest difference, as a share of the largest output
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,10 +44,12 @@ def read_model(cfg: Cfg) -> CfgModel:
     """Say which detector a text describes, and with which settings.
 
     Raises:
-        ConfigError: no head of a YOLO, several kinds, or an option that changes what is detected
-            and that no detector here has; with file and line.
+        ConfigError: a family or a kind of layer that is not here, no head of a YOLO, several kinds,
+            or an option that changes what is detected and that no detector here has; with file and
+            line.
     """
-    heads = [section for section in cfg.layers if section.kind in HEADS]
+    check_served(cfg)
+    heads = heads_of(cfg)
     if not heads:
         raise cfg.layers[-1].wrong(
             "no [yolo], [region] or [detection] layer, so it detects nothing",
@@ -70,6 +63,21 @@ def read_model(cfg: Cfg) -> CfgModel:
     size = [cfg.net.whole("height", None, low=1), cfg.net.whole("width", None, low=1)]
     model = {**HEADS[kind](cfg, heads), "input_size": size}
     return CfgModel(model, tuple(dict.fromkeys(notes)))
+
+
+def check_served(cfg: Cfg) -> None:
+    """Refuse what no text of YOLOv1 to v3, nor of a classifier of theirs, has.
+
+    Raises:
+        ConfigError: a family that is not here, or a kind of section; at the first line that tells.
+    """
+    check_family(cfg)
+    check_kinds(cfg)
+
+
+def heads_of(cfg: Cfg) -> list[Section]:
+    """The sections that detect."""
+    return [section for section in cfg.layers if section.kind in HEADS]
 
 
 def _only_one_kind(heads: Sequence[Section]) -> None:
@@ -155,14 +163,14 @@ def _yolo(cfg: Cfg, heads: Sequence[Section]) -> dict[str, Any]:
         if _anchors(head) != anchors:
             raise head.wrong(
                 "other anchors than those of the [yolo] before it",
-                "Give all scales the same",
+                ONE_FOR_ALL,
                 "anchors",
             )
         for key in ("classes", "ignore_thresh"):
             if head.number(key, None) != first.number(key, None):
                 raise head.wrong(
                     f"another {key} than that of the [yolo] before it",
-                    "Give all scales the same",
+                    ONE_FOR_ALL,
                     key,
                 )
     every = tuple(range(len(anchors)))
@@ -230,128 +238,3 @@ def _anchors(head: Section) -> list[list[float]]:
             "anchors",
         )
     return [list(pair) for pair in zip(numbers[::2], numbers[1::2], strict=True)]
-
-
-# ---------------------------------------------------------------------------- comparison
-
-
-def check_shapes(graph: DarknetGraph, detector: nn.Module, name: str) -> None:
-    """Compare the weights of a text's network with those of the detector, layer by layer.
-
-    Args:
-        graph: the text's network; its device may be meta.
-        detector: likewise.
-        name: of the detector, for the message.
-
-    Raises:
-        ConfigError: naming the first section that differs.
-    """
-    carriers = [index for index, planned in enumerate(graph.plan) if planned.floats]
-    sections = [(index, graph.cfg.layers[index]) for index in carriers]
-    ours = file_layers(detector)
-    for turn, ((index, section), theirs) in enumerate(
-        zip(sections, file_layers(graph), strict=True)
-    ):
-        wanted = "nothing more" if turn >= len(ours) else _shape(ours[turn])
-        if _shape(theirs) != wanted:
-            raise section.wrong(
-                f"layer {index} is a {_shape(theirs)}, where {name}, the nearest detector here, "
-                f"has {_with_article(wanted)}",
-                "No detector here computes this network",
-            )
-    if len(ours) > len(sections):
-        raise graph.cfg.layers[-1].wrong(
-            f"the network ends here, where {name}, the nearest detector here, still has "
-            f"{_with_article(_shape(ours[len(sections)]))}",
-            "No detector here computes this network",
-        )
-
-
-def _shape(layer: FileLayer) -> str:
-    weights = max(layer.pieces, key=lambda piece: piece.tensor.ndim).tensor
-    plain = weights.ndim == 1 or len(layer.pieces) == 2  # by itself; bias and weights
-    return f"{layer.kind} {list(weights.shape)}{'' if plain else ' with batch normalisation'}"
-
-
-def _with_article(text: str) -> str:
-    return text if text.startswith("nothing") else f"a {text}"
-
-
-@torch.no_grad()
-def check_agreement(cfg: Cfg, detector: nn.Module, name: str) -> float:
-    """Let a text's network and a detector with the same weights look at one small random image.
-
-    Equal shapes do not tell which layers a route joins, or in which order.
-
-    Args:
-        cfg: the text, whose weights have the shapes of the detector's.
-        detector: in eval mode; its method ``network`` is called.
-        name: of the detector, for the message.
-
-    Returns:
-        The largest difference, as a share of the largest output; NaN where an output of either
-        is not finite, and nothing can be said.
-
-    Raises:
-        ConfigError: they do not agree; naming the first head that differs.
-    """
-    with torch.device("meta"):  # nothing is drawn
-        graph = DarknetGraph(cfg).eval()
-    heads = [cfg.layers[index] for index in graph.outputs]
-    for section in heads:
-        if section.kind not in HEADS:
-            raise section.wrong(
-                "the network has an output here that no detection layer takes",
-                f"No detector here computes this network; the nearest is {name}",
-            )
-    size = _tried_size(graph)
-    graph.to_empty(device="cpu")
-    for ours, theirs in zip(file_layers(detector), file_layers(graph), strict=True):
-        for mine, other in zip(ours.pieces, theirs.pieces, strict=True):
-            other.tensor.copy_(mine.tensor)
-    pixels = torch.rand(1, COLOURS, *size, generator=torch.Generator().manual_seed(0))
-    expected, found = graph(pixels), _as_darknet(detector.network(pixels))  # type: ignore[operator]
-    if len(heads) != len(found):
-        raise cfg.layers[-1].wrong(
-            f"the network has {len(heads)} outputs, where {name}, the nearest detector here, has "
-            f"{len(found)}",
-            "No detector here computes this network",
-        )
-    worst = 0.0
-    for head, theirs_out, ours_out in zip(heads, expected, found, strict=True):
-        same_size = theirs_out.numel() == ours_out.numel()
-        apart = _apart(theirs_out.flatten(), ours_out.flatten()) if same_size else math.inf
-        if apart > TOLERANCE:
-            raise head.wrong(
-                f"with the same weights, what enters this layer is not what {name}, the nearest "
-                "detector here, computes, though the weights have its shapes: a layer, a route or "
-                "an activation before it is another",
-                "No detector here computes this network",
-            )
-        worst = math.nan if math.isnan(apart) else max(worst, apart)
-    return worst
-
-
-def _tried_size(graph: DarknetGraph) -> tuple[int, int]:
-    """The small canvas where every layer fits it, within the planner's limits; else the text's."""
-    if graph.fixed_size:
-        return graph.size
-    try:
-        plan_layers(graph.cfg, TRIED_CANVAS)
-    except ConfigError:
-        return graph.size
-    return TRIED_CANVAS
-
-
-def _apart(a: Tensor, b: Tensor) -> float:
-    largest = torch.maximum(a.abs(), b.abs()).max()
-    return float((a - b).abs().max() / largest.clamp(min=torch.finfo(a.dtype).tiny))
-
-
-def _as_darknet(raw: Any) -> list[Tensor]:
-    """Outputs of a detector's network as darknet lays them: ``[B, A*(5+K), H, W]``, or as it is."""
-    outputs = raw if isinstance(raw, tuple) else (raw,)
-    return [
-        out.permute(0, 1, 4, 2, 3).flatten(1, 2) if out.ndim == 5 else out  # [B, A, H, W, 5+K]
-        for out in outputs
-    ]

@@ -3,8 +3,8 @@
 Each reads its section as darknet's ``parser.c: parse_<kind>`` does, with its defaults, and refuses
 what this house cannot serve, at its line. Nothing is allocated.
 
-Reading order: ``Planned`` in ``planned.py``, then here the layers with weights, those without, the
-outputs, and ``KINDS``.
+Reading order: ``Planned`` in ``planned.py``, then here the layers with weights, those without, and
+``KINDS``; what ends a network is in ``outputs.py``.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from functools import partial
 
 from torch import nn
 
-from detkit.weights import blocks
+from detkit.errors import shown
+from detkit.weights import blocks, outputs
 from detkit.weights.cfg import Section
 from detkit.weights.planned import (
     LARGEST_KERNEL,
@@ -211,6 +212,12 @@ def _route(section: Section, at: At) -> Planned:
 
 
 def _shortcut(section: Section, at: At) -> Planned:
+    if "," in section.text("from", ""):
+        raise section.wrong(
+            f"from={shown(section.text('from', ''))[1:-1]} adds several layers",
+            "AlexeyAB's program has such sums; here one layer is added to another",
+            "from",
+        )
     value = section.whole("from", None, low=-(2**16), high=2**16)
     source = _reference(section, at, value, "from")
     shape = at.earlier[source].shape
@@ -218,7 +225,8 @@ def _shortcut(section: Section, at: At) -> Planned:
         raise section.wrong(
             f"adds layer {source} of {shape[0]} channels, {sides(shape)}, to "
             f"{at.previous[0]} channels, {sides(at.previous)}",
-            "Only maps of one shape are added",
+            "The text is not wrong: darknet adds what both have; but only maps of one shape are "
+            "added here",
             "from",
         )
     return Planned(
@@ -250,7 +258,8 @@ def _reorg(section: Section, at: At) -> Planned:
     if height % stride or width % stride or channels % stride**2:
         raise section.wrong(
             f"stride={stride} does not divide {channels} channels of {sides(at.previous)}",
-            f"Sides must be multiples of {stride} and channels of {stride**2}",
+            f"Here sides must be multiples of {stride} and channels of {stride**2}; darknet does "
+            "not look, and mixes cells",
             "stride",
         )
     return Planned(
@@ -280,61 +289,7 @@ def _crop(section: Section, at: At) -> Planned:
     )
 
 
-# ------------------------------------------------------------------------------- outputs
-
-
-def _output(section: Section, at: At, kind: str) -> Planned:
-    check_takes_map(section, at, at.index - 1)
-    return Planned(kind, at.previous, nn.Identity, (at.index - 1,), at.previous, output=True)
-
-
-def _yolo(section: Section, at: At) -> Planned:
-    anchors = section.whole("num", 1, low=1)
-    if "mask" in section.options:
-        anchors = len(section.wholes("mask", low=0, high=anchors - 1))
-    return _anchored(section, at, "yolo", anchors, 4)
-
-
-def _region(section: Section, at: At) -> Planned:
-    coords = section.whole("coords", 4, low=1)
-    return _anchored(section, at, "region", section.whole("num", 1, low=1), coords)
-
-
-def _anchored(section: Section, at: At, kind: str, anchors: int, coords: int) -> Planned:
-    classes = section.whole("classes", 20, low=1)
-    expected = anchors * (coords + 1 + classes)
-    if at.previous[0] != expected:
-        raise section.wrong(
-            f"{anchors} anchors of {coords} coordinates, objectness and {classes} classes want "
-            f"{expected} channels, but the map has {at.previous[0]}",
-            f"Write filters={expected} in the layer before, or the right classes here",
-            "classes",
-        )
-    return _output(section, at, kind)
-
-
-def _detection(section: Section, at: At) -> Planned:
-    side, boxes = section.whole("side", 7, low=1), section.whole("num", 1, low=1)
-    classes, coords = section.whole("classes", 1, low=1), section.whole("coords", 1, low=1)
-    expected = side**2 * ((1 + coords) * boxes + classes)
-    found = at.previous[0] * at.previous[1] * at.previous[2]
-    if found != expected:
-        raise section.wrong(
-            f"{side} x {side} cells of {boxes} boxes and {classes} classes want {expected} "
-            f"numbers, but {found} come in",
-            f"Write output={expected} in the layer before, or the right classes here",
-            "classes",
-        )
-    return _output(section, at, "detection")
-
-
-def _softmax(section: Section, at: At) -> Planned:
-    return _output(section, at, "softmax")
-
-
-def _cost(section: Section, at: At) -> Planned:
-    return Planned("cost", at.previous, output=True)
-
+# --------------------------------------------------------------------------------- kinds
 
 CONV_OPTIONS = "filters size stride pad padding groups activation batch_normalize"
 Function = Callable[[Section, At], Planned]
@@ -352,9 +307,9 @@ KINDS: dict[str, tuple[str, Function]] = {  # the options served, and who reads 
     "upsample": ("stride scale", _upsample),
     "reorg": ("stride", _reorg),
     "crop": ("crop_height crop_width noadjust flip angle saturation exposure shift", _crop),
-    "region": ("", _region),
-    "yolo": ("", _yolo),
-    "detection": ("", _detection),
-    "softmax": ("", _softmax),
-    "cost": ("", _cost),
+    "region": ("", outputs.region),
+    "yolo": ("", outputs.yolo),
+    "detection": ("", outputs.detection),
+    "softmax": ("", outputs.softmax),
+    "cost": ("", outputs.cost),
 }

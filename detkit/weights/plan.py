@@ -5,8 +5,9 @@ Texts that ask for too much end here. What each kind of section means is in ``ki
 
 from __future__ import annotations
 
-from detkit.errors import did_you_mean, shown
+from detkit.errors import ConfigError, did_you_mean, shown
 from detkit.weights.cfg import Cfg, Section
+from detkit.weights.families import check_family
 from detkit.weights.kinds import KINDS
 from detkit.weights.planned import MOST_CHANNELS, At, Planned, Shape, check_takes_map, sides
 
@@ -22,9 +23,11 @@ SAME_KIND = {  # darknet's other names, and those it takes as well
     "soft": "softmax",
 }
 NO_LAYERS = ("region", "yolo", "detection", "softmax", "cost")  # they compute no map for others
-NOT_SERVED = (
+NOT_SERVED = (  # kinds of the authors' program, and of AlexeyAB's
     *("deconvolutional", "deconv", "rnn", "gru", "lstm", "crnn", "normalization", "lrn"),
     *("l2norm", "logistic", "iseg", "gaussian_yolo", "sam", "scale_channels", "contrastive"),
+    *("conv_lstm", "history", "implicit", "local_avg", "local_avgpool", "reorg3d"),
+    *("empty", "silence"),
 )
 # Options that say something about training alone, in any section.
 OF_TRAINING = (
@@ -41,8 +44,17 @@ def plan_layers(cfg: Cfg, size: tuple[int, int] | None = None) -> tuple[Planned,
         size: (height, width) of the image; None: what the text says.
 
     Raises:
-        ConfigError: the first section that cannot be served, as ``FILE:LINE: ...``.
+        ConfigError: the first section that cannot be served, as ``FILE:LINE: ...``; or, of a
+            family that is not here, the first line that tells.
     """
+    try:
+        return _all_planned(cfg, size)
+    except ConfigError:
+        check_family(cfg)
+        raise
+
+
+def _all_planned(cfg: Cfg, size: tuple[int, int] | None) -> tuple[Planned, ...]:
     channels = cfg.net.whole("channels", None, low=1, high=MOST_CHANNELS)
     height = cfg.net.whole("height", None, low=1, high=LARGEST_SIDE)
     width = cfg.net.whole("width", None, low=1, high=LARGEST_SIDE)
@@ -58,7 +70,18 @@ def plan_layers(cfg: Cfg, size: tuple[int, int] | None = None) -> tuple[Planned,
     return tuple(planned)
 
 
-def _plan(section: Section, at: At) -> Planned:
+def check_kinds(cfg: Cfg) -> None:
+    """Refuse the first section of a kind that is not served, whatever its options are.
+
+    Raises:
+        ConfigError: naming it.
+    """
+    for section in cfg.layers:
+        _kind(section)
+
+
+def _kind(section: Section) -> str:
+    """The name that ``KINDS`` has for the kind of a section."""
     kind = SAME_KIND.get(section.kind, section.kind)
     if kind not in KINDS:
         if kind in NOT_SERVED:
@@ -67,6 +90,11 @@ def _plan(section: Section, at: At) -> Planned:
             )
         hint = did_you_mean(section.kind, KINDS).strip()
         raise section.wrong("unknown kind of section", hint.rstrip("."))
+    return kind
+
+
+def _plan(section: Section, at: At) -> Planned:
+    kind = _kind(section)
     served, function = KINDS[kind]
     if kind not in NO_LAYERS:
         _check_options(section, served.split())

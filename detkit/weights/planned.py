@@ -15,6 +15,12 @@ Shape = tuple[int, int, int]  # channels, height, width of one map
 
 MOST_CHANNELS = 2**17  # yolo9000 has 28,269
 LARGEST_KERNEL = 255
+# Activations of the authors' program, and of AlexeyAB's, that ``blocks.py`` has not.
+NOT_SERVED = (
+    *("loggy", "elu", "relie", "ramp", "plse", "stair", "hardtan", "lhtan", "selu"),
+    *("swish", "mish", "hard_mish", "relu6", "gelu"),
+    *("normalize_channels", "normalize_channels_softmax", "normalize_channels_softmax_maxval"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +61,9 @@ def activation_of(section: Section, default: str) -> str:
     """
     name = section.text("activation", default)
     if name not in blocks.ACTIVATIONS:
+        known = ", though darknet has it" if name in NOT_SERVED else ""
         raise section.wrong(
-            f"activation {shown(name)} is not served",
+            f"activation {shown(name)} is not served{known}",
             f"Served: {', '.join(blocks.ACTIVATIONS)}",
             "activation",
         )
@@ -72,6 +79,7 @@ def check_takes_map(section: Section, at: At, source: int, key: str = "") -> Non
     if source >= 0 and at.earlier[source].output:
         raise section.wrong(
             f"takes the map of layer {source}, [{at.earlier[source].kind}], an output",
-            "Take that of an earlier layer, by a [route] before it",
+            "darknet goes on from what it decoded there, which is not served here; take the map of "
+            "an earlier layer, by a [route] before it",
             key,
         )

@@ -117,7 +117,12 @@ def test_texts_that_are_none(text: str, said: str) -> None:
         ),
         (
             HEAD + "[convolutional]\nfilters=4\nactivation=swish\n",
-            "7: [convolutional]: activation 'swish' is not served. Served: leaky, linear, "
+            "7: [convolutional]: activation 'swish' is not served, though darknet has it. Served: "
+            "leaky, linear, logistic, relu, tanh.",
+        ),
+        (
+            HEAD + "[convolutional]\nfilters=4\nactivation=leeky\n",
+            "7: [convolutional]: activation 'leeky' is not served. Served: leaky, linear, "
             "logistic, relu, tanh.",
         ),
         (
@@ -169,13 +174,18 @@ def test_texts_that_are_none(text: str, said: str) -> None:
         ),
         (
             HEAD + "[convolutional]\nfilters=4\n[convolutional]\nfilters=5\n[shortcut]\nfrom=-2\n",
-            "10: [shortcut]: adds layer 0 of 4 channels, 64 x 32, to 5 channels, 64 x 32. Only "
-            "maps of one shape are added.",
+            "10: [shortcut]: adds layer 0 of 4 channels, 64 x 32, to 5 channels, 64 x 32. The text "
+            "is not wrong: darknet adds what both have; but only maps of one shape are added here.",
+        ),
+        (
+            HEAD + "[avgpool]\n[avgpool]\n[shortcut]\nfrom=-1,-2\n",
+            "8: [shortcut]: from=-1,-2 adds several layers. AlexeyAB's program has such sums; here "
+            "one layer is added to another.",
         ),
         (
             HEAD + "[reorg]\nstride=2\n",
-            "6: [reorg]: stride=2 does not divide 3 channels of 64 x 32. Sides must be multiples "
-            "of 2 and channels of 4.",
+            "6: [reorg]: stride=2 does not divide 3 channels of 64 x 32. Here sides must be "
+            "multiples of 2 and channels of 4; darknet does not look, and mixes cells.",
         ),
         (
             HEAD + "[dropout]\nprobability=1\n",
@@ -203,8 +213,9 @@ def test_texts_that_are_none(text: str, said: str) -> None:
         ),
         (
             HEAD + "[softmax]\n[maxpool]\n",
-            "6: [maxpool]: takes the map of layer 0, [softmax], an output. Take that of an earlier "
-            "layer, by a [route] before it.",
+            "6: [maxpool]: takes the map of layer 0, [softmax], an output. darknet goes on from "
+            "what it decoded there, which is not served here; take the map of an earlier layer, by "
+            "a [route] before it.",
         ),
         (
             HEAD + "[connected]\noutput=100000\n",

@@ -11,7 +11,8 @@ import torch
 from detkit.detectors import Detector, build_detector
 from detkit.errors import ConfigError
 from detkit.weights.cfg import Cfg, parse_cfg
-from detkit.weights.cfg_model import check_agreement, check_shapes, read_model
+from detkit.weights.cfg_compare import check_agreement, check_shapes
+from detkit.weights.cfg_model import read_model
 from detkit.weights.graph import DarknetGraph
 from detkit.weights.layout import file_layers
 from tests.weights.cfgs import cfg_text
@@ -164,7 +165,8 @@ def test_the_paper_s_first_network_is_known_by_its_layers() -> None:
             "yolov3-tiny",
             ("mask = 0,1,2\nanchors = 10,14", "mask = 0,1,2\nanchors = 11,14"),
             "11,14",
-            "[yolo]: other anchors than those of the [yolo] before it. Give all scales the same.",
+            "[yolo]: other anchors than those of the [yolo] before it. darknet lets each have its "
+            "own, detectors here have one for all: give all the same.",
         ),
         (
             "yolov3-tiny",
