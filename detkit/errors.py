@@ -39,3 +39,8 @@ def did_you_mean(word: str, options: Iterable[str]) -> str:
 def shown(text: str) -> str:
     """``text`` from a file in quotes, on one line and cut short, as it may stand in a sentence."""
     return repr(text) if len(text) <= SHOWN else f"{text[:SHOWN]!r}..."
+
+
+def bare(text: str) -> str:
+    """The same without quotes, as after an equals sign."""
+    return repr(text[:SHOWN])[1:-1] + ("..." if len(text) > SHOWN else "")

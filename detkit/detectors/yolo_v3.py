@@ -513,7 +513,7 @@ class YoloV3Tiny(YoloV3):
 class YoloV3SppConfig(YoloV3Config):
     """What the authors' ``yolov3-spp.cfg`` changes."""
 
-    spp: Annotated[bool, room_after(SPP_AFTER)] = True
+    spp: Annotated[bool, room_after(SPP_AFTER)] = Field(True, validate_default=True)
 
 
 @DETECTORS.register("yolo_v3_spp")

@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from detkit.backbones.darknet_texts import backbone_hint, check_detects
 from detkit.config import parse, with_overrides
 from detkit.detectors import DETECTORS, Detector, build_detector
 from detkit.engine.checkpoint import Content
@@ -28,6 +29,7 @@ from detkit.engine.imported import (
 from detkit.errors import ConfigError
 from detkit.files import sha256_of
 from detkit.weights.cfg import Cfg, read_cfg
+from detkit.weights.cfg_blame import blamed
 from detkit.weights.cfg_compare import check_agreement, check_shapes
 from detkit.weights.cfg_model import read_model
 from detkit.weights.class_names import COCO_NAMES, VOC_NAMES
@@ -105,6 +107,8 @@ def import_darknet(
     given = () if names is None else read_names(names)
     plan = _with_placement(_plan(source, model, cfg), source, header)
     experiment = _experiment(plan, given, overrides, header.seen)
+    if plan.cfg is not None:
+        _built(experiment.model, plan.cfg, plan.model)
     experiment, notes = _with_names(experiment, plan, given)
     if plan.cfg is not None:
         with torch.device("meta"):
@@ -165,8 +169,9 @@ def build_imported(
 def _plan(source: Path, model: str | None, cfg: Path | None) -> Plan:
     if cfg is not None:
         text = read_cfg(cfg)
+        check_detects(text)
         read = read_model(text)
-        described, said = _as_published(source, read.model, cfg)
+        described, said = _as_published(source, read.model, text)
         return Plan(described, (), f"as {cfg} describes it", (*read.notes, *said), text)
     entry, because = _recognise(source) if model is None else _named(source, model)
     because = f"{because} ({entry.name} of the zoo)"
@@ -174,7 +179,7 @@ def _plan(source: Path, model: str | None, cfg: Path | None) -> Plan:
 
 
 def _as_published(
-    source: Path, model: Mapping[str, Any], cfg: Path
+    source: Path, model: Mapping[str, Any], cfg: Cfg
 ) -> tuple[Mapping[str, Any], list[str]]:
     """Put the anchors of a published file in the place of those of a text that says otherwise.
 
@@ -190,8 +195,9 @@ def _as_published(
         or not is_published_file(entry, source)
     ):
         return model, []
+    theirs = _built(model, cfg, model)
     with torch.device("meta"):
-        theirs, ours = build_detector(model), build_detector(entry.model)
+        ours = build_detector(entry.model)
     keys = [key for key in (type(ours).anchors_key, type(ours).masks_key) if key is not None]
     changed = {
         key: getattr(ours.config, key)
@@ -200,11 +206,20 @@ def _as_published(
     }
     notes = [
         f"this is the published {entry.file.name}, known by its size and hash, which was trained "
-        f"with {key} {_listed(value)}; {cfg} says {_listed(getattr(theirs.config, key))} and is "
-        "not followed in this."
+        f"with {key} {_listed(value)}; {cfg.path} says {_listed(getattr(theirs.config, key))} and "
+        "is not followed in this."
         for key, value in changed.items()
     ]
     return {**model, **changed}, notes
+
+
+def _built(model: Mapping[str, Any], cfg: Cfg, described: Mapping[str, Any]) -> Detector:
+    """Build a detector on the meta device; a setting that cannot be is laid on the text's line."""
+    try:
+        with torch.device("meta"):
+            return build_detector(model)
+    except ConfigError as problem:
+        raise blamed(cfg, described, model, problem) from None
 
 
 def _with_placement(plan: Plan, source: Path, header: Header) -> Plan:
@@ -263,14 +278,11 @@ def _recognise(source: Path) -> tuple[DarknetEntry, str]:
     named = [e for e in entries if e.file.name.casefold() == source.name.casefold()]
     if len(named) == 1:
         return named[0].of_another_file(), "by its name"  # of another length than its own
-    partial = ""
-    if ".conv" in source.suffixes:
-        partial = " (A file of a backbone alone is for training: model.backbone_weights=FILE.)"
     size = source.stat().st_size
     raise ConfigError(
         f"{source}: neither its name nor its {size:,} bytes are those of a file in the zoo; say "
         f"what it is with --cfg FILE or --model NAME ({', '.join(e.name for e in entries)})."
-        f"{partial}"
+        f"{backbone_hint(source)}"
     )
 
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TypeVar
 
-from detkit.errors import SHOWN, ConfigError, shown
+from detkit.errors import SHOWN, ConfigError, bare, shown
 from detkit.files import LOOK, is_html
 
 LARGEST_TEXT = 2**20  # bytes; yolov3.cfg has 8,000
@@ -191,7 +191,7 @@ def _joined(sections: list[Section], path: Path) -> Cfg:
     net, *layers = sections
     if net.kind not in NETWORK:
         raise ConfigError(
-            f"{path}:{net.line}: the first section is [{shown(net.kind)[1:-1]}], but [net] must "
+            f"{path}:{net.line}: the first section is [{bare(net.kind)}], but [net] must "
             "come first. Write one with width, height and channels."
         )
     if not layers:

@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from detkit.errors import shown
+from detkit.errors import bare
 from detkit.weights.cfg import NETWORK, Section
 
 
@@ -91,7 +91,7 @@ def check_options(section: Section) -> list[str]:
     for key, allowed in DETECTING_TEXT.get(kind, {}).items():
         if key in section.options and section.text(key, "") not in allowed:
             raise section.wrong(
-                f"{key}={shown(section.text(key, ''))[1:-1]}",
+                f"{key}={bare(section.text(key, ''))}",
                 "It changes what is detected, and no detector here has it",
                 key,
             )
@@ -121,7 +121,7 @@ def _unknown(section: Section, kind: str) -> list[str]:
     }
     if not foreign:
         return []
-    said = ", ".join(f"{key}={shown(value)[1:-1]}" for key, value in foreign.items())
+    said = ", ".join(f"{key}={bare(value)}" for key, value in foreign.items())
     return [
         f"[{kind}] {said}: left out, as the authors' program has no such option; if the program "
         "of this text reads it while detecting, its boxes are others."

@@ -14,6 +14,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from detkit.errors import bare
 from detkit.weights.cfg import Cfg, Section
 
 GAUSSIAN = "Gaussian YOLOv3 (Choi et al., 2019)"
@@ -42,7 +43,7 @@ def check_family(cfg: Cfg) -> None:
     if family is None:
         return
     section, key = next(_tells(cfg))
-    said = f"{key}={section.text(key, '')}: " if key else ""
+    said = f"{key}={bare(section.text(key, ''))}: " if key else ""
     raise section.wrong(
         f"{said}this is {family}, a family that is not here",
         "Detectors here end with YOLOv3: take a text of YOLOv1, v2 or v3 and its own weights",

@@ -14,7 +14,7 @@ from functools import partial
 
 from torch import nn
 
-from detkit.errors import shown
+from detkit.errors import bare
 from detkit.weights import blocks, outputs
 from detkit.weights.cfg import Section
 from detkit.weights.planned import (
@@ -214,7 +214,7 @@ def _route(section: Section, at: At) -> Planned:
 def _shortcut(section: Section, at: At) -> Planned:
     if "," in section.text("from", ""):
         raise section.wrong(
-            f"from={shown(section.text('from', ''))[1:-1]} adds several layers",
+            f"from={bare(section.text('from', ''))} adds several layers",
             "AlexeyAB's program has such sums; here one layer is added to another",
             "from",
         )

@@ -15,6 +15,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 import detkit
+from detkit.backbones import BACKBONES
 from detkit.backbones.weights import load_backbone_weights
 from detkit.detectors import build_detector
 from detkit.engine.build import with_defaults
@@ -25,6 +26,7 @@ from detkit.engine.experiment import ExperimentConfig, read_experiment
 from detkit.engine.imported import read_names
 from detkit.engine.named import find_named
 from detkit.errors import ConfigError, DetkitError, UnknownNameError
+from detkit.weights.darknet import Header, write_darknet
 from tests.engine.runs import batches_of, small_run, train_on
 from tests.weights.cfgs import cfg_text
 from tests.weights.plain_darknet import (
@@ -448,6 +450,61 @@ def test_the_number_of_classes_that_would_fit_is_named(tiny: Case, tmp_path: Pat
         f"It is 711,480 bytes too short. {ADVICE} "
         "With 3 classes its length would be right: give its text with --cfg, which knows its "
         "anchors as well."
+    )
+
+
+def test_a_text_that_cannot_be_served_is_named_with_its_line(tiny: Case, tmp_path: Path) -> None:
+    """A size that it implies, a family that is not here, a classifier; nothing is written."""
+    text = tiny.cfg.read_text()
+    cases = {
+        "size.cfg": (
+            text.replace("width=224", "width=400"),
+            "7: [net]: width=400 cannot be here: model.input_size: [160, 400] is not made of "
+            "multiples of 32. The rule is detkit's, and darknet may take the text; change this "
+            "line.",
+        ),
+        "v4.cfg": (
+            text.replace("activation=leaky", "activation=mish", 1),
+            "25: [convolutional]: activation=mish: this is YOLOv4 (Bochkovskiy et al., 2020), a "
+            "family that is not here. Detectors here end with YOLOv3: take a text of YOLOv1, v2 or "
+            "v3 and its own weights.",
+        ),
+        "classifier.cfg": (
+            cfg_text("darknet19"),
+            "192: [softmax]: a classifier's text, without [yolo], [region] or [detection], so it "
+            "detects nothing. Its weights are for backbone darknet19: detkit train CONFIG "
+            "model.backbone=darknet19 model.backbone_weights=FILE.",
+        ),
+    }
+    out = tmp_path / "out"
+    for name, (content, sentence) in cases.items():
+        cfg = tmp_path / name
+        cfg.write_text(content)
+        with pytest.raises(ConfigError) as caught:
+            import_darknet(tiny.weights, out, cfg=cfg)
+        assert str(caught.value) == f"{cfg}:{sentence}"
+        assert not out.exists()
+
+
+def test_a_size_of_the_text_that_the_user_changes_is_no_matter(tmp_path: Path) -> None:
+    """darknet runs this network on any size; so does detkit on the one that is given."""
+    case = Case(tmp_path, "yolov2-tiny-voc")
+    case.cfg.write_text(case.cfg.read_text().replace("width=224", "width=400"))
+    out = tmp_path / "out"
+    result = import_darknet(
+        case.weights, out, cfg=case.cfg, names=case.names, overrides=["model.input_size=416"]
+    )
+    assert result.experiment.model["input_size"] == [416, 416]
+
+
+def test_first_layers_alone_name_the_backbone_that_takes_them(tmp_path: Path) -> None:
+    path = tmp_path / "darknet53.conv.74"
+    write_darknet(BACKBONES["darknet53"].build((8, 16, 32)), path, Header())
+    with pytest.raises(ConfigError) as caught:
+        import_darknet(path, tmp_path / "out")
+    assert str(caught.value).endswith(
+        f" (It is as long as the weights of backbone darknet53: detkit train CONFIG "
+        f"model.backbone=darknet53 model.backbone_weights={path}.)"
     )
 
 
