@@ -10,12 +10,15 @@ import numpy as np
 import torch
 
 from detkit.data import Annotations
+from detkit.detectors import build_detector
 from detkit.engine.build import build_run, read_data, settle, with_defaults
 from detkit.engine.checkpoint import changes_since, existing_checkpoint, restore
+from detkit.engine.data_warnings import data_warnings
 from detkit.engine.distributed import Ranks
 from detkit.engine.dry_run import choose_micro_batches
 from detkit.engine.experiment import ExperimentConfig
 from detkit.engine.records import flat
+from detkit.engine.report import CONFIG
 from detkit.engine.start_weights import (
     Source,
     load_proposer,
@@ -106,9 +109,22 @@ def before_first_step(prepared: Prepared) -> list[str]:
     run.proposer = load_proposer(run)
     if run.proposer is not None:
         lines.append(f"proposals: those of {run.config.proposals}, as images are shown")
+    if prepared.last is None and run.ranks.is_main:
+        lines += _warnings(prepared)
     if not run.decided.micro_batches:
         lines.append(choose_micro_batches(run, prepared.train_data))
     return lines
+
+
+def _warnings(prepared: Prepared) -> list[str]:
+    """What is wrong with the data, through the eyes of the detector."""
+    run, experiment = prepared.run, prepared.experiment
+    detector = run.model
+    if run.device.type != "cpu":
+        with torch.random.fork_rng(devices=()):
+            detector = build_detector(experiment.model)
+    config = run.folder / CONFIG
+    return [*data_warnings(detector, prepared.train_data, prepared.eval_data, config)]
 
 
 def fingerprint(
