@@ -196,10 +196,7 @@ def imported_lines(source: Path, imported: Imported) -> list[str]:
         lines.append(f"  compared  {_difference_in_words(imported.difference)}")
     lines += [f"  note: {note}" for note in imported.notes]
     lines.append(f"written: {imported.folder}")
-    lines.append(
-        f"Next: detkit detect IMAGE --weights {imported.folder} --out found; to train "
-        f"on other classes start from it with model.backbone_weights={imported.folder}"
-    )
+    lines.append(next_line(imported.folder))
     return lines
 
 
@@ -219,9 +216,16 @@ def torchvision_lines(source: Path, imported: ImportedTorchvision) -> list[str]:
         f"{model['max_size']}",
         *(f"  note: {note}" for note in imported.notes),
         f"written: {imported.folder}",
-        f"Next: detkit detect IMAGE --weights {imported.folder} --out found; to train on "
-        f"other classes start from it with train.start={imported.folder}",
+        next_line(imported.folder),
     ]
+
+
+def next_line(folder: Path) -> str:
+    """What can be typed next, of a new checkpoint."""
+    return (
+        f"Next: detkit detect IMAGE --weights {folder}; to train it on photos of your own: "
+        f"detkit train finetune data.root=FOLDER train.start={folder}"
+    )
 
 
 def exported_lines(exported: Exported) -> list[str]:

@@ -57,8 +57,8 @@ def test_there_and_back_and_what_is_said(
         "  classes   2: cat, dog",
         "  input     64 x 64 pixels (height x width), images letterboxed",
         f"written: {out}",
-        f"Next: detkit detect IMAGE --weights {out} --out found; to train on other "
-        f"classes start from it with model.backbone_weights={out}",
+        f"Next: detkit detect IMAGE --weights {out}; to train it on photos of your own: detkit "
+        f"train finetune data.root=FOLDER train.start={out}",
     ]
 
     photo, found = tiny_voc / "JPEGImages" / "000001.jpg", tmp_path / "found"

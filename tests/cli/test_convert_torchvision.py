@@ -50,8 +50,8 @@ def test_what_is_said_and_what_can_be_done_with_it(
         "  classes   2: cat, dog",
         "  input     shorter side 160 pixels, longer one at most 320",
         f"written: {out}",
-        f"Next: detkit detect IMAGE --weights {out} --out found; to train on other "
-        f"classes start from it with train.start={out}",
+        f"Next: detkit detect IMAGE --weights {out}; to train it on photos of your own: detkit "
+        f"train finetune data.root=FOLDER train.start={out}",
     ]
 
     image, found = tiny_voc / "JPEGImages" / "000001.jpg", tmp_path / "found"
