@@ -32,8 +32,13 @@ def did_you_mean(word: str, options: Iterable[str]) -> str:
     known = sorted(options)
     if not known:
         return ""
-    near = difflib.get_close_matches(word, known, n=1)
-    return f" Did you mean {near[0]!r}?" if near else f" Known: {', '.join(known)}."
+    return nearest(word, known) or f" Known: {', '.join(known)}."
+
+
+def nearest(word: str, options: Iterable[str]) -> str:
+    """Return `` Did you mean 'x'?``, or nothing when nothing is near."""
+    near = difflib.get_close_matches(word, sorted(options), n=1)
+    return f" Did you mean {near[0]!r}?" if near else ""
 
 
 def shown(text: str) -> str:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from detkit.class_names import names_in_words
 from detkit.cli.ending import ended
 from detkit.errors import ConfigError
 
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 DARKNET = ".weights"  # how the names of its files end
 PYTORCH = (".pth", ".pt")  # and of PyTorch's
 ZIP = b"PK\x03\x04"  # how the latter begin, whatever they are called
-NAMES_SHOWN = 6  # class names in a line
 DIGITS_SHOWN = 16  # of a hash
 EPILOG = """\
 e.g. detkit convert yolov3.weights --out runs/yolov3
@@ -260,14 +260,6 @@ def header_in_words(header: Header) -> str:
 def placement_in_words(detector: Detector) -> str:
     """``letterboxed`` or ``stretched``."""
     return "stretched" if detector.stretches else "letterboxed"
-
-
-def names_in_words(names: Sequence[str]) -> str:
-    """``80: person, bicycle, ..., toothbrush``."""
-    shown = list(names)
-    if len(shown) > NAMES_SHOWN:
-        shown = [*shown[: NAMES_SHOWN - 1], "...", shown[-1]]
-    return f"{len(names)}: {', '.join(shown)}"
 
 
 def _difference_in_words(difference: float) -> str:

@@ -13,10 +13,12 @@ from typing import Any
 import torch
 import yaml
 
+from detkit.class_names import OtherClassesError, match_classes
 from detkit.cli.eval_words import EVAL_DATA, MODEL_SETTINGS, PROPOSALS
 from detkit.config import parse
 from detkit.data import Annotations, DetectionDataset, join, read_dataset
 from detkit.data.auto import resolve
+from detkit.data.join import shared_names
 from detkit.detectors import Detector, rebuild_detector
 from detkit.engine.checkpoint import Checkpoint
 from detkit.engine.distributed import Ranks
@@ -33,11 +35,13 @@ from detkit.evaluation.plots import PICTURE_SCORE
 from detkit.evaluation.results import Results, read_detections, write_detections
 from detkit.evaluation.rows import Row
 from detkit.evaluation.run import (
+    ADVICE,
     Progress,
     detect_dataset,
     evaluate_results,
     known_classes,
     left_out,
+    spelt_otherwise,
 )
 from detkit.evaluation.speed import (
     Precision,
@@ -126,16 +130,27 @@ def read_known(entries: Sequence[Mapping[str, Any]], names: Sequence[str]) -> An
     COCO's files alone say which classes the data has, also where no object is of one. Where all of
     these are among ``names``, the others of ``names`` are none of the data's: a detector of 80
     classes can be measured on data of three. Other formats are taken to have all of ``names``.
+    Synonyms of the official lists are among them, and keep the data's spelling: detectors that
+    spell them in two ways are then measured in the same rows.
 
     Raises:
         DataError: an object of another class, or data that cannot be used.
     """
     if names and all(entry.get("format") == "coco" for entry in entries):
         parts = [read_dataset(entry) for entry in entries]
-        said = {name for part in parts for name in part.class_names}
-        if said <= set(names):
-            return join(parts, [name for name in names if name in said])
-    return join([read_dataset(entry, names) for entry in entries], names)
+        said = shared_names(parts)
+        met = match_classes(said, names)
+        if len(met) == len(said):
+            return join(parts, sorted(said, key=lambda name: names.index(met[name])))
+    try:
+        parts = [read_dataset(entry, names) for entry in entries]
+    except OtherClassesError as problem:
+        words = ("is none of the checkpoint's", "The checkpoint knows", ADVICE)
+        raise problem.in_words(*words) from problem
+    every = join(parts, names)
+    own = {known: name for name, known in every.report.read_as.items()}
+    spelt = tuple(own.get(name, name) for name in every.class_names)
+    return replace(every, class_names=spelt, report=replace(every.report, read_as={}))
 
 
 def measure_checkpoint(
@@ -165,6 +180,8 @@ def measure_checkpoint(
     look = settings.use_cache and ranks.is_main
     kept = load_cached(key, annotations) if look else None
     fresh = kept
+    if ranks.is_main and (same := spelt_otherwise(names, annotations.class_names)):
+        print(f"{name}: {same}", file=sys.stderr)
     if ranks.from_main(lambda: kept is None):
         workers = measuring_workers(data.workers, device)
         seen = ranks.main_first(lambda: with_proposals(detector, dataset, data, name))

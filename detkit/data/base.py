@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from pydantic import NonNegativeInt
 from torch import Tensor
 
+from detkit.class_names import read_as_one
 from detkit.config import Config, Fraction
 from detkit.data.cache import ImageCache
 from detkit.errors import DataError
@@ -61,12 +62,14 @@ class Report:
     counts: Mapping[str, int] = field(default_factory=dict)
     unreadable: tuple[tuple[str, str], ...] = ()  # (path, reason) of images left out
     examples: Mapping[str, str] = field(default_factory=dict)  # kind -> an image of that kind
+    read_as: Mapping[str, str] = field(default_factory=dict)  # class by the data's own name of it
 
     def __add__(self, other: Report) -> Report:
         kinds = dict.fromkeys([*self.counts, *other.counts])
         counts = {kind: self.counts.get(kind, 0) + other.counts.get(kind, 0) for kind in kinds}
         examples = {**other.examples, **self.examples}
-        return Report(counts, self.unreadable + other.unreadable, examples)
+        read_as = {**self.read_as, **other.read_as}
+        return Report(counts, self.unreadable + other.unreadable, examples, read_as)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -203,6 +206,8 @@ def summary(annotations: Annotations) -> str:
     if difficult:
         parts.append(f"{difficult} difficult")
     parts += [f"{count} {kind}" for kind, count in annotations.report.counts.items() if count]
+    if same := read_as_one(annotations.report.read_as):
+        parts.append(same)
     if annotations.report.unreadable:
         path, reason = annotations.report.unreadable[0]
         left_out = len(annotations.report.unreadable)

@@ -50,8 +50,9 @@ from detkit.data.coco_values import (
     read_whole,
     wrong_value,
 )
+from detkit.data.labelling import Labels
 from detkit.data.listing import contents, inner_path, is_class_name, read_text
-from detkit.data.settle import Draft, label_of, settle
+from detkit.data.settle import Draft, settle
 from detkit.errors import ConfigError, DataError, shown
 from detkit.files import leaves_folder
 from detkit.image import MAX_PIXELS
@@ -98,8 +99,10 @@ def read_coco(config: CocoConfig, classes: Sequence[str] = ()) -> Annotations:
     rows = _rows(path, blocks["annotations"], images, set(number_of.values()))
     used = set(rows.categories)
     names = tuple(classes) or tuple(number_of)
-    label = label_of([n for n, number in number_of.items() if number in used], names, str(path))
-    label_of_number = {number: label[n] for n, number in number_of.items() if n in label}
+    labels = Labels.of(list(number_of), names)
+    label_of_number = {
+        number: labels.find(name, str(path)) for name, number in number_of.items() if number in used
+    }
     order = np.argsort(np.array(rows.images, dtype=np.int64), kind="stable")  # [T]
     folder = find_folder(config, path, [image.file_name for image in images.values()])
     draft = Draft(
@@ -115,8 +118,9 @@ def read_coco(config: CocoConfig, classes: Sequence[str] = ()) -> Annotations:
         crowd=[rows.crowds[row] for row in order.tolist()],
         area=np.array(rows.areas, dtype=np.float64)[order],
         segments=[rows.segments[row] for row in order.tolist()] if any(rows.segments) else (),
-        category_ids=_category_ids(names, number_of),
+        category_ids=_category_ids(labels, number_of),
         noted=rows.noted,
+        read_as=labels.read_as,
     )
     return settle(draft, config.max_unreadable)
 
@@ -304,7 +308,9 @@ def _rows(
     return rows
 
 
-def _category_ids(names: Sequence[str], number_of: Mapping[str, int]) -> NDArray[np.int64] | None:
-    if not all(name in number_of for name in names):
+def _category_ids(labels: Labels, number_of: Mapping[str, int]) -> NDArray[np.int64] | None:
+    """``[K]`` the file's numbers of the classes; None where it has not all of them."""
+    number_of_label = {label: number_of[name] for name, label in labels.numbers.items()}
+    if len(number_of_label) < len(labels.classes):
         return None
-    return np.array([number_of[name] for name in names], dtype=np.int64)
+    return np.array([number_of_label[k] for k in range(len(labels.classes))], dtype=np.int64)

@@ -32,6 +32,7 @@ from pathlib import Path
 import numpy as np
 
 from detkit.data.base import DATASETS, Annotations, DatasetConfig, DatasetFormat
+from detkit.data.labelling import Labels
 from detkit.data.listing import (
     contents,
     inner_path,
@@ -40,7 +41,7 @@ from detkit.data.listing import (
     read_text,
     short_ids,
 )
-from detkit.data.settle import Draft, label_of, settle
+from detkit.data.settle import Draft, settle
 from detkit.errors import ConfigError, DataError, shown
 from detkit.files import leaves_folder
 
@@ -91,7 +92,7 @@ def read_csv(config: CsvConfig, classes: Sequence[str] = ()) -> Annotations:
     names = tuple(classes) or tuple(
         sorted({name for page in pages.values() for name in page.names})
     )
-    labels = label_of(list({n: 0 for page in pages.values() for n in page.names}), names, str(path))
+    labels = Labels.of([name for page in pages.values() for name in page.names], names)
     boxes = np.array([box for page in pages.values() for box in page.boxes], dtype=np.float64)
     draft = Draft(
         source=path,
@@ -101,9 +102,10 @@ def read_csv(config: CsvConfig, classes: Sequence[str] = ()) -> Annotations:
         sizes=[page.size for page in pages.values()] if any(p.size for p in pages.values()) else (),
         counts=[len(page.names) for page in pages.values()],
         boxes=boxes.reshape(-1, 4),
-        labels=[labels[name] for page in pages.values() for name in page.names],
+        labels=[labels.find(name, str(path)) for page in pages.values() for name in page.names],
         difficult=[flag for page in pages.values() for flag in page.difficult],
         noted={REPEATED: repeated},
+        read_as=labels.read_as,
     )
     return settle(draft, config.max_unreadable)
 

@@ -1,13 +1,19 @@
-"""Several datasets as one: labels meet by class name, image ids stay apart."""
+"""Several datasets as one: labels meet by class name, image ids stay apart.
+
+Synonyms of the two official lists are one class: COCO's ``motorcycle`` and VOC's ``motorbike``
+would else be two classes of the same things.
+"""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from detkit.class_names import OtherClassesError, match_classes, one_spelling
 from detkit.data.base import Annotations, Report, Segments
 from detkit.errors import DataError
 
@@ -15,25 +21,24 @@ PREFIXED = "image ids with their entry's number in front, as two entries share s
 
 
 def join(datasets: Sequence[Annotations], classes: Sequence[str] = ()) -> Annotations:
-    """Join datasets into one; labels are mapped by class name.
+    """Join datasets into one; labels are mapped by class name, synonyms as one class.
 
     Where different images have the same id, as COCO's "1" in two datasets, the ids of the later
     dataset get its place in the list in front: ``2/1``.
 
     Args:
         datasets: what to join; the images keep this order.
-        classes: the order of the labels; without it, the datasets' names, sorted.
+        classes: the order of the labels; without it, the datasets' names, sorted; of synonyms the
+            one that comes first.
 
     Raises:
         DataError: a class that ``classes`` lacks, or an image that stands in two datasets.
     """
-    names = tuple(classes) or tuple(sorted({n for d in datasets for n in d.class_names}))
+    names = tuple(classes) or tuple(sorted(shared_names(datasets)))
+    datasets = [_spelt(data, names) for data in datasets]
     ids, prefixed = _distinct_ids(datasets)
     labels = []
     for data in datasets:
-        unknown = [name for name in data.class_names if name not in names]
-        if unknown:
-            raise DataError(f"class {unknown[0]!r} is in the data but not in data.classes.")
         order = np.array([names.index(name) for name in data.class_names], dtype=np.int64)
         labels.append(order[data.labels] if len(order) else data.labels)
     ends = np.cumsum([0, *(len(d.boxes) for d in datasets)])
@@ -57,6 +62,29 @@ def join(datasets: Sequence[Annotations], classes: Sequence[str] = ()) -> Annota
         category_ids=shared_category_ids(datasets, names),
         segments=_joined_segments(datasets),
     )
+
+
+def shared_names(datasets: Sequence[Annotations]) -> tuple[str, ...]:
+    """The classes of all datasets, in the order they come in, one name for each."""
+    spelling = one_spelling([data.class_names for data in datasets])
+    return tuple(dict.fromkeys(spelling[n] for data in datasets for n in data.class_names))
+
+
+def _spelt(data: Annotations, names: Sequence[str]) -> Annotations:
+    """The same with its classes spelt as in ``names``.
+
+    Raises:
+        OtherClassesError: it has one that is not there.
+    """
+    met = match_classes(data.class_names, names)
+    unknown = [name for name in data.class_names if name not in met]
+    if unknown:
+        raise OtherClassesError("data", unknown[0], names, data.class_names)
+    read_as = {name: known for name, known in met.items() if name != known}
+    if not read_as:
+        return data
+    spelt = tuple(met[name] for name in data.class_names)
+    return replace(data, class_names=spelt, report=data.report + Report(read_as=read_as))
 
 
 def _distinct_ids(datasets: Sequence[Annotations]) -> tuple[NDArray[np.str_], int]:

@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 
 from detkit.data.base import Annotations, Report, Segments
 from detkit.data.scan import Look, scan_images
-from detkit.errors import DataError, did_you_mean, shown
+from detkit.errors import DataError
 from detkit.image import ImageHeader
 
 INVERTED = "inverted boxes dropped"
@@ -68,6 +68,7 @@ class Draft:
     relative: bool = False  # boxes are shares of the image's width and height
     least_side: float = 0.0  # pixels; VOC's inclusive corners make every sound box 1 or more
     noted: Mapping[str, int] = field(default_factory=dict)  # kinds that the reader counted itself
+    read_as: Mapping[str, str] = field(default_factory=dict)  # as in Report
 
 
 def settle(draft: Draft, max_unreadable: float) -> Annotations:
@@ -89,22 +90,8 @@ def settle(draft: Draft, max_unreadable: float) -> Annotations:
     if len(unreadable) > max_unreadable * len(looks):
         raise DataError(_too_many(draft.source, unreadable, len(looks), max_unreadable))
     every, counts = _with_images(draft, looks)
-    return _sound(every, draft.least_side, Report({**draft.noted, **counts}, unreadable))
-
-
-def label_of(names: Sequence[str], classes: Sequence[str], where: str) -> dict[str, int]:
-    """The label of each class name: its place in ``classes``, or among ``names`` where empty.
-
-    Raises:
-        DataError: a name that ``classes`` lacks; ``where`` says in which file it stands.
-    """
-    known = tuple(classes) or tuple(names)
-    for name in names:
-        if name not in known:
-            raise DataError(
-                f"{where}: class {shown(name)} is not in data.classes.{did_you_mean(name, known)}"
-            )
-    return {name: label for label, name in enumerate(known)}
+    report = Report({**draft.noted, **counts}, unreadable, read_as=draft.read_as)
+    return _sound(every, draft.least_side, report)
 
 
 def _too_many(

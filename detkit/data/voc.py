@@ -30,7 +30,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from detkit.data.base import DATASETS, Annotations, DatasetConfig, DatasetFormat
-from detkit.data.settle import Draft, label_of, settle
+from detkit.data.labelling import Labels
+from detkit.data.settle import Draft, settle
 from detkit.errors import DataError, did_you_mean, shown
 from detkit.files import leaves_folder
 from detkit.image import EXTENSIONS
@@ -80,6 +81,7 @@ def read_voc(config: VOCConfig, classes: Sequence[str] = ()) -> Annotations:
     pages = [_read_page(folder, image_id, split_file) for image_id in ids]
     paths = [find_image(folder, i, page.file_name) for i, page in zip(ids, pages, strict=True)]
     names = tuple(classes) or tuple(sorted({name for page in pages for name in page.names}))
+    labels = Labels.of([name for page in pages for name in page.names], names)
     corners = np.array([c for page in pages for c in page.corners], dtype=np.float64)
     draft = Draft(
         source=split_file,
@@ -89,10 +91,11 @@ def read_voc(config: VOCConfig, classes: Sequence[str] = ()) -> Annotations:
         sizes=[page.size for page in pages],
         counts=[len(page.names) for page in pages],
         boxes=corners.reshape(-1, 4) - [1, 1, 0, 0],
-        labels=[label for page in pages for label in _labels(page, names)],
+        labels=[labels.find(name, str(page.path)) for page in pages for name in page.names],
         difficult=[flag for page in pages for flag in page.difficult],
         least_side=ONE_PIXEL,
         noted={REPEATED: len(lines) - len(ids)},
+        read_as=labels.read_as,
     )
     return settle(draft, config.max_unreadable)
 
@@ -235,8 +238,3 @@ def _number(entry: Element, name: str) -> float:
     except ValueError:
         return math.nan
     return value if math.isfinite(value) else math.nan
-
-
-def _labels(page: _Page, names: tuple[str, ...]) -> list[int]:
-    known = label_of(page.names, names, str(page.path))
-    return [known[name] for name in page.names]

@@ -40,6 +40,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detkit.data.base import DATASETS, Annotations, DatasetConfig, DatasetFormat
+from detkit.data.labelling import Labels
 from detkit.data.listing import (
     contents,
     find_images,
@@ -48,7 +49,7 @@ from detkit.data.listing import (
     read_text,
     short_ids,
 )
-from detkit.data.settle import Draft, label_of, settle
+from detkit.data.settle import Draft, settle
 from detkit.data.yolo_names import (
     MAX_CLASSES,
     YAML_ENDINGS,
@@ -122,7 +123,8 @@ def read_yolo(config: YoloConfig, classes: Sequence[str] = ()) -> Annotations:
     rows.note(kind, len(names) if kind else 0)
     class_names = tuple(classes) or tuple(names.values())
     used = [names[number] for number in sorted(set(rows.numbers))]
-    labels = label_of(used, class_names, str(source))
+    labels = Labels.of(list(names.values()), class_names)
+    label_of = {name: labels.find(name, str(source)) for name in used}
     boxes = np.array(rows.boxes, dtype=np.float64).reshape(-1, 4)
     _refuse_pixels(source, boxes, rows.counts, [root / name for name in images])
     draft = Draft(
@@ -133,9 +135,10 @@ def read_yolo(config: YoloConfig, classes: Sequence[str] = ()) -> Annotations:
         sizes=(),
         counts=rows.counts,
         boxes=_without_rounding(boxes),
-        labels=[labels[names[number]] for number in rows.numbers],
+        labels=[label_of[names[number]] for number in rows.numbers],
         relative=True,
         noted=rows.noted,
+        read_as=labels.read_as,
     )
     return settle(draft, config.max_unreadable)
 

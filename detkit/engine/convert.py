@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from detkit.backbones.darknet_texts import backbone_hint, check_detects
+from detkit.class_names import COCO_NAMES, VOC_NAMES
 from detkit.config import parse, with_overrides
 from detkit.detectors import DETECTORS, Detector, build_detector
 from detkit.engine.checkpoint import Content
@@ -32,7 +33,6 @@ from detkit.weights.cfg import Cfg, read_cfg
 from detkit.weights.cfg_blame import blamed
 from detkit.weights.cfg_compare import check_agreement, check_shapes
 from detkit.weights.cfg_model import read_model
-from detkit.weights.class_names import COCO_NAMES, VOC_NAMES
 from detkit.weights.darknet import load_darknet
 from detkit.weights.graph import DarknetGraph
 from detkit.weights.header import FLOAT_BYTES, Header, read_header

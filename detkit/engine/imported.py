@@ -7,11 +7,11 @@ from pathlib import Path
 
 import torch
 
+from detkit.class_names import COCO_UNUSED
 from detkit.detectors import Detector
 from detkit.engine.checkpoint import WRITE_PROBLEMS, Content, write_checkpoint
 from detkit.errors import ConfigError, DetkitError
 from detkit.files import is_plain
-from detkit.weights.class_names import COCO_UNUSED
 
 LARGEST_NAMES_FILE = 1_000_000  # bytes; a list of 9418 names has 200 thousand
 

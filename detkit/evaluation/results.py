@@ -4,7 +4,7 @@ The file is a list of ``{"image_id", "category", "bbox": [x, y, width, height], 
 zero-based pixels; ``image_id`` is the file's stem and ``category`` the class's name. On COCO's
 data it is COCO's results file: ``image_id`` and ``category_id`` are the dataset's own numbers.
 Any toolkit can write one of the two, so any toolkit can be evaluated; ``detkit detect`` writes the
-first.
+first. A category may be called by its synonym in the official lists, which the log says.
 """
 
 from __future__ import annotations
@@ -21,8 +21,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from detkit.class_names import match_classes, names_in_words, read_as_one
 from detkit.data.base import Annotations
-from detkit.errors import DataError, did_you_mean
+from detkit.errors import DataError, nearest
 from detkit.files import write_atomically
 from detkit.types import Detections
 
@@ -105,7 +106,9 @@ def read_detections(path: Path, annotations: Annotations) -> Results:
             f"{path}: written by `detkit detect`, so it may lack low scores, and mAP comes out "
             "lower than the checkpoint's; eval --save-detections keeps them all."
         )
-    names = _Names.of(annotations)
+    names = _Names.of(annotations, _categories(entries))
+    if same := read_as_one(names.met):
+        _log.warning(f"{path}: {same}")
     count = len(entries)
     images, labels = np.zeros(count, np.int64), np.zeros(count, np.int64)
     boxes, scores = np.zeros((count, 4), np.float64), np.zeros(count, np.float64)
@@ -136,6 +139,12 @@ def _read_list(path: Path) -> Sequence[Any]:
     return loaded
 
 
+def _categories(entries: Sequence[Any]) -> list[str]:
+    """The class names that a file has, as far as they are names."""
+    found = (entry.get("category") for entry in entries if isinstance(entry, dict))
+    return list(dict.fromkeys(name for name in found if isinstance(name, str)))
+
+
 def _kind(value: object) -> str:
     kinds = {dict: "an object", str: "a string", bool: "a truth value", type(None): "null"}
     return kinds.get(type(value), "a number")
@@ -154,22 +163,27 @@ class _Names:
     """How a file may name the images and classes of a dataset."""
 
     image_of: Mapping[str, int]  # id to index; also the file's stem, where no id is in its way
-    label_of: Mapping[str, int]  # class name to label
+    label_of: Mapping[str, int]  # class name of the file to label
+    met: Mapping[str, str]  # class name of the data by the file's
+    own: Sequence[str]  # class names of the file
     label_of_id: Mapping[int, int]  # the dataset's own category id to label; empty: it has none
     names: tuple[str, ...]
     images: int
     example: object  # an image id, as a file should have it
 
     @staticmethod
-    def of(annotations: Annotations) -> _Names:
+    def of(annotations: Annotations, own: Sequence[str]) -> _Names:
         stems = [Path(str(path)).stem for path in annotations.paths]
         times = Counter(stems)
         image_of = {stem: index for index, stem in enumerate(stems) if times[stem] == 1}
         ids = [str(image_id) for image_id in annotations.image_ids]
         numbers = annotations.category_ids
+        met = match_classes(own, annotations.class_names)
         return _Names(
             image_of=image_of | {image_id: index for index, image_id in enumerate(ids)},
-            label_of={name: label for label, name in enumerate(annotations.class_names)},
+            label_of={name: annotations.class_names.index(known) for name, known in met.items()},
+            met=met,
+            own=own,
             label_of_id={
                 int(n): label for label, n in enumerate(() if numbers is None else numbers)
             },
@@ -194,19 +208,24 @@ class _Names:
         if "category_id" not in entry or (not self.label_of_id and "category" in entry):
             return self._label_of_name(entry["category"], where)
         label = self._label_of_number(entry["category_id"], where)
-        if "category" in entry and entry["category"] != self.names[label]:
+        if "category" in entry and not self._is_called(label, entry["category"]):
             raise DataError(
                 f"{where}: category_id {entry['category_id']} is {self.names[label]!r} in the "
                 f"data, but category is {entry['category']!r}; leave one of the two out."
             )
         return label
 
+    def _is_called(self, label: int, category: object) -> bool:
+        return isinstance(category, str) and self.met.get(category) == self.names[label]
+
     def _label_of_name(self, category: object, where: str) -> int:
         label = self.label_of.get(category) if isinstance(category, str) else None
         if label is None:
             raise DataError(
                 f"{where}: no class named {category!r} in the data."
-                f"{did_you_mean(str(category), self.label_of)}"
+                f"{nearest(str(category), self.names)} The file has {names_in_words(self.own)}; "
+                f"the data has {names_in_words(self.names)}. Leave out of the file what is of "
+                "other classes."
             )
         return label
 

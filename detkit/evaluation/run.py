@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from detkit.class_names import few, match_classes, names_in_words, read_as_one
 from detkit.data.base import Annotations, DetectionDataset, Sample, given_proposals
 from detkit.detectors.base import Detector
 from detkit.errors import DataError, DetkitError
@@ -21,8 +23,15 @@ from detkit.evaluation.results import Results, collect, nan_to_none
 from detkit.evaluation.voc_map import VocResult, voc_map
 from detkit.types import Detections
 
+_log = logging.getLogger(__name__)
+
 Progress = Callable[[int, int], None]  # (images done, images in all)
 Gather = Callable[[NDArray[Any]], list[NDArray[Any]]]  # one array in, those of all processes out
+
+ADVICE = (  # where a detector lacks classes that the data has
+    "No setting leaves a class out: evaluate on data of the detector's classes alone, or take a "
+    "detector that knows all of the data's."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +109,8 @@ def evaluate(
 ) -> EvalResult:
     """Detect in every image of ``dataset`` and measure what was found.
 
+    Classes meet by name, synonyms of the official lists as one class, which the log says.
+
     Args:
         predictor: e.g. a detector in eval mode, on any device.
         dataset: the images and their truth.
@@ -112,6 +123,8 @@ def evaluate(
         DataError: the data has classes that the predictor lacks, or an image is unreadable.
         DetkitError: the predictor is in training mode.
     """
+    if same := spelt_otherwise(predictor.class_names, dataset.class_names):
+        _log.warning(same)
     results = detect_dataset(
         predictor, dataset, batch_size=batch_size, workers=workers, progress=progress
     )
@@ -130,9 +143,10 @@ def detect_dataset(
     """Detect in every image of ``dataset``, alone or as one of several processes.
 
     Labels are matched by class name, so the order of the classes may differ, and what is found of
-    classes that the data has not is dropped. With a ``shard``,
-    each process detects in its own images, and each returns the detections in all of them, in the
-    dataset's order: what one process would have found.
+    classes that the data has not is dropped. Synonyms of the official lists are one class
+    (:func:`spelt_otherwise` says which). With a ``shard``, each process detects in its own images,
+    and each returns the detections in all of them, in the dataset's order: what one process would
+    have found.
 
     Args:
         predictor: e.g. a detector in eval mode, on any device.
@@ -191,21 +205,28 @@ def _detect(
 def match_labels(ours: Sequence[str], theirs: Sequence[str]) -> NDArray[np.int64]:
     """``[K]`` label of the dataset for each label of the predictor, by name; -1: it has none.
 
-    The predictor may know more classes than the data.
+    The predictor may know more classes than the data. Synonyms of the official lists, such as
+    motorbike and motorcycle, are one class where neither side has both.
 
     Raises:
         DataError: the data has classes that the predictor lacks.
     """
     known = known_classes(ours)
-    lacking = [name for name in theirs if name not in known]
+    met = match_classes(theirs, known)
+    lacking = [name for name in theirs if name not in met]
     if lacking:
         raise DataError(
-            f"the detector does not know {', '.join(lacking)} of the data. It knows "
-            f"{', '.join(known) or 'nothing'}. Evaluate on data of the detector's classes, or set "
-            "data.classes."
+            f"the detector does not know {few(lacking)} of the data. The detector knows "
+            f"{names_in_words(known)}; the data has {names_in_words(theirs)}. {ADVICE}"
         )
-    label_of = {name: label for label, name in enumerate(theirs)}
+    label_of = {met[name]: label for label, name in enumerate(theirs)}
     return np.array([label_of.get(name, -1) for name in ours], dtype=np.int64)
+
+
+def spelt_otherwise(ours: Sequence[str], theirs: Sequence[str]) -> str:
+    """``read as one class: motorbike = motorcycle``: the predictor's name, then the data's."""
+    met = match_classes(theirs, known_classes(ours))
+    return read_as_one({known: name for name, known in met.items()})
 
 
 def known_classes(names: Sequence[str]) -> tuple[str, ...]:
@@ -219,7 +240,8 @@ def known_classes(names: Sequence[str]) -> tuple[str, ...]:
 
 def left_out(ours: Sequence[str], theirs: Sequence[str]) -> int:
     """How many classes a predictor knows that the data has not; evaluation drops them."""
-    return len(set(known_classes(ours)) - set(theirs))
+    known = known_classes(ours)
+    return len(known) - len(match_classes(theirs, known))
 
 
 def evaluate_results(

@@ -13,9 +13,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
+from detkit.class_names import COCO_NAMES, VOC_NAMES
 from detkit.download import AnotherFileError
 from detkit.remote import Form, RemoteFile
-from detkit.weights.class_names import COCO_NAMES, VOC_NAMES
 from detkit.weights.header import FLOAT_BYTES, LONG, SHORT, read_header
 from detkit.weights.zoo_entry import (
     COCO_TEST_DEV,

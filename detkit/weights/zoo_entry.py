@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
+from detkit.class_names import COCO_NAMES, VOC_NAMES
 from detkit.files import cache_folder
 from detkit.remote import RemoteFile
-from detkit.weights.class_names import COCO_NAMES, VOC_NAMES
 
 FOLDER = "zoo"  # in the cache folder
 METRICS = {  # names of figures, as evaluation has them, and as people read them

@@ -15,8 +15,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
+from detkit.class_names import COCO_ID_NAMES
 from detkit.remote import RemoteFile
-from detkit.weights.class_names import COCO_ID_NAMES
 from detkit.weights.zoo_entry import COCO_VAL2017, Published, ZooEntry
 
 ADDRESS = "https://download.pytorch.org/models/"

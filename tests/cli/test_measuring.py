@@ -12,7 +12,7 @@ from detkit.cli.eval import main
 from detkit.cli.measuring import ticker
 from detkit.detectors import build_detector
 from detkit.engine.checkpoint import WEIGHTS
-from tests.cli.measured import OBJECTS, figures_of
+from tests.cli.measured import OBJECTS, figures_of, voc_words
 
 pytestmark = pytest.mark.usefixtures("cache")
 
@@ -176,6 +176,48 @@ def test_other_formats_have_the_classes_that_are_known_or_named(
     assert named["voc07_map"] == said["voc07_map"]  # a class without objects counts for nothing
 
 
+@pytest.mark.parametrize("data_format", ["coco", "voc"])
+def test_names_of_the_other_official_list_are_the_same_classes(
+    data_format: str,
+    tmp_path: Path,
+    run_folder: Path,
+    voc: Path,
+    cache: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """A detector with the authors' names on data with COCO's, and the same detector with those."""
+    root = tmp_path / "voc"
+    shutil.copytree(voc, root)
+    for page in (root / "Annotations").iterdir():
+        page.write_text(page.read_text().replace(">cat<", ">motorcycle<").replace(">dog<", ">tv<"))
+    words = [*voc_words(root), "--no-speed"]
+    if data_format == "coco":
+        words = [*as_coco(voc, tmp_path, {"cat": 4, "dog": 72}), "--no-speed"]
+        said = (tmp_path / "own.json").read_text()
+        said = said.replace('"cat"', '"motorcycle"').replace('"dog"', '"tv"')
+        (tmp_path / "own.json").write_text(said)
+    folders = {}
+    for name, classes in (("coco", ("tv", "motorcycle")), ("authors", ("tvmonitor", "motorbike"))):
+        folders[name] = tmp_path / name
+        shutil.copytree(run_folder / "best", folders[name])
+        described = json.loads((folders[name] / "model.json").read_text())
+        described["class_names"] = list(classes)
+        (folders[name] / "model.json").write_text(json.dumps(described))
+    line = "authors: read as one class: tvmonitor = tv, motorbike = motorcycle"
+    right = figures_of([str(folders["coco"]), *words], tmp_path)
+    assert "read as one class" not in capsys.readouterr().err
+    kept = tmp_path / "kept.json"
+    for _ in ("measured", "from the cache"):
+        asked = [str(folders["authors"]), *words, "--save-detections", str(kept)]
+        found = figures_of(asked, tmp_path)
+        assert capsys.readouterr().err.splitlines().count(line) == 1
+        assert list(found["per_class"]) == ["tv", "motorcycle"]  # the data's names in every table
+        assert found["per_class"] == right["per_class"]
+        assert found["coco_ap"] == right["coco_ap"] is not None
+    files = figures_of(["--detections", str(kept), *words[:-1]], tmp_path)
+    assert files["voc07_map"] == right["voc07_map"]
+
+
 def test_a_class_that_the_detector_lacks_is_refused(
     tmp_path: Path, run_folder: Path, voc: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -186,13 +228,17 @@ def test_a_class_that_the_detector_lacks_is_refused(
     capsys.readouterr()
     assert main([str(run_folder), *words, "--no-speed", "--device", "cpu"]) == 2
     assert capsys.readouterr().err == (
-        f"detkit eval: {tmp_path / 'own.json'}: class 'hen' is not in data.classes. "
-        "Known: cat, dog.\n"
+        f"detkit eval: {tmp_path / 'own.json'}: class 'hen' is none of the checkpoint's. The "
+        "checkpoint knows 2: dog, cat; the data has 2: hen, cat. "
+        "No setting leaves a class out: evaluate on data of the detector's classes alone, or take "
+        "a detector that knows all of the data's.\n"
     )
     assert main([str(run_folder), "data.classes=[cat, dog, hen]", "--device", "cpu"]) == 2
     assert capsys.readouterr().err.splitlines()[-1] == (
-        "detkit eval: the detector does not know hen of the data. It knows dog, cat. Evaluate on "
-        "data of the detector's classes, or set data.classes."
+        "detkit eval: the detector does not know hen of the data. The detector knows 2: dog, cat; "
+        "the data has 3: cat, dog, hen. "
+        "No setting leaves a class out: evaluate on data of the detector's classes alone, or take "
+        "a detector that knows all of the data's."
     )
 
 

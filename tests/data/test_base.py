@@ -113,7 +113,42 @@ def test_join_refuses_what_it_cannot_tell_apart() -> None:
     )
     with pytest.raises(DataError) as caught:
         join([make([1, 2])], classes=("x", "y"))
-    assert str(caught.value) == "class 'z' is in the data but not in data.classes."
+    assert str(caught.value) == (
+        "data: class 'z' is not in data.classes. data.classes has 2: x, y; the data has 3: x, y, "
+        "z. No setting leaves a class out: name all of them, or none, which takes the data's."
+    )
+
+
+def test_join_takes_synonyms_for_one_class() -> None:
+    """VOC's and COCO's names of one thing are no two classes; the first spelling stays."""
+    voc = replace(make([2, 1], prefix="v", classes="ab"), class_names=("cat", "motorbike"))
+    coco = replace(make([3], prefix="c", classes="ab"), class_names=("motorcycle", "person"))
+    joined = join([voc, coco])
+    assert joined.class_names == ("cat", "motorbike", "person")
+    renamed = replace(coco, class_names=("motorbike", "person"))
+    assert rows(joined) == rows(voc) + rows(renamed)
+    assert summary(joined).endswith(", read as one class: motorcycle = motorbike")
+    ordered = join([voc, coco], ("person", "Motorcycle", "cat"))
+    assert ordered.class_names == ("person", "Motorcycle", "cat")
+    assert summary(ordered).endswith(
+        "read as one class: motorbike = Motorcycle, motorcycle = Motorcycle"
+    )
+    both = replace(make([1], prefix="b", classes="ab"), class_names=("motorbike", "motorcycle"))
+    assert join([voc, coco, both]).class_names == ("cat", "motorbike", "motorcycle", "person")
+    with pytest.raises(DataError, match="'motorbike' is not in data"):
+        join([both], ("motorcycle",))  # two classes do not become one
+    with pytest.raises(DataError, match="'motorcycle' is not in data"):
+        join([both], ("motorbike",))
+
+
+def test_joined_synonyms_keep_their_category_number() -> None:
+    def numbered(name: str, number: int) -> Annotations:
+        data = replace(make([1], prefix=name, classes="a"), class_names=(name,))
+        return replace(data, category_ids=np.array([number]))
+
+    same = join([numbered("tv", 72), numbered("tvmonitor", 72)])
+    assert (same.class_names, same.category_ids) == (("tv",), np.array([72]))
+    assert join([numbered("tv", 72), numbered("tvmonitor", 20)]).category_ids is None
 
 
 def test_join_keeps_category_numbers_that_tell_classes_apart() -> None:

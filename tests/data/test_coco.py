@@ -266,7 +266,9 @@ def test_where_it_looked(tmp_path: Path) -> None:
 def test_class_that_is_not_expected(tmp_path: Path) -> None:
     path = write(tmp_path)
     assert refusal(tmp_path, classes=("cat", "dgo")) == (
-        f"{path}: class 'dog' is not in data.classes. Did you mean 'dgo'?"
+        f"{path}: class 'dog' is not in data.classes. Did you mean 'dgo'? data.classes has 2: cat, "
+        "dgo; the data has 3: cat, dog, brush. "
+        "No setting leaves a class out: name all of them, or none, which takes the data's."
     )
 
 

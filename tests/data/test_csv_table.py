@@ -161,7 +161,9 @@ def test_missing_places_get_a_sentence(tmp_path: Path) -> None:
 def test_class_that_is_not_expected(tmp_path: Path) -> None:
     path = write(tmp_path, "a.png,1,2,3,4,dgo\n")
     assert refusal(tmp_path, classes=("cat", "dog")) == (
-        f"{path}: class 'dgo' is not in data.classes. Did you mean 'dog'?"
+        f"{path}: class 'dgo' is not in data.classes. Did you mean 'dog'? data.classes has 2: cat, "
+        "dog; the data has 1: dgo. "
+        "No setting leaves a class out: name all of them, or none, which takes the data's."
     )
 
 

@@ -359,7 +359,9 @@ def test_unknown_class_names_its_neighbour(tiny_voc: Path) -> None:
     path = tiny_voc / "Annotations" / "000001.xml"
     path.write_text(voc_xml([("cat", (1, 1, 9, 9)), ("dgo", (1, 1, 9, 9))]))
     assert refusal(tiny_voc, classes=("cat", "dog")) == (
-        f"{path}: class 'dgo' is not in data.classes. Did you mean 'dog'?"
+        f"{path}: class 'dgo' is not in data.classes. Did you mean 'dog'? data.classes has 2: cat, "
+        "dog; the data has 3: cat, dgo, dog. "
+        "No setting leaves a class out: name all of them, or none, which takes the data's."
     )
 
 

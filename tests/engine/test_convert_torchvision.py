@@ -14,12 +14,12 @@ from torch import Tensor, nn
 from torchvision.transforms.functional import pil_to_tensor
 
 import detkit
+from detkit.class_names import COCO_ID_NAMES
 from detkit.cli import main
 from detkit.engine.convert_torchvision import build_from_torchvision, import_torchvision
 from detkit.engine.darknet_export import export_darknet
 from detkit.errors import ConfigError, UnknownNameError
 from detkit.layers import FrozenBatchNorm
-from detkit.weights.class_names import COCO_ID_NAMES
 from detkit.weights.zoo import find_entry
 from detkit.weights.zoo_torchvision import TORCHVISION
 from tests.weights.test_torchvision import old_spelling, theirs

@@ -120,11 +120,14 @@ ENTRY = '{"image_id", "category" or "category_id", "bbox": [x, y, width, height]
         ([GOOD | {"image_id": 1}], f": entry 0: no image 1 {STEM}"),
         (
             [GOOD | {"category": "clas1"}],
-            ": entry 0: no class named 'clas1' in the data. Did you mean 'class1'?",
+            ": entry 0: no class named 'clas1' in the data. Did you mean 'class1'? The file has 1: "
+            "clas1; the data has 2: class0, class1. Leave out of the file what is of other "
+            "classes.",
         ),
         (
             [GOOD | {"category": 7}],
-            ": entry 0: no class named 7 in the data. Known: class0, class1.",
+            ": entry 0: no class named 7 in the data. The file has none; the data has 2: class0, "
+            "class1. Leave out of the file what is of other classes.",
         ),
         ([GOOD | {"bbox": [1, 2, 3]}], f": entry 0: bbox is [1, 2, 3]; {BBOX}"),
         ([GOOD | {"bbox": [1, 2, -3, 4]}], f": entry 0: bbox is [1, 2, -3, 4]; {BBOX}"),
@@ -147,6 +150,36 @@ def test_what_is_wrong_with_a_file(tmp_path: Path, content: Any, said: str) -> N
     with pytest.raises(DataError) as caught:
         read_detections(path, ANNOTATIONS)
     assert str(caught.value) == f"{path}{said}"
+
+
+def test_a_file_may_spell_official_names_otherwise(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As one made with the authors' coco.names does; numbers and names of a class agree, too."""
+    data = replace(ANNOTATIONS, class_names=("motorcycle", "tv"), category_ids=np.array([4, 72]))
+    path = write(
+        tmp_path,
+        [
+            GOOD | {"category": "tvmonitor"},
+            GOOD | {"category": "motorbike", "category_id": 4},
+            GOOD | {"category": "tvmonitor", "category_id": 72},
+        ],
+    )
+    assert read_detections(path, data).labels.tolist() == [1, 0, 1]
+    assert caplog.messages == [f"{path}: read as one class: tvmonitor = tv, motorbike = motorcycle"]
+    both = write(tmp_path, [GOOD | {"category": "TV"}, GOOD | {"category": "tvmonitor"}])
+    with pytest.raises(DataError, match="entry 0: no class named 'TV' in the data"):
+        read_detections(both, data)  # two classes do not become one
+    swapped = write(tmp_path, [GOOD | {"category": "motorbike", "category_id": 72}])
+    with pytest.raises(DataError) as caught:
+        read_detections(swapped, data)
+    assert str(caught.value) == (
+        f"{swapped}: entry 0: category_id 72 is 'tv' in the data, but category is 'motorbike'; "
+        "leave one of the two out."
+    )
+    for odd in (7, ["tv"], None):
+        with pytest.raises(DataError, match="leave one of the two out"):
+            read_detections(write(tmp_path, [GOOD | {"category": odd, "category_id": 72}]), data)
 
 
 COCO = replace(

@@ -121,8 +121,43 @@ def test_other_classes_are_refused(dataset: DetectionDataset) -> None:
     with pytest.raises(DataError) as caught:
         evaluate(oracle, dataset)
     assert str(caught.value) == (
-        "the detector does not know class1 of the data. It knows cat, class0. Evaluate on data of "
-        "the detector's classes, or set data.classes."
+        "the detector does not know class1 of the data. The detector knows 2: cat, class0; the "
+        "data has 2: class0, class1. "
+        "No setting leaves a class out: evaluate on data of the detector's classes alone, or take "
+        "a detector that knows all of the data's."
+    )
+
+
+def test_synonyms_of_the_official_lists_are_one_class(
+    dataset: DetectionDataset, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The authors' names on COCO's data measure what the data's own names measure."""
+    answers = {0: [(WHOLE, 0.9, 2)], 1: [(FAR, 0.6, 1)], 2: [(WHOLE, 0.8, 2), (FAR, 0.7, 0)]}
+    named = replace(dataset.annotations, class_names=("motorcycle", "tv"))
+    exact, theirs = Oracle(answers), Oracle(answers)
+    exact.class_names, theirs.class_names = (
+        ("tv", "cat", "motorcycle"),
+        ("tvmonitor", "cat", "motorbike"),
+    )
+    right = evaluate(exact, DetectionDataset(named))
+    assert caplog.messages == []
+    found = evaluate(theirs, DetectionDataset(named))
+    assert caplog.messages == ["read as one class: motorbike = motorcycle, tvmonitor = tv"]
+    assert found.metrics() == pytest.approx(right.metrics(), nan_ok=True)
+    assert found.voc.map07 == 1.0
+    assert found.class_names == ("motorcycle", "tv")
+    assert left_out(theirs.class_names, named.class_names) == 1
+
+
+def test_a_synonym_that_is_a_class_of_its_own_is_none() -> None:
+    # the detector has both: what is spelt alike meets, the other is dropped
+    assert match_labels(("motorbike", "motorcycle"), ("motorcycle",)).tolist() == [-1, 0]
+    with pytest.raises(DataError) as caught:  # the data has both
+        match_labels(("motorcycle", "cat"), ("cat", "motorbike", "motorcycle"))
+    assert str(caught.value) == (
+        "the detector does not know motorbike of the data. The detector knows 2: motorcycle, cat; "
+        "the data has 3: cat, motorbike, motorcycle. No setting leaves a class out: evaluate on "
+        "data of the detector's classes alone, or take a detector that knows all of the data's."
     )
 
 

@@ -17,12 +17,12 @@ import pytest
 import torch
 import yaml
 
+from detkit.class_names import COCO_ID_NAMES, COCO_NAMES, VOC_NAMES
 from detkit.detectors import build_detector
 from detkit.errors import ConfigError, DetkitError, UnknownNameError
 from detkit.evaluation.published import PUBLISHED_COCO, PUBLISHED_VOC
 from detkit.remote import DownloadSettings, Form, RemoteFile
 from detkit.weights import zoo
-from detkit.weights.class_names import COCO_ID_NAMES, COCO_NAMES, VOC_NAMES
 from detkit.weights.darknet import file_floats
 from detkit.weights.zoo import (
     DEFAULT_MODEL,
