@@ -19,7 +19,8 @@ from detkit import api
 from detkit.cli import detect as detect_command
 from detkit.detectors import build_detector
 from detkit.engine import named
-from detkit.remote import DownloadSettings, RemoteFile
+from detkit.files import in_words
+from detkit.remote import DownloadSettings, RemoteFile, Watch
 from detkit.weights import zoo
 from detkit.weights.darknet import Header, write_darknet
 from detkit.weights.zoo import DEFAULT_MODEL, ZOO
@@ -88,6 +89,14 @@ def known_as(entry: ZooEntry) -> str:
     return f"{entry.file.size:,} bytes, {entry.file.hash}"
 
 
+def announced(entry: ZooEntry) -> str:
+    host = entry.file.addresses[0].split("/")[2]
+    return (
+        f"no model named: taking {DEFAULT_MODEL} of the zoo (toys: AP 1); fetching 5 MB from "
+        f"{host} to {entry.path}"
+    )
+
+
 def image(seed: int = 0) -> Tensor:
     generator = torch.Generator().manual_seed(seed)
     return torch.randint(0, 256, (3, 48, 80), generator=generator).to(torch.uint8)
@@ -110,7 +119,11 @@ def test_it_is_fetched_once_announced_and_used(
     assert found.names == ("cat", "dog")
     said = capsys.readouterr()
     assert said.out == ""
-    assert said.err.splitlines()[0] == f"fetching {entry.file.name} (5 MB)"
+    lines = said.err.splitlines()
+    assert lines[0] == announced(entry)
+    assert lines[1] == f"fetching {entry.file.name} (5 MB)"
+    assert lines[2].startswith(f"fetching {entry.file.name}: done, 5 MB in ")
+    assert len(lines) == 3
     monkeypatch.setenv("DETKIT_OFFLINE", "1")
     assert same(found, detkit.detect(image(), DEFAULT_MODEL))
     assert same(found, detkit.detect(image(), detkit.load(DEFAULT_MODEL)))
@@ -119,6 +132,49 @@ def test_it_is_fetched_once_announced_and_used(
     assert capsys.readouterr().err == ""
     assert len(site.requests) == 1
     assert entry.path.parent == cache
+
+
+def test_it_is_announced_before_anything_is_asked_for(
+    site: Site, body: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And once: not of a file that is there, nor where nothing may be fetched."""
+    told: list[tuple[str, int]] = []
+
+    class Listener(Watch):
+        def say(self, line: str) -> None:
+            told.append((line, len(site.requests)))
+
+    entry = put(monkeypatch, site.add("a", Page(body)), body)
+    monkeypatch.setenv("DETKIT_OFFLINE", "1")
+    with pytest.raises(detkit.DetkitError):
+        named.find_default(Listener())
+    assert told == []
+    monkeypatch.delenv("DETKIT_OFFLINE")
+    for _ in range(2):
+        named.find_default(Listener())
+    named.find_named(DEFAULT_MODEL, Listener())
+    assert told == [(announced(entry), 0)]
+    assert len(site.requests) == 1
+
+
+def test_what_is_published_of_it() -> None:
+    """What the words for people say of the two, against the entries and torchvision's own."""
+    from torchvision.models import detection
+
+    entry, larger = ZOO[DEFAULT_MODEL], ZOO["faster_rcnn_resnet50_fpn_coco"]
+    theirs = detection.FasterRCNN_MobileNet_V3_Large_FPN_Weights.COCO_V1
+    assert entry.file.addresses == (theirs.url,)
+    assert entry.published == f"AP {theirs.meta['_metrics']['COCO-val2017']['box_map']}, val2017"
+    assert named._announcement(entry) == (
+        f"no model named: taking {DEFAULT_MODEL} of the zoo (COCO: AP 32.8, val2017); fetching "
+        f"78 MB from download.pytorch.org to {entry.path}"
+    )
+    words = " ".join((detkit.detect.__doc__ or "").split())
+    figures = [each.published.split()[1].rstrip(",") for each in (larger, entry)]
+    assert f"``{entry.name}`` of the zoo" in words
+    assert f"({in_words(entry.file.size or 0)}; what, from where" in words
+    assert f"(AP {figures[0]} against {figures[1]})" in words
+    assert f'``"{larger.name}"``' in words
 
 
 def test_it_is_loaded_once_as_long_as_its_file_is_the_same(
@@ -215,11 +271,11 @@ def test_without_a_network_it_says_the_same(
 
 def test_what_the_published_one_says_offline(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DETKIT_OFFLINE", "1")
-    file = "fasterrcnn_resnet50_fpn_coco-258fb6c6.pth"
+    file = "fasterrcnn_mobilenet_v3_large_fpn-fb6a3cc7.pth"
     assert refusal() == (
         f"{file}: DETKIT_OFFLINE is set, so nothing is fetched. Unset it, or fetch it by hand "
-        "(167,502,836 bytes, sha256:"
-        "258fb6c638b15964ddcdd1ae0748c5eef1be9e732750120cc857feed3faac384) from "
+        "(77,844,807 bytes, sha256:"
+        "fb6a3cc702b1df54c18a44b26708cd083614211062d0c36d2ca7bf9270df3533) from "
         f"https://download.pytorch.org/models/{file} and put it at {cache}/{file}. "
         + WAYS.format(cached=NOTHING)
     )
@@ -238,14 +294,18 @@ def test_the_command_takes_it_where_no_weights_are_named(
     monkeypatch.setenv("DETKIT_OFFLINE", "1")
     assert detect_command.main(words) == 2
     said = capsys.readouterr().err.splitlines()
-    assert said[0] == f"no --weights: taking {DEFAULT_MODEL} of the zoo"
+    assert said[0] == f"no model named: taking {DEFAULT_MODEL} of the zoo"
     assert said[1].startswith(f"detkit detect: {entry.file.name}: DETKIT_OFFLINE is set, so ")
     assert said[1].endswith(WAYS.format(cached=NOTHING))
     assert not (tmp_path / "out").exists()
     monkeypatch.delenv("DETKIT_OFFLINE")
     assert detect_command.main(words) == 0
-    assert f"fetching {entry.file.name} (5 MB)" in capsys.readouterr().err
+    said = capsys.readouterr().err.splitlines()
+    assert said[:2] == [announced(entry), f"fetching {entry.file.name} (5 MB)"]
     assert (tmp_path / "out" / "picture.jpg").exists()
+    assert detect_command.main([*words[:2], "again", *words[3:]]) == 0
+    said = capsys.readouterr().err.splitlines()
+    assert said == [f"no model named: taking {DEFAULT_MODEL} of the zoo"]
 
 
 def test_the_help_names_it(capsys: pytest.CaptureFixture[str]) -> None:

@@ -105,6 +105,7 @@ def detect_everything(args: argparse.Namespace) -> Done:
     from detkit.api import load, load_default
     from detkit.cli.detect_run import Job, Proposes, look_at
     from detkit.cli.device import choose_device
+    from detkit.engine.named import default_is_fetched
     from detkit.engine.signals import ctrl_c
     from detkit.files import make_folder
     from detkit.sources import find_sources
@@ -117,8 +118,8 @@ def detect_everything(args: argparse.Namespace) -> Done:
     named = {source: stems.give(source.stem) for source in sources}
     refuse_overwriting(named, args.out)
     device = choose_device(args.device)
-    if args.weights is None:
-        print(f"no --weights: taking {DEFAULT_MODEL} of the zoo", file=sys.stderr)
+    if args.weights is None and not default_is_fetched():  # else that is said with the rest
+        print(f"no model named: taking {DEFAULT_MODEL} of the zoo", file=sys.stderr)
     model = load_default(device) if args.weights is None else load(args.weights, device)
     if args.proposals and not isinstance(model, Proposes):
         raise ConfigError(

@@ -10,11 +10,13 @@ import os
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import torch
 
 from detkit.config import parse
 from detkit.detectors import Detector
+from detkit.download import is_offline
 from detkit.engine.checkpoint import (
     Checkpoint,
     existing_checkpoint,
@@ -25,6 +27,7 @@ from detkit.engine.convert import AUTHORS_BATCH, build_imported, has_placement
 from detkit.engine.convert_torchvision import build_from_torchvision
 from detkit.engine.experiment import ExperimentConfig
 from detkit.errors import ConfigError, DetkitError, UnknownNameError, did_you_mean
+from detkit.files import in_words
 from detkit.remote import SILENT, Watch
 from detkit.weights.header import read_header
 from detkit.weights.placement import placement_of
@@ -115,14 +118,33 @@ def find_named(word: str | Path, watch: Watch = SILENT, *, fetch: bool = True) -
 def find_default(watch: Watch = SILENT) -> Named:
     """What detects where nothing was named: the zoo's ``DEFAULT_MODEL``, fetched where missing.
 
+    Before it is fetched ``watch`` is told what it is, how large, from where and to where.
+
     Raises:
         DetkitError: it cannot be had; what to fetch by hand and where to put it, and which other
             models can be had without a network.
     """
+    if default_is_fetched():
+        watch.say(_announcement(ZOO[DEFAULT_MODEL]))
     try:
         return _of_zoo(DEFAULT_MODEL, watch)
     except DetkitError as problem:
         raise DetkitError(f"{problem} {_other_ways()}") from problem
+
+
+def default_is_fetched() -> bool:
+    """Whether :func:`find_default` has to fetch the model's file, and may."""
+    return not ZOO[DEFAULT_MODEL].path.exists() and not is_offline()
+
+
+def _announcement(entry: ZooEntry) -> str:
+    file = entry.file
+    size = "" if file.most is None else f"{in_words(file.most)} "
+    host = urlsplit(file.addresses[0]).netloc
+    return (
+        f"no model named: taking {entry.name} of the zoo ({entry.data}: {entry.published}); "
+        f"fetching {size}from {host} to {entry.path}"
+    )
 
 
 def _other_ways() -> str:

@@ -23,7 +23,9 @@ from detkit.weights.zoo_entry import ZooEntry
 from detkit.weights.zoo_torchvision import TORCHVISION
 
 NAMED_BY = "the environment variable DETKIT_CACHE"  # another folder for the files
-DEFAULT_MODEL = "faster_rcnn_resnet50_fpn_coco"  # what detects where no model is named
+# What detects where no model is named. Half the bytes of faster_rcnn_resnet50_fpn_coco and a
+# thirtieth of its multiply-adds (4.5 G against 134 G), for four points of AP.
+DEFAULT_MODEL = "faster_rcnn_mobilenet_v3_large_fpn_coco"
 
 ZOO: Mapping[str, ZooEntry] = MappingProxyType(
     {entry.name: entry for entry in (*DARKNET, *TORCHVISION)}
