@@ -235,8 +235,8 @@ def coco_category_ids(names: Sequence[str]) -> dict[str, int]:
     lacking = [name for name in asked if name not in met]
     if lacking:
         raise ConfigError(
-            f"category ids: COCO has no class for {few(lacking)} of {names_in_words(asked)}. "
-            "Number the classes from 1, as happens unless told, or give ids of your own."
+            f"COCO's category ids: it has no class for {few(lacking)}; the names are "
+            f"{names_in_words(asked)}. Leave its ids out, and classes are numbered from 1."
         )
     return {name: COCO_CATEGORY_IDS[met[name]] for name in asked}
 

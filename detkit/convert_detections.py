@@ -23,12 +23,13 @@ import math
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 from xml.sax.saxutils import escape
 
 from torch import Tensor
 
-from detkit.errors import ConfigError, DataError, DetkitError, did_you_mean
+from detkit.class_names import COCO_UNUSED, coco_category_ids, names_in_words
+from detkit.errors import ConfigError, DataError, DetkitError, nearest
 from detkit.files import write_atomically
 
 CSV_COLUMNS = ("path", "x1", "y1", "x2", "y2", "name", "score")
@@ -76,29 +77,40 @@ def rows(found: Found) -> Iterator[Row]:
 
 
 def to_coco(
-    found: Found, image_id: int | str, category_ids: Mapping[str, int] | None = None
+    found: Found,
+    image_id: int | str,
+    category_ids: Mapping[str, int] | Literal["coco"] | None = None,
 ) -> list[dict[str, Any]]:
     """Entries of a COCO results file.
 
     Args:
         found: the detections of one image.
         image_id: the image's id in the COCO file that they will be compared with.
-        category_ids: ids by class name, such as COCO's own 1 to 90, which leave gaps:
-            ``{c["name"]: c["id"] for c in coco["categories"]}``. Without them the first class is
-            1, the second 2, and so on.
+        category_ids: ``"coco"`` for COCO's own, 1 to 90 with gaps, which pycocotools compares with
+            COCO's annotations; names of VOC and of the authors' ``coco.names`` have theirs, and
+            what is found of torchvision's N/A, which is no class, is left out. Or ids by class
+            name: ``{c["name"]: c["id"] for c in coco["categories"]}``. Without them the first
+            class is 1, the second 2, and so on.
 
     Returns:
         ``{"image_id", "category_id", "category", "bbox": [x, y, width, height], "score"}`` each,
         to the last bit. ``category`` is the name, which ``detkit eval --detections`` reads.
 
     Raises:
-        ConfigError: a class that ``category_ids`` lacks.
+        ConfigError: a class that COCO or ``category_ids`` lacks.
     """
     entries = []
-    for (x1, y1, x2, y2), score, label, name in rows(found):
+    every = rows(found)
+    if category_ids == "coco":
+        category_ids = coco_category_ids(found.names)
+        every = (row for row in every if row.name != COCO_UNUSED)
+    for (x1, y1, x2, y2), score, label, name in every:
         if category_ids is not None and name not in category_ids:
-            hint = did_you_mean(name, category_ids)
-            raise ConfigError(f"to_coco: category_ids has no class named {name!r}.{hint}")
+            raise ConfigError(
+                f"to_coco: category_ids has no class named {name!r}.{nearest(name, category_ids)} "
+                f"category_ids has {names_in_words(list(category_ids))}; the detector knows "
+                f"{names_in_words(found.names)}."
+            )
         category = FIRST_COCO_ID + label if category_ids is None else category_ids[name]
         entry = {"image_id": image_id, "category_id": category, "category": name}
         entries.append({**entry, "bbox": [x1, y1, x2 - x1, y2 - y1], "score": score})

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -118,7 +118,9 @@ class Detections:
         return replace(self, boxes=boxes, scores=scores, labels=self.labels.to(device))
 
     def to_coco(
-        self, image_id: int | str, category_ids: Mapping[str, int] | None = None
+        self,
+        image_id: int | str,
+        category_ids: Mapping[str, int] | Literal["coco"] | None = None,
     ) -> list[dict[str, Any]]:
         """Entries of a COCO results file; see :func:`detkit.convert_detections.to_coco`."""
         return convert_detections.to_coco(self, image_id, category_ids)

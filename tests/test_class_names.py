@@ -59,10 +59,10 @@ def test_what_coco_lacks_has_no_category_id() -> None:
     with pytest.raises(ConfigError) as caught:
         coco_category_ids(("RBC", "person", "WBC"))
     assert str(caught.value) == (
-        "category ids: COCO has no class for RBC, WBC of 3: RBC, person, WBC. Number the classes "
-        "from 1, as happens unless told, or give ids of your own."
+        "COCO's category ids: it has no class for RBC, WBC; the names are 3: RBC, person, WBC. "
+        "Leave its ids out, and classes are numbered from 1."
     )
-    with pytest.raises(ConfigError, match="no class for motorbike of 2: motorbike, motorcycle"):
+    with pytest.raises(ConfigError, match="no class for motorbike; the names are 2"):
         coco_category_ids(("motorbike", "motorcycle"))  # two classes, and COCO has one
 
 

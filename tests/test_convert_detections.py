@@ -76,7 +76,8 @@ def test_coco_ids_begin_at_one_and_follow_names() -> None:
     with pytest.raises(ConfigError) as caught:
         found.to_coco("a", {"cats": 1, "dog": 2})
     assert str(caught.value) == (
-        "to_coco: category_ids has no class named 'cat'. Did you mean 'cats'?"
+        "to_coco: category_ids has no class named 'cat'. Did you mean 'cats'? category_ids has 2: "
+        "cats, dog; the detector knows 1: cat."
     )
 
 

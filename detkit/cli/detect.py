@@ -40,6 +40,8 @@ def main(argv: list[str] | None = None) -> int:
         parser.error("--max-images must be 1 or more")
     if args.proposals < 0:
         parser.error("--proposals must be 0 or more")
+    if args.category_ids and args.save_format != "coco":
+        parser.error("--category-ids is for --save-format coco")
     return ended("detect", lambda: run(args), left="The files that are there are whole.")
 
 
@@ -86,6 +88,14 @@ def _parser() -> argparse.ArgumentParser:
         "reads",
     )
     add(
+        "--category-ids",
+        choices=("coco",),
+        help="with --save-format coco: number classes by COCO's ids, 1 to 90, and images by the "
+        "numbers in their names (000000000139.jpg is 139), and write coco_results.json, too, which "
+        "COCO's own evaluation takes; for its figures add --score-threshold 0.001 (default: "
+        "classes from 1 in the model's order, images from 1)",
+    )
+    add(
         "--proposals",
         type=int,
         default=0,
@@ -103,6 +113,7 @@ def detect_everything(args: argparse.Namespace) -> Done:
         DetkitError: no model, a source that matches nothing, files that cannot be written.
     """
     from detkit.api import load, load_default
+    from detkit.class_names import coco_category_ids
     from detkit.cli.detect_run import Job, Proposes, look_at
     from detkit.cli.device import choose_device
     from detkit.engine.named import default_is_fetched
@@ -126,6 +137,8 @@ def detect_everything(args: argparse.Namespace) -> Done:
             f"--proposals {args.proposals}: {type(model).__name__} has no first stage that "
             "proposes regions; leave it out, or take a Faster R-CNN for --weights."
         )
+    if args.category_ids == "coco":
+        coco_category_ids(model.class_names)  # refused before anything is written
     make_folder(args.out)
     with ctrl_c() as stopped:
         job = Job(
@@ -136,6 +149,7 @@ def detect_everything(args: argparse.Namespace) -> Done:
             threshold=args.score_threshold,
             most=args.max_images,
             save_format=args.save_format,
+            category_ids=args.category_ids,
             proposals=args.proposals,
             stopped=stopped,
         )

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import csv
 import json
-import shutil
+import re
+import sys
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, TypeAlias
+from typing import IO, TYPE_CHECKING, Any, Literal, TypeAlias
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -30,6 +31,8 @@ WRITTEN = {  # by --save-format
     "yolo": "labels/*.txt and data.yaml",
     "csv": "detections.csv",
 }
+COCO_RESULTS = "coco_results.json"  # beside coco.json where the ids are COCO's
+COCO_FILE = re.compile(r"(?:COCO_[a-z]+20\d\d_)?([0-9]{1,15})\.[^.]*")  # COCO's names of images
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -50,18 +53,24 @@ class Looked:
 Add: TypeAlias = Callable[[Looked], None]
 
 
-def saving(form: str, folder: Path, names: tuple[str, ...]) -> AbstractContextManager[Add]:
+def saving(
+    form: str,
+    folder: Path,
+    names: tuple[str, ...],
+    category_ids: Literal["coco"] | None = None,
+) -> AbstractContextManager[Add]:
     """Open the files of one form; what it gives takes one image after another.
 
     Args:
         form: a key of ``WRITTEN``.
         folder: where they go.
         names: of the detector's classes.
+        category_ids: what numbers classes in the form ``coco``, as ``to_coco`` takes it.
     """
     if form == "json":
         return _json(folder)
     if form == "coco":
-        return _coco(folder, names)
+        return _coco(folder, names, category_ids)
     if form == "csv":
         return _csv(folder)
     return _voc(folder) if form == "voc" else _yolo(folder, names)
@@ -115,39 +124,99 @@ def _json(folder: Path) -> Iterator[Add]:
 
 
 @contextmanager
-def _coco(folder: Path, names: tuple[str, ...]) -> Iterator[Add]:
-    """A COCO dataset with scores: images, annotations, categories numbered from 1."""
-    from detkit.convert_detections import FIRST_COCO_ID
+def _coco(
+    folder: Path, names: tuple[str, ...], category_ids: Literal["coco"] | None
+) -> Iterator[Add]:
+    """A COCO dataset with scores: images, annotations, categories numbered from 1.
 
-    with (
-        _text(folder / "coco.json") as file,
-        tempfile.TemporaryFile("w+", encoding="utf-8", dir=folder) as aside,
-    ):
-        file.write('{"images": ')
-        images, annotations = JsonList(file), JsonList(aside)
+    With COCO's ids images have COCO's, too, where their names say them, and a results file comes
+    beside: that is what COCO's own evaluation takes.
+    """
+    with _text(folder / "coco.json") as file, _aside(folder) as images, _aside(folder) as found:
         counted = {"images": 0, "annotations": 0}
 
         def add(looked: Looked) -> None:
             counted["images"] += 1
             height, width = looked.size
             image = {"id": counted["images"], "file_name": looked.file_name, "path": looked.path}
-            images.add({**image, "height": height, "width": width})
-            for entry in looked.found.to_coco(counted["images"]):
+            _put(images, {**image, "height": height, "width": width})
+            for entry in looked.found.to_coco(counted["images"], category_ids):
                 counted["annotations"] += 1
                 area = entry["bbox"][2] * entry["bbox"][3]
                 del entry["category"]
-                identity = {"id": counted["annotations"], **entry}
-                annotations.add({**identity, "area": area, "iscrowd": 0})
+                _put(found, {"id": counted["annotations"], **entry, "area": area, "iscrowd": 0})
 
         yield add
-        images.end()
-        annotations.end()
+        ids: Sequence[int] = range(1, counted["images"] + 1)
+        if category_ids == "coco":
+            ids = _image_ids(_taken(images)) or ids
+        file.write('{"images": ')
+        _write_list(file, ({**each, "id": ids[each["id"] - 1]} for each in _taken(images)))
         file.write(',\n"annotations": ')
-        aside.seek(0)
-        shutil.copyfileobj(aside, file)
-        numbered = told_apart(names, FIRST_COCO_ID).items()
-        categories = [{"id": number, "name": name} for number, name in numbered]
+        numbered = ({**each, "image_id": ids[each["image_id"] - 1]} for each in _taken(found))
+        _write_list(file, numbered)
+        categories = [{"id": n, "name": name} for n, name in _categories(names, category_ids)]
         file.write(f',\n"categories": {json.dumps(categories)}}}\n')
+        if category_ids == "coco":
+            with _text(folder / COCO_RESULTS) as results:
+                _write_list(results, _as_results(_taken(images), _taken(found), ids))
+                results.write("\n")
+
+
+def _categories(
+    names: tuple[str, ...], category_ids: Literal["coco"] | None
+) -> list[tuple[int, str]]:
+    """Numbers and names of the classes; COCO's own names where the numbers are."""
+    from detkit.class_names import canonical_name, coco_category_ids
+    from detkit.convert_detections import FIRST_COCO_ID
+
+    if category_ids is None:
+        return list(told_apart(names, FIRST_COCO_ID).items())
+    ids = coco_category_ids(names)
+    return sorted((number, canonical_name(name)) for name, number in ids.items())
+
+
+def _image_ids(images: Iterable[Mapping[str, Any]]) -> list[int]:
+    """The numbers in the images' names, ``000000000139.jpg`` is 139; empty where one has none."""
+    matches = [COCO_FILE.fullmatch(image["file_name"]) for image in images]
+    ids = [int(match[1]) for match in matches if match is not None]
+    own = len(set(ids)) == len(matches)
+    said = "the numbers in their names" if own else "1, 2, ...: not every name is another number"
+    print(f"image ids are {said}", file=sys.stderr)
+    return ids if own else []
+
+
+def _as_results(
+    images: Iterator[dict[str, Any]], found: Iterable[dict[str, Any]], ids: Sequence[int]
+) -> Iterator[dict[str, Any]]:
+    """Entries of a results file; by the path ``detkit eval`` knows that detect wrote it."""
+    image = {"id": 0, "path": ""}
+    for entry in found:
+        while image["id"] != entry["image_id"]:
+            image = next(images)
+        kept = {key: entry[key] for key in ("category_id", "bbox", "score")}
+        yield {"image_id": ids[entry["image_id"] - 1], **kept, "path": image["path"]}
+
+
+def _aside(folder: Path) -> IO[str]:
+    return tempfile.TemporaryFile("w+", encoding="utf-8", dir=folder)
+
+
+def _put(file: IO[str], entry: dict[str, Any]) -> None:
+    file.write(json.dumps(entry, allow_nan=False) + "\n")
+
+
+def _taken(file: IO[str]) -> Iterator[dict[str, Any]]:
+    """The entries put aside, from the first on."""
+    file.seek(0)
+    return map(json.loads, file)
+
+
+def _write_list(file: IO[str], entries: Iterable[dict[str, Any]]) -> None:
+    written = JsonList(file)
+    for entry in entries:
+        written.add(entry)
+    written.end()
 
 
 @contextmanager

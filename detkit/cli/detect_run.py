@@ -10,12 +10,12 @@ from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 
 from PIL import Image
 
 from detkit.api import detect, detect_batches
-from detkit.cli.detect_files import WRITTEN, Add, Looked, saving, video_files
+from detkit.cli.detect_files import COCO_RESULTS, WRITTEN, Add, Looked, saving, video_files
 from detkit.cli.output_names import Stems
 from detkit.drawing import draw, draw_proposals
 from detkit.errors import DataError
@@ -89,6 +89,7 @@ class Job:
     threshold: float | None
     most: int | None  # images and frames
     save_format: str
+    category_ids: Literal["coco"] | None  # of the form coco
     proposals: int  # of the first stage, drawn under what was found
     stopped: Callable[[], bool]  # by Ctrl-C
     done: Done = field(default_factory=Done)
@@ -128,8 +129,10 @@ def look_at(sources: list[Source], job: Job) -> None:
     """Look at every source, in order."""
     with ExitStack() as stack:
         if not all(source.is_video for source in sources):
-            save = stack.enter_context(saving(job.save_format, job.out, job.model.class_names))
-            job.done.written.append(f"pictures, {WRITTEN[job.save_format]}")
+            names = job.model.class_names
+            save = stack.enter_context(saving(job.save_format, job.out, names, job.category_ids))
+            beside = f" and {COCO_RESULTS}" if job.category_ids == "coco" else ""
+            job.done.written.append(f"pictures, {WRITTEN[job.save_format]}{beside}")
         for videos, group in groupby(sources, lambda source: source.is_video):
             if videos:
                 for source in group:
