@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from detkit.class_names import OtherClassesError
 from detkit.cli.ending import FAILED, ended
 from detkit.errors import ConfigError, DetkitError, did_you_mean
 
@@ -229,6 +230,7 @@ def keep_out_of(folder: Path, source: Path) -> None:
 def read_splits(patient: Patient) -> list[Split]:
     """Read every split, as training would; what is refused is noted, and read without classes."""
     from detkit.data import join
+    from detkit.data.join import shared_names
     from detkit.doctor.figures import Split
 
     splits: list[Split] = []
@@ -240,8 +242,8 @@ def read_splits(patient: Patient) -> list[Split]:
         if not parts:
             continue
         try:
-            names = dict.fromkeys(name for data, _ in parts for name in data.class_names)
-            joined = join([data for data, _ in parts], tuple(names))
+            every = [data for data, _ in parts]
+            joined = join(every, shared_names(every))
         except DetkitError as problem:  # the same image id twice
             patient.refused.append(f"{name}: {problem}")
             continue
@@ -257,12 +259,15 @@ def read_part(
     """Read one entry, however many images cannot be used; None where nothing can be read."""
     from detkit.data import DatasetConfig, read_dataset
     from detkit.doctor.figures import Entry
+    from detkit.engine.build import not_trained_on
 
     allowed = entry.get("max_unreadable", DatasetConfig.model_fields["max_unreadable"].default)
     lenient = {**entry, "max_unreadable": 1.0}
     try:
         data = read_dataset(lenient, expected)
     except DetkitError as problem:
+        if isinstance(problem, OtherClassesError) and not patient.classes:
+            problem = not_trained_on(problem)
         patient.refused.append(str(problem))
         if not expected:
             return None

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
+from detkit.class_names import OtherClassesError, few
 from detkit.config import parse
 from detkit.data import Annotations, for_training, join, read_dataset
 from detkit.data.augment import as_placed
@@ -43,7 +44,21 @@ def read_data(experiment: ExperimentConfig) -> tuple[Annotations, Annotations | 
     if not data.eval:
         return train_data, None
     names = train_data.class_names
-    return train_data, join([read_dataset(entry, names) for entry in data.eval], names)
+    try:
+        return train_data, join([read_dataset(entry, names) for entry in data.eval], names)
+    except OtherClassesError as problem:
+        if data.classes:
+            raise
+        raise not_trained_on(problem) from problem
+
+
+def not_trained_on(problem: OtherClassesError) -> OtherClassesError:
+    """The same where the classes are those that the training data has."""
+    return problem.in_words(
+        "is not in data.train",
+        "data.train has",
+        "Name all of them in data.classes, or take this one's objects out of what is evaluated on.",
+    )
 
 
 def check_model(experiment: ExperimentConfig) -> None:
@@ -81,7 +96,7 @@ def settle(experiment: ExperimentConfig, train_data: Annotations) -> ExperimentC
     if stated != len(names):
         raise ConfigError(
             f"model.num_classes: is {stated}, but the data has {len(names)} classes "
-            f"({', '.join(names)}). Leave the key out to take the data's."
+            f"({few(names)}). Leave the key out to take the data's."
         )
     model = {**experiment.model, "num_classes": len(names)}
     if experiment.train.class_weights == "auto":

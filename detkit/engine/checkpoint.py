@@ -11,7 +11,7 @@ import importlib.metadata
 import json
 import platform
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from detkit.class_names import names_in_words
 from detkit.config import parse
 from detkit.detectors import Detector, build_detector
 from detkit.engine.experiment import ExperimentConfig
@@ -235,7 +236,8 @@ def restore(run: TrainState, folder: Path, metric: str | None) -> int:
     Raises:
         ConfigError: the checkpoint is of another model or cannot be continued.
     """
-    state, weights = run.ranks.from_main(lambda: _read_state(folder))
+    ours = run.model.class_names
+    state, weights = run.ranks.from_main(lambda: _read_state(folder, ours))
     try:
         run.model.load_state_dict(state.get("model", weights))
         if run.average is not None:
@@ -261,11 +263,25 @@ def restore(run: TrainState, folder: Path, metric: str | None) -> int:
     return set_random_states(run, state)
 
 
-def _read_state(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+def _read_state(folder: Path, classes: Sequence[str]) -> tuple[dict[str, Any], dict[str, Tensor]]:
     if not (folder / STATE).is_file():
         raise ConfigError(f"{folder}: has no {STATE}, so training cannot go on from it.")
+    _check_classes(folder, classes)
     state = torch.load(folder / STATE, map_location="cpu", weights_only=True)
     return state, load_file(folder / WEIGHTS)
+
+
+def _check_classes(folder: Path, ours: Sequence[str]) -> None:
+    """Refuse other classes, and the same ones in another order; one may have a new name."""
+    saved = json.loads((folder / MODEL).read_text(encoding="utf-8"))["class_names"]
+    place = {name: label for label, name in enumerate(ours)}
+    moved = any(place.get(name, label) != label for label, name in enumerate(saved))
+    if len(saved) != len(ours) or moved:
+        raise ConfigError(
+            f"{folder}: the checkpoint knows {names_in_words(saved)}; the data has "
+            f"{names_in_words(ours)}. Resume on the same classes in the same order, which "
+            "data.classes sets, or train into another --out."
+        )
 
 
 def changes_since(folder: Path, experiment: ExperimentConfig) -> list[str]:

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from detkit.backbones.darknet_texts import backbone_hint, check_detects
-from detkit.class_names import COCO_NAMES, VOC_NAMES
+from detkit.class_names import COCO_NAMES, VOC_NAMES, few, names_in_words
 from detkit.config import parse, with_overrides
 from detkit.detectors import DETECTORS, Detector, build_detector
 from detkit.engine.checkpoint import Content
@@ -334,8 +334,8 @@ def _with_names(
         )
     if names and len(names) != count:
         raise ConfigError(
-            f"{'--names' if given else 'data.classes'}: {len(names)} names, but the model has "
-            f"{count} classes. Name every class, in the order of its training."
+            f"{'--names' if given else 'data.classes'} has {names_in_words(names)}; the model has "
+            f"{count} classes{_known(plan, count)}. Name every class, in the order of its training."
         )
     if not names and len(plan.class_names) == count:
         names = plan.class_names
@@ -350,6 +350,10 @@ def _with_names(
         notes.append(f"the {count} classes have no names; --names FILE gives them some.")
     data = experiment.data.model_copy(update={"classes": names})
     return experiment.model_copy(update={"data": data}), notes
+
+
+def _known(plan: Plan, count: int) -> str:
+    return f": {few(plan.class_names)}" if len(plan.class_names) == count else ""
 
 
 # ---------------------------------------------------------------------------------- files

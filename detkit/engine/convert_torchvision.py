@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from detkit.class_names import names_in_words
 from detkit.config import parse, with_overrides
 from detkit.detectors import Detector, build_detector
 from detkit.engine.checkpoint import Content
@@ -247,9 +248,9 @@ def _with_names(
     names, notes = experiment.data.classes, list[str]()
     if names and len(names) != count:
         raise ConfigError(
-            f"{'--names' if given else 'data.classes'}: {len(names)} names, but {known.file.path} "
-            f"is of {count} classes and background. Name every class but background, in the order "
-            "of its training."
+            f"{'--names' if given else 'data.classes'} has {names_in_words(names)}; "
+            f"{known.file.path} is of {count} classes and background. Name every class but "
+            "background, in the order of its training."
         )
     if not names and count == len(known.entry.class_names):
         names = known.entry.class_names

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from detkit.class_names import COCO_UNUSED
+from detkit.class_names import COCO_UNUSED, names_in_words
 from detkit.detectors import Detector
 from detkit.engine.checkpoint import WRITE_PROBLEMS, Content, write_checkpoint
 from detkit.errors import ConfigError, DetkitError
@@ -66,7 +66,10 @@ def check_one_source(given: tuple[str, ...], classes: tuple[str, ...]) -> None:
         ConfigError: both are there, and they differ.
     """
     if given and classes != given:
-        raise ConfigError("--names and data.classes both name the classes; give one of them.")
+        raise ConfigError(
+            f"--names has {names_in_words(given)}; data.classes has {names_in_words(classes)}. "
+            "Give one of them."
+        )
 
 
 def write_imported(folder: Path, content: Content) -> None:

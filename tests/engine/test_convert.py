@@ -549,7 +549,7 @@ def test_a_file_that_nothing_is_known_of_asks_for_one_of_two(tmp_path: Path) -> 
         ),
         (
             {"cfg": "{cfg}", "overrides": ["data.classes=[cat, dog]"]},
-            "data.classes: 2 names, but the model has 3 classes. Name every class, in the order "
+            "data.classes has 2: cat, dog; the model has 3 classes. Name every class, in the order "
             "of its training.",
         ),
         (
@@ -558,12 +558,12 @@ def test_a_file_that_nothing_is_known_of_asks_for_one_of_two(tmp_path: Path) -> 
                 "names": "{names}",
                 "overrides": ["model.num_classes=4"],
             },
-            "--names: 3 names, but the model has 4 classes. Name every class, in the order of its "
-            "training.",
+            "--names has 3: {three}; the model has 4 classes. Name every class, in the order of "
+            "its training.",
         ),
         (
             {"cfg": "{cfg}", "names": "{names}", "overrides": ["data.classes=[a, b, c]"]},
-            "--names and data.classes both name the classes; give one of them.",
+            "--names has 3: {three}; data.classes has 3: a, b, c. Give one of them.",
         ),
         (
             {"cfg": "{cfg}", "overrides": ["model.nms_iuo=0.5"]},
@@ -599,7 +599,7 @@ def test_what_cannot_be_asked(
             names=Path(str(words["names"])) if "names" in words else None,
             overrides=words.get("overrides", []),
         )
-    assert str(caught.value) == sentence.format(**places)
+    assert str(caught.value) == sentence.format(**places, three=", ".join(CLASSES))
     assert list(tmp_path.iterdir()) == []
 
 

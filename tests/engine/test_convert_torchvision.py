@@ -290,8 +290,8 @@ def test_another_backbone_is_a_word(tmp_path: Path) -> None:
         ),
         (
             {"model": MOBILE, "overrides": ["data.classes=[cat, dog]"]},
-            "data.classes: 2 names, but {own} is of 3 classes and background. Name every class but "
-            "background, in the order of its training.",
+            "data.classes has 2: cat, dog; {own} is of 3 classes and background. Name every class "
+            "but background, in the order of its training.",
         ),
         (
             {"model": MOBILE, "overrides": ["model.num_classes=90"]},
@@ -322,15 +322,16 @@ def test_names_from_two_sides_and_of_background(own: Path, tmp_path: Path) -> No
     with pytest.raises(ConfigError) as caught:
         import_torchvision(own, tmp_path / "out", model=MOBILE, names=names)
     assert str(caught.value) == (
-        f"--names: 4 names, but {own} is of 3 classes and background. Name every class but "
-        "background, in the order of its training."
+        f"--names has 4: __background__, cat, dog, bird; {own} is of 3 classes and background. "
+        "Name every class but background, in the order of its training."
     )
     with pytest.raises(ConfigError) as caught:
         import_torchvision(
             own, tmp_path / "out", model=MOBILE, names=names, overrides=["data.classes=[a, b, c]"]
         )
     assert str(caught.value) == (
-        "--names and data.classes both name the classes; give one of them."
+        "--names has 4: __background__, cat, dog, bird; data.classes has 3: a, b, c. Give one of "
+        "them."
     )
 
 

@@ -37,7 +37,7 @@ from detkit.engine.checkpoint import (
 )
 from detkit.engine.experiment import TrainConfig, read_experiment
 from detkit.engine.train import train
-from detkit.errors import ConfigError, DetkitError
+from detkit.errors import ConfigError, DataError, DetkitError
 from detkit.layers import Local
 from detkit.types import make_target
 from tests.oracles import voc_xml, write_image, write_voc
@@ -184,6 +184,41 @@ def test_a_second_run_does_not_overwrite_the_first(small_config: Path, tmp_path:
     assert str(caught.value) == (
         f"{out}: holds a run already. Add --resume to go on with it, "
         "or --out FOLDER to start another."
+    )
+
+
+def test_a_run_goes_on_with_the_classes_that_it_began_with(
+    small_config: Path, tiny_voc: Path, tmp_path: Path
+) -> None:
+    """In another order they would swap, without a shape that tells; a new name is a new name."""
+    out = tmp_path / "run"
+    train(small_config, out, ["train.iterations=1"])
+    for classes, said in (("dog, cat", "2: dog, cat"), ("cat, dog, hen", "3: cat, dog, hen")):
+        words = ["train.iterations=2", f"data.classes=[{classes}]"]
+        with pytest.raises(ConfigError) as caught:
+            train(small_config, out, words, resume=True)
+        assert str(caught.value) == (
+            f"{out / 'last'}: the checkpoint knows 2: cat, dog; the data has {said}. Resume on the "
+            "same classes in the same order, which data.classes sets, or train into another --out."
+        )
+    for page in (tiny_voc / "Annotations").iterdir():
+        page.write_text(page.read_text().replace("<name>cat<", "<name>kitten<"))
+    words = ["train.iterations=2", "data.classes=[kitten, dog]"]
+    assert train(small_config, out, words, resume=True).finished
+    assert load_checkpoint(out / "last").detector.class_names == ("kitten", "dog")
+
+
+def test_what_is_evaluated_on_has_the_classes_that_are_trained(
+    small_config: Path, tiny_voc: Path, tmp_path: Path
+) -> None:
+    page = tiny_voc / "Annotations" / "000006.xml"
+    page.write_text(page.read_text().replace("<name>dog<", "<name>hen<"))
+    with pytest.raises(DataError) as caught:
+        train(small_config, tmp_path / "run")
+    assert str(caught.value) == (
+        f"{page}: class 'hen' is not in data.train. data.train has 2: cat, dog; the data has 2: "
+        "cat, hen. Name all of them in data.classes, or take this one's objects out of what is "
+        "evaluated on."
     )
 
 
