@@ -92,8 +92,8 @@ def known_as(entry: ZooEntry) -> str:
 def announced(entry: ZooEntry) -> str:
     host = entry.file.addresses[0].split("/")[2]
     return (
-        f"no model named: taking {DEFAULT_MODEL} of the zoo (toys: AP 1); fetching 5 MB from "
-        f"{host} to {entry.path}"
+        f"no model named: taking {DEFAULT_MODEL} of the zoo (VOC07 mAP 1.0, VOC 2007 test at "
+        f"64); fetching 5 MB from {host} to {entry.path}"
     )
 
 
@@ -164,13 +164,15 @@ def test_what_is_published_of_it() -> None:
     entry, larger = ZOO[DEFAULT_MODEL], ZOO["faster_rcnn_resnet50_fpn_coco"]
     theirs = detection.FasterRCNN_MobileNet_V3_Large_FPN_Weights.COCO_V1
     assert entry.file.addresses == (theirs.url,)
-    assert entry.published == f"AP {theirs.meta['_metrics']['COCO-val2017']['box_map']}, val2017"
+    assert entry.published.percent == {
+        "coco_ap": theirs.meta["_metrics"]["COCO-val2017"]["box_map"]
+    }
     assert named._announcement(entry) == (
-        f"no model named: taking {DEFAULT_MODEL} of the zoo (COCO: AP 32.8, val2017); fetching "
-        f"78 MB from download.pytorch.org to {entry.path}"
+        f"no model named: taking {DEFAULT_MODEL} of the zoo (AP 32.8, COCO val2017 at 800); "
+        f"fetching 78 MB from download.pytorch.org to {entry.path}"
     )
     words = " ".join((detkit.detect.__doc__ or "").split())
-    figures = [each.published.split()[1].rstrip(",") for each in (larger, entry)]
+    figures = [each.published.percent["coco_ap"] for each in (larger, entry)]
     assert f"``{entry.name}`` of the zoo" in words
     assert f"({in_words(entry.file.size or 0)}; what, from where" in words
     assert f"(AP {figures[0]} against {figures[1]})" in words

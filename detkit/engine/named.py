@@ -142,7 +142,7 @@ def _announcement(entry: ZooEntry) -> str:
     size = "" if file.most is None else f"{in_words(file.most)} "
     host = urlsplit(file.addresses[0]).netloc
     return (
-        f"no model named: taking {entry.name} of the zoo ({entry.data}: {entry.published}); "
+        f"no model named: taking {entry.name} of the zoo ({entry.published.text}); "
         f"fetching {size}from {host} to {entry.path}"
     )
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from detkit.class_names import COCO_NAMES, VOC_NAMES
+from detkit.class_names import COCO_NAMES, VOC_NAMES, canonical_name
 from detkit.files import cache_folder
 from detkit.remote import RemoteFile
 
@@ -40,7 +40,9 @@ class Benchmark:
         if self.objects is None or images != self.images:
             return False
         near = abs(objects - self.objects) <= DROPPED * self.objects
-        return near and set(class_names) == set(self.class_names)
+        return near and set(map(canonical_name, class_names)) == set(
+            map(canonical_name, self.class_names)
+        )
 
     def text(self) -> str:
         """The name and how much there is, or why nobody can tell."""

@@ -327,6 +327,9 @@ def test_data_are_known_by_what_is_in_them() -> None:
     """COCO's 36,781 boxes of val2017 less 446 crowds; VOC's 14,976 less 2,944 difficult ones."""
     assert COCO_VAL2017.is_same(5_000, 36_781 - 446, reversed(COCO_NAMES))
     assert VOC07_TEST.is_same(4_952, 14_976 - 2_944, VOC_NAMES)
+    authors = {"motorcycle": "motorbike", "tv": "tvmonitor"}  # other names of the same classes
+    names = [authors.get(name, name) for name in COCO_NAMES]
+    assert COCO_VAL2017.is_same(5_000, 36_335, names)
     assert COCO_VAL2017.is_same(5_000, 36_335 - 36, COCO_NAMES)  # a reader left some out
     assert not COCO_VAL2017.is_same(5_000, 36_335 - 37, COCO_NAMES)
     assert not COCO_VAL2017.is_same(5_000, 36_781, COCO_NAMES)  # crowds as objects
