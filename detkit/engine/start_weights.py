@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from detkit.backbones.weights import DARKNET_FILE, NAMES_SHOWN, load_backbone_weights
+from detkit.class_names import match_classes
 from detkit.detectors import DETECTORS, NO_CLASS, Detector, build_detector
 from detkit.engine.build import default_model, with_defaults
 from detkit.engine.checkpoint import MODEL
@@ -298,7 +299,8 @@ def _is_weight(name: str, model: Detector) -> bool:
 def _namesakes(ours: Sequence[str], theirs: Sequence[str]) -> dict[int, int]:
     """Our label to theirs, of every class that both have."""
     places = {name: label for label, name in enumerate(theirs)}
-    return {label: places[name] for label, name in enumerate(ours) if name in places}
+    met = match_classes(ours, theirs)
+    return {label: places[met[name]] for label, name in enumerate(ours) if name in met}
 
 
 def _copy_rows(

@@ -124,6 +124,19 @@ def test_a_detector_with_its_classes_in_another_order_finds_the_same(form: str) 
         torch.testing.assert_close(ours.boxes, theirs.boxes)
 
 
+def test_classes_of_the_two_official_lists_are_one_under_either_name() -> None:
+    """VOC's and darknet's motorbike is COCO's motorcycle."""
+    settings, tensors = built(num_classes=2)
+    torch.manual_seed(4)
+    own, _ = built(num_classes=2)
+    model = build_detector(own)
+    model.class_names = ("motorbike", "sofa")
+    report = copy_weights(model, own, Source("coco", settings, tensors, ("couch", "motorcycle")))
+    assert (report.known, report.new) == (("motorbike", "sofa"), ())
+    scores = model.state_dict()["roi_head.scores.bias"]
+    assert scores.tolist() == tensors["roi_head.scores.bias"][[1, 0, 2]].tolist()
+
+
 # ------------------------------------------------------------------ anchors and their masks
 
 TINY = {"name": "yolo_v3_tiny", "num_classes": 2}
