@@ -5,6 +5,10 @@ applied, grey, palette, CMYK and 16-bit pixels become RGB, transparency is laid 
 an animation the first frame is taken. Files are untrusted: the header is looked at before a pixel
 is decoded, only the formats in ``FORMATS`` are tried, and whatever is wrong becomes one sentence
 that names the file.
+
+A JPEG that was cut off is read as browsers read it: what its bytes still say is decoded and the
+rest stays of one colour. That holds while no more than ``MOST_MISSING`` of its rows are lost, and,
+of a progressive one, while its fine details have begun; what lacks more is refused as damaged.
 """
 
 from __future__ import annotations
@@ -65,9 +69,13 @@ _ALPHA_MODES = ("RGBA", "RGBa", "LA", "La", "PA")
 _DEEP_MODES = ("I;16", "I;16L", "I;16B", "I;16N", "I")  # grey, 0..65535
 _DEEP_MAX = 65535
 
+MOST_MISSING = 0.25  # share of a cut JPEG's rows that may be lost
+
 _SNIFF_BYTES = 512  # of a foreign file, to say what it seems to be
 _TAIL_BYTES = 4096  # of a JPEG, in which its end marker must stand, padding apart
 _JPEG_END = b"\xff\xd9"
+_JPEG_SCAN = 0xDA  # marker of a scan's header
+_LAST_COEFFICIENT = 63  # of an 8 x 8 block: the finest detail
 _PNG_SIGNATURE_BYTES = 8
 
 
@@ -100,7 +108,7 @@ def read_image(path: str | os.PathLike[str]) -> Tensor:
     """
     with _open_file(path) as file:
         image = _open_header(path, file)
-        return _as_tensor(_decode(image, str(path)))
+        return _as_tensor(_decode(image, str(path))[0])
 
 
 def decode_image(data: bytes, name: str) -> Tensor:
@@ -112,7 +120,7 @@ def decode_image(data: bytes, name: str) -> Tensor:
     if not data:
         raise DataError(f"{name}: the file is empty. Copy or download it again.")
     with BytesIO(data) as file:
-        return _as_tensor(_decode(_open_header(name, file), name))
+        return _as_tensor(_decode(_open_header(name, file), name)[0])
 
 
 class ImageHeader(NamedTuple):
@@ -121,6 +129,7 @@ class ImageHeader(NamedTuple):
     height: int  # upright, as :func:`read_image` gives it
     width: int
     orientation: int  # EXIF, 1 to 8; 1 where nothing has to be turned
+    truncated: bool = False  # a cut JPEG, of which what is there is read
 
     @property
     def turned(self) -> bool:
@@ -142,8 +151,8 @@ def check_image(path: str | os.PathLike[str]) -> ImageHeader:
         if not _ends_well(image, file):
             file.seek(0)
             image = _open_header(path, file)
-            upright = _decode(image, str(path))  # the last word
-            return ImageHeader(upright.height, upright.width, _orientation(image))
+            upright, truncated = _decode(image, str(path))  # the last word
+            return ImageHeader(upright.height, upright.width, _orientation(image), truncated)
         orientation = _orientation(image)
         if orientation in _TURNED:
             return ImageHeader(image.width, image.height, orientation)
@@ -172,7 +181,7 @@ def to_image_tensor(image: ImageLike) -> Tensor:
     if isinstance(image, Image.Image):
         where = str(getattr(image, "filename", "") or "image")
         _check_size(where, image)
-        return _as_tensor(_decode(image, where))
+        return _as_tensor(_decode(image, where)[0])
     if isinstance(image, str | os.PathLike):
         return read_image(image)
     raise DataError(
@@ -299,8 +308,8 @@ def _png_ends_well(file: BinaryIO) -> bool:
     return False
 
 
-def _decode(image: Image.Image, where: str) -> Image.Image:
-    """Decode to upright 8-bit RGB."""
+def _decode(image: Image.Image, where: str) -> tuple[Image.Image, bool]:
+    """Decode to upright 8-bit RGB; True beside it for a JPEG that was cut off."""
     mode = image.mode
     if mode not in (*_PLAIN_MODES, *_ALPHA_MODES, *_DEEP_MODES):
         raise DataError(
@@ -308,7 +317,7 @@ def _decode(image: Image.Image, where: str) -> Image.Image:
             "Convert the image to 8-bit RGB or grey."
         )
     try:
-        image.load()
+        image, truncated = _load(image)
         orientation = _orientation(image)
         if mode in _DEEP_MODES:
             image = _from_deep(image, where)
@@ -321,7 +330,59 @@ def _decode(image: Image.Image, where: str) -> Image.Image:
         raise DataError(f"{where}: {_bomb()}") from problem
     except _DECODE_ERRORS as problem:
         raise DataError(f"{where}: {_damaged()}") from problem
-    return upright.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else upright
+    turn = _UPRIGHT.get(orientation)
+    return (upright if turn is None else upright.transpose(turn)), truncated
+
+
+def _load(image: Image.Image) -> tuple[Image.Image, bool]:
+    """Decode the pixels, of a cut JPEG those that are there; True beside it for such a one."""
+    file = getattr(image, "fp", None)  # gone once the image is decoded
+    try:
+        image.load()
+    except OSError:
+        if image.format not in ("JPEG", "MPO") or file is None:
+            raise
+        file.seek(0)
+        return _complete(file.read()), True
+    return image, False
+
+
+def _complete(data: bytes) -> Image.Image:
+    """Decode a cut JPEG: with an end marker behind it, libjpeg fills in what is missing.
+
+    What it fills in is of one colour, so the rows at the bottom that are of one colour are at
+    least those that are missing.
+
+    Raises:
+        OSError: too little is there, or the file has other faults.
+    """
+    image = Image.open(BytesIO(data + _JPEG_END), formats=("JPEG",))
+    image.load()
+    pixels = np.asarray(image).reshape(image.height, -1, len(image.getbands()))  # [H, W, C]
+    plain = (pixels == pixels[-1, -1]).all(axis=(1, 2))  # [H]
+    missing = image.height if plain.all() else int(plain[::-1].argmin())
+    if missing > MOST_MISSING * image.height:
+        raise OSError("most of the rows are missing")
+    if image.info.get("progressive") and not _has_detail(data):
+        raise OSError("the fine details are missing")
+    return image
+
+
+def _has_detail(data: bytes) -> bool:
+    """Whether a progressive JPEG's finest details of brightness, a scan of its own, have begun."""
+    place, brightness = 2, -1
+    while place + 4 <= len(data) and data[place + 1] != _JPEG_SCAN:  # the header's segments
+        marker, length = data[place + 1], int.from_bytes(data[place + 2 : place + 4], "big")
+        if marker == 0xC2:  # frame: precision, height, width, number and then each component's id
+            brightness = int.from_bytes(data[place + 10 : place + 11])
+        place += 2 + length
+    place = data.find(bytes([0xFF, _JPEG_SCAN]), place)
+    while 0 <= place < len(data) - 8:  # two bytes of length, then: one component, its id, ...
+        count, component, last = data[place + 4], data[place + 5], data[place + 8]
+        if count == 1 and component == brightness and last == _LAST_COEFFICIENT:
+            return True
+        place = data.find(bytes([0xFF, _JPEG_SCAN]), place + 2)
+    return False
 
 
 def _orientation(image: Image.Image) -> int:

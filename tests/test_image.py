@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
 from detkit.errors import DataError
-from detkit.image import MAX_PIXELS, check_image, read_image, to_image_tensor
+from detkit.image import MAX_PIXELS, check_image, decode_image, read_image, to_image_tensor
 from tests.oracles import write_image
 
 DAMAGED = "the image is cut off or damaged. Copy or download it again."
@@ -247,6 +247,83 @@ def test_truncated_file_is_refused(tmp_path: Path, reader, suffix: str) -> None:
     with pytest.raises(DataError) as caught:
         reader(path)
     assert str(caught.value) == f"{path}: {DAMAGED}"
+
+
+def cut_jpeg(path: Path, share: float, **settings) -> bytes:
+    """Write the first part of a JPEG of a picture with content in every block."""
+    rows, columns = np.mgrid[:160, :240]
+    waves = 128 + 60 * np.sin(rows / 5) + 60 * np.cos(columns / 7)
+    buffer = io.BytesIO()
+    Image.fromarray(waves.astype(np.uint8)).convert("RGB").save(buffer, "JPEG", **settings)
+    whole = buffer.getvalue()
+    path.write_bytes(whole[: int(share * len(whole))])
+    return whole
+
+
+SETTINGS = ({}, {"subsampling": 0}, {"restart_marker_rows": 1}, {"quality": 30, "optimize": True})
+
+
+@pytest.mark.parametrize("settings", SETTINGS)
+def test_a_cut_jpeg_is_read_as_far_as_it_goes(tmp_path: Path, settings: dict) -> None:
+    """The rows that are there are the whole file's; Pillow's switch for such files agrees."""
+    path = tmp_path / "cut.jpg"
+    whole = cut_jpeg(path, 0.9, **settings)
+    assert check_image(path) == (160, 240, 1, True)
+    pixels = as_array(path)
+    expected = np.asarray(Image.open(io.BytesIO(whole)))
+    there = int((pixels == expected).all(axis=(1, 2)).argmin())  # whole rows from the top
+    assert 120 <= there < 160
+    assert (pixels[-8:] == pixels[-1, -1]).all()  # of one colour
+    with Image.open(path) as image:
+        assert torch.equal(to_image_tensor(image), read_image(path))
+    assert torch.equal(decode_image(path.read_bytes(), "a"), read_image(path))
+
+
+@pytest.mark.parametrize("settings", [*SETTINGS, {"progressive": True}])
+@pytest.mark.parametrize("lost", [1, 2, 3, 8, 20])
+def test_a_jpeg_may_lack_its_last_bytes(tmp_path: Path, settings: dict, lost: int) -> None:
+    path = tmp_path / "cut.jpg"
+    whole = cut_jpeg(path, 1.0, **settings)
+    path.write_bytes(whole[:-lost])
+    assert check_image(path)[:3] == (160, 240, 1)
+    expected = np.asarray(Image.open(io.BytesIO(whole)))
+    np.testing.assert_array_equal(as_array(path)[:128], expected[:128])
+
+
+@pytest.mark.parametrize("reader", [read_image, check_image])
+@pytest.mark.parametrize(
+    ("share", "settings"),
+    [
+        (0.6, {}),
+        (0.5, {"subsampling": 0}),
+        (0.5, {"restart_marker_rows": 1}),
+        (0.2, {"progressive": True}),
+    ],
+)
+def test_a_jpeg_that_lacks_much_is_refused(
+    tmp_path: Path, reader, share: float, settings: dict
+) -> None:
+    path = tmp_path / "cut.jpg"
+    cut_jpeg(path, share, **settings)
+    with pytest.raises(DataError) as caught:
+        reader(path)
+    assert str(caught.value) == f"{path}: {DAMAGED}"
+
+
+def test_a_cut_jpeg_is_turned_by_its_exif(tmp_path: Path) -> None:
+    path = tmp_path / "cut.jpg"
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    cut_jpeg(path, 0.95, exif=exif)
+    assert check_image(path) == (240, 160, 6, True)
+    assert as_array(path).shape == (240, 160, 3)
+
+
+@pytest.mark.data
+def test_a_photo_that_was_cut_by_twenty_bytes(data_root: Path) -> None:
+    path = data_root / "kangaroo" / "images" / "00090.jpg"
+    assert check_image(path) == (393, 590, 1, True)
+    assert read_image(path).shape == (3, 393, 590)
 
 
 def bomb_header(side: int) -> bytes:
