@@ -6,7 +6,7 @@ their pages, and memory does not grow as objects' reference counts are touched.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -43,13 +43,23 @@ class DatasetConfig(Config):
     part: Literal["all", "train", "eval"] = "all"  # of the split, parted as hold_out says
     hold_out: Fraction = 0.2  # share of the images in part eval, each class's share alike
     split_seed: NonNegativeInt = 0  # of the draw
-    max_unreadable: Fraction = 0.01  # of the images; more of them stop the run
+    # of the images; more of them stop the run, but one alone only where this is 0
+    max_unreadable: Fraction = 0.01
 
 
 # Keys that a folder goes by whichever of its splits is read, and in whichever format.
 FOLDER_KEYS = tuple(
     key for key in DatasetConfig.model_fields if key not in ("root", "split", "part")
 )
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """An image that cannot be used, as its dataset lists it."""
+
+    index: int  # among all that are listed
+    path: str
+    labels: tuple[int, ...]  # of its objects
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +73,34 @@ class Report:
     unreadable: tuple[tuple[str, str], ...] = ()  # (path, reason) of images left out
     examples: Mapping[str, str] = field(default_factory=dict)  # kind -> an image of that kind
     read_as: Mapping[str, str] = field(default_factory=dict)  # class by the data's own name of it
+    # kind -> the image of each that was counted; what concerns no image of its own is not in it
+    images: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    left_out: tuple[LeftOut, ...] = ()  # those of ``unreadable``, for parting
+
+    def of_part(self, paths: Collection[str], *, whole: bool) -> Report:
+        """Return what concerns the images at ``paths``.
+
+        Args:
+            paths: of the part's images, those that cannot be used among them.
+            whole: with what concerns no image of its own, which one part must tell.
+        """
+        inside = set(paths)
+        mine = {kind: tuple(p for p in all_ if p in inside) for kind, all_ in self.images.items()}
+        counts = {
+            kind: len(mine[kind]) if kind in mine else count * whole
+            for kind, count in self.counts.items()
+        }
+        return Report(
+            counts,
+            tuple(entry for entry in self.unreadable if entry[0] in inside),
+            {kind: found[0] for kind, found in mine.items() if kind in self.examples and found},
+            self.read_as,
+            mine,
+            tuple(image for image in self.left_out if image.path in inside),
+        )
 
     def __add__(self, other: Report) -> Report:
+        """Both together; which image each belongs to is lost, as datasets are parted singly."""
         kinds = dict.fromkeys([*self.counts, *other.counts])
         counts = {kind: self.counts.get(kind, 0) + other.counts.get(kind, 0) for kind in kinds}
         examples = {**other.examples, **self.examples}

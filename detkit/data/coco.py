@@ -203,7 +203,7 @@ class _Rows:
     crowds: list[bool] = field(default_factory=list)
     areas: list[float] = field(default_factory=list)  # NaN: the box's
     segments: list[str] = field(default_factory=list)
-    noted: dict[str, int] = field(default_factory=dict)
+    noted: dict[str, int | list[int]] = field(default_factory=dict)
 
 
 def _load(path: Path) -> dict[str, list[Any]]:
@@ -273,7 +273,9 @@ def _rows(
 ) -> _Rows:
     rows = _Rows()
     ids: set[int] = set()
-    without_image = from_polygons = repeated = 0
+    without_image = 0
+    from_polygons: list[int] = []  # image of each
+    repeated: list[int] = []
     for index, entry in enumerate(block):
         image, category = read_whole(entry.get("image_id")), read_whole(entry.get("category_id"))
         if image is None or category is None:
@@ -289,13 +291,15 @@ def _rows(
             without_image += 1
             continue
         number = read_whole(entry.get("id"))
-        repeated += number in ids
+        if number in ids:
+            repeated.append(images[image].index)
         if number is not None:
             ids.add(number)
         box = read_box(entry.get("bbox"))
         if not entry.get("bbox") and isinstance(entry.get("segmentation"), list):
             box = read_polygons(entry["segmentation"])
-            from_polygons += not math.isnan(box[0])
+            if not math.isnan(box[0]):
+                from_polygons.append(images[image].index)
         area = read_number(entry.get("area"))
         rows.images.append(images[image].index)
         rows.categories.append(category)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -42,11 +43,32 @@ def read_dataset(entry: Mapping[str, Any], classes: Sequence[str] = ()) -> Annot
         raise DataError(f"{problem} {hint}") from problem
     if config.part == "all":
         return annotations
-    has = annotations.classes_of_images()
+    return part(annotations, config)
+
+
+def part(annotations: Annotations, config: DatasetConfig) -> Annotations:
+    """Return the part of a dataset that its settings name, with what concerns it of the report.
+
+    Images that cannot be used are drawn with the others: each lies in one part, and whoever
+    repairs it changes nothing of the rest.
+    """
+    report = annotations.report
+    lost = np.array([image.index for image in report.left_out], dtype=np.int64)
+    listed = len(annotations) + len(lost)
+    good = np.setdiff1d(np.arange(listed), lost)
+    has = np.zeros((listed, len(annotations.class_names)), dtype=np.bool_)
+    has[good] = annotations.classes_of_images()
+    for image in report.left_out:
+        has[image.index, list(image.labels)] = True
     # Whoever reads the other part may have the classes in another order, or call them otherwise.
     order = sorted(np.flatnonzero(has.any(axis=0)), key=lambda label: has[:, label].tobytes())
-    held_out = hold_out(has[:, order], config.hold_out, config.split_seed)
-    return annotations.keep_images(held_out if config.part == "eval" else ~held_out)
+    inside = hold_out(has[:, order], config.hold_out, config.split_seed)
+    if config.part == "train":
+        inside = ~inside
+    kept = annotations.keep_images(inside[good])
+    unusable = [image.path for image in report.left_out if inside[image.index]]
+    paths = [*kept.paths.tolist(), *unusable]
+    return replace(kept, report=report.of_part(paths, whole=config.part == "train"))
 
 
 def _other_format(name: str, root: Path) -> str:

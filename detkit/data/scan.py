@@ -24,11 +24,11 @@ from detkit.image import ImageHeader, check_image
 logger = logging.getLogger(__name__)
 
 THREADS = 8  # image headers wait for the disk more than for a core
-RULES = 1  # raised when check_image judges otherwise, so that old answers are not taken
+RULES = 2  # raised when check_image judges otherwise, so that old answers are not taken
 WAIT_SECONDS = 10.0  # for another process that writes the cache
 _TABLES = """
 CREATE TABLE IF NOT EXISTS images (path TEXT PRIMARY KEY, stamp TEXT NOT NULL,
-    height INTEGER, width INTEGER, orientation INTEGER);
+    height INTEGER, width INTEGER, orientation INTEGER, truncated INTEGER);
 CREATE TABLE IF NOT EXISTS hashes (path TEXT PRIMARY KEY, stamp TEXT NOT NULL, digest TEXT);
 """
 
@@ -76,10 +76,10 @@ def _digest(path: Path) -> str:
 
 _HEADER: _Question[Look] = _Question(
     "images",
-    ("height", "width", "orientation"),
+    ("height", "width", "orientation", "truncated"),
     _look,
     lambda look: None if isinstance(look, str) else tuple(look),
-    lambda row: ImageHeader(*row),
+    lambda row: ImageHeader(row[0], row[1], row[2], bool(row[3])),
 )
 _HASH: _Question[str] = _Question(
     "hashes", ("digest",), _digest, lambda digest: (digest,) if digest else None, lambda row: row[0]

@@ -13,7 +13,10 @@ a size stated that is not the image's      the image's wins, counted (``OTHER_SI
 the size of the image as it lies in the    made before EXIF turned the picture: boxes are turned
 file, which EXIF turns by a quarter        with it, counted (``TURNED``)
 an image without objects                   kept, as a negative
-an image missing, foreign or damaged       left out and listed; too many of them stop the run
+a JPEG that lacks its last bytes           read as far as it goes, counted (``TRUNCATED``)
+an image missing, foreign or damaged       left out and listed; too many of them stop the run:
+                                           more than ``max_unreadable`` of the images and more
+                                           than one, or all; with ``max_unreadable`` 0 any
 =========================================  ====================================================
 """
 
@@ -26,7 +29,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from detkit.data.base import Annotations, Report, Segments
+from detkit.data.base import Annotations, LeftOut, Report, Segments
 from detkit.data.scan import Look, scan_images
 from detkit.errors import DataError
 from detkit.image import ImageHeader
@@ -38,9 +41,11 @@ CLIPPED = "boxes clipped to the image"
 NO_SIZE = "annotations without a size"
 OTHER_SIZE = "annotations of another size than the image"
 TURNED = "images whose boxes were turned with them (EXIF)"
+TRUNCATED = "truncated JPEGs read as far as they go"
 
 ROUNDING = 0.01  # pixels; what float32 may take from a side
 SHOWN_UNREADABLE = 3  # of the unusable images, in an error
+ALWAYS_ALLOWED = 1  # unusable image, however few there are: one bad photo stops no small set
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -67,7 +72,8 @@ class Draft:
     category_ids: NDArray[np.int64] | None = None  # [K] the dataset's own
     relative: bool = False  # boxes are shares of the image's width and height
     least_side: float = 0.0  # pixels; VOC's inclusive corners make every sound box 1 or more
-    noted: Mapping[str, int] = field(default_factory=dict)  # kinds that the reader counted itself
+    # kinds that the reader found itself: how many, or the image (0..I-1) of each
+    noted: Mapping[str, int | Sequence[int]] = field(default_factory=dict)
     read_as: Mapping[str, str] = field(default_factory=dict)  # as in Report
 
 
@@ -87,11 +93,53 @@ def settle(draft: Draft, max_unreadable: float) -> Annotations:
         for path, look in zip(draft.paths, looks, strict=True)
         if isinstance(look, str)
     )
-    if len(unreadable) > max_unreadable * len(looks):
+    if len(unreadable) > allowed_unreadable(max_unreadable, len(looks)):
         raise DataError(_too_many(draft.source, unreadable, len(looks), max_unreadable))
-    every, counts = _with_images(draft, looks)
-    report = Report({**draft.noted, **counts}, unreadable, read_as=draft.read_as)
+    every, found = _with_images(draft, looks)
+    kinds: dict[str, int | Sequence[int]] = {**draft.noted, **found}
+    report = Report(
+        counts={k: n if isinstance(n, int) else len(n) for k, n in kinds.items()},
+        unreadable=unreadable,
+        read_as=draft.read_as,
+        images={
+            kind: tuple(str(draft.paths[index]) for index in images)
+            for kind, images in kinds.items()
+            if not isinstance(images, int)
+        },
+        left_out=_left_out(draft, looks),
+    )
     return _sound(every, draft.least_side, report)
+
+
+def allowed_unreadable(max_unreadable: float, total: int) -> float:
+    """How many of ``total`` images may be left out, as this module's table says."""
+    if max_unreadable in (0, 1):
+        return max_unreadable * total
+    return min(max(max_unreadable * total, ALWAYS_ALLOWED), total - 1)
+
+
+def _left_out(draft: Draft, looks: Sequence[Look]) -> tuple[LeftOut, ...]:
+    first = np.cumsum([0, *draft.counts]).tolist()
+    return tuple(
+        LeftOut(i, str(draft.paths[i]), tuple(draft.labels[first[i] : first[i + 1]]))
+        for i, look in enumerate(looks)
+        if isinstance(look, str)
+    )
+
+
+def label_of(names: Sequence[str], classes: Sequence[str], where: str) -> dict[str, int]:
+    """The label of each class name: its place in ``classes``, or among ``names`` where empty.
+
+    Raises:
+        DataError: a name that ``classes`` lacks; ``where`` says in which file it stands.
+    """
+    known = tuple(classes) or tuple(names)
+    for name in names:
+        if name not in known:
+            raise DataError(
+                f"{where}: class {shown(name)} is not in data.classes.{did_you_mean(name, known)}"
+            )
+    return {name: label for label, name in enumerate(known)}
 
 
 def _too_many(
@@ -99,14 +147,15 @@ def _too_many(
 ) -> str:
     first = " ".join(f"{path}: {reason}" for path, reason in unreadable[:SHOWN_UNREADABLE])
     return (
-        f"{source}: {len(unreadable)} of {total} images cannot be used, more than "
-        f"max_unreadable={allowed} allows. Repair them, or raise max_unreadable in the config's "
-        f"entry under data. The first: {first}"
+        f"{source}: {len(unreadable)} of {total} images cannot be used, more than the "
+        f"{int(allowed_unreadable(allowed, total))} that max_unreadable={allowed} allows. "
+        "Repair them, or raise max_unreadable in the config's entry under data. "
+        f"The first: {first}"
     )
 
 
-def _with_images(draft: Draft, looks: Sequence[Look]) -> tuple[Annotations, dict[str, int]]:
-    """Lay out what belongs to usable images, in pixels of the upright image."""
+def _with_images(draft: Draft, looks: Sequence[Look]) -> tuple[Annotations, dict[str, list[int]]]:
+    """Lay out what belongs to usable images, in pixels of the upright image; the kinds found."""
     headers = [look for look in looks if isinstance(look, ImageHeader)]
     good = [index for index, look in enumerate(looks) if isinstance(look, ImageHeader)]
     sizes = np.array([header[:2] for header in headers], dtype=np.int32).reshape(-1, 2)
@@ -146,12 +195,18 @@ def _with_images(draft: Draft, looks: Sequence[Look]) -> tuple[Annotations, dict
         category_ids=draft.category_ids,
         segments=Segments.of(draft.segments).select(keep) if len(draft.segments) else None,
     )
-    counted = {
-        NO_SIZE: sum(size is None for size in stated) if len(draft.sizes) else 0,
-        OTHER_SIZE: sum(other),
-        TURNED: sum(turned),
+    unsized = [size is None and len(draft.sizes) > 0 for size in stated]
+    flags = {
+        NO_SIZE: unsized,
+        OTHER_SIZE: other,
+        TURNED: turned,
+        TRUNCATED: [header.truncated for header in headers],
     }
-    return every, counted
+    found = {
+        kind: [index for index, is_such in zip(good, which, strict=True) if is_such]
+        for kind, which in flags.items()
+    }
+    return every, found
 
 
 def _flags(given: Sequence[bool], total: int) -> NDArray[np.bool_]:
@@ -193,11 +248,14 @@ def _sound(every: Annotations, least_side: float, report: Report) -> Annotations
         OUTSIDE: numbers & ordered & ~inside,
         CLIPPED: changed,
     }
-    counts = {kind: int(rows.sum()) for kind, rows in kinds.items()}
     image = every.image_of_row()
-    examples = {
-        kind: str(every.paths[image[rows.argmax()]]) for kind, rows in kinds.items() if rows.any()
-    }
+    images = {kind: tuple(every.paths[image[rows]].tolist()) for kind, rows in kinds.items()}
+    report = replace(
+        report,
+        counts={**report.counts, **{kind: len(found) for kind, found in images.items()}},
+        examples={kind: found[0] for kind, found in images.items() if found},
+        images={**report.images, **images},
+    )
     area = np.where(np.isnan(every.area), clipped_sides.prod(axis=1), every.area)
     settled = replace(every, boxes=clipped, area=area.astype(np.float32))
-    return replace(settled.keep_rows(keep), report=report + Report(counts, examples=examples))
+    return replace(settled.keep_rows(keep), report=report)

@@ -11,7 +11,8 @@ def hold_out(has: NDArray[np.bool_], share: float, seed: int) -> NDArray[np.bool
 
     Iterative stratification: the class with the fewest images left is served first, so that a
     rare one is not left to chance. A class of a single image stays in training where ``share``
-    is below one half. Images without objects count as a class of their own.
+    is below one half. Images without objects count as a class of their own. Of two images or
+    more at least one is held out, one of the most frequent class, unless ``share`` is 0.
 
     Args:
         has: ``[I, K]`` whether an image has an object of a class.
@@ -44,4 +45,7 @@ def hold_out(has: NDArray[np.bool_], share: float, seed: int) -> NDArray[np.bool
             left[has[image]] -= 1
             left_in_all -= 1
             free[image] = False
+    if share > 0 and len(has) > 1 and not chosen.any():
+        rarest = np.where(has, has.sum(axis=0), len(has) + 1).min(axis=1)  # [I] images of a class
+        chosen[rng.choice(np.flatnonzero(rarest == rarest.max()))] = True
     return chosen

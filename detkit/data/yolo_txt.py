@@ -93,10 +93,13 @@ class _Rows:
     counts: list[int] = field(default_factory=list)  # of each image
     numbers: list[int] = field(default_factory=list)  # classes
     boxes: list[tuple[float, ...]] = field(default_factory=list)  # x1 y1 x2 y2, shares
-    noted: dict[str, int] = field(default_factory=dict)
+    noted: dict[str, int | list[int]] = field(default_factory=dict)
 
-    def note(self, kind: str, count: int) -> None:
-        self.noted[kind] = self.noted.get(kind, 0) + count
+    def note(self, kind: str) -> None:
+        """Note something of the image whose labels are being read."""
+        images = self.noted.setdefault(kind, [])
+        assert isinstance(images, list)
+        images.append(len(self.counts))
 
 
 def read_yolo(config: YoloConfig, classes: Sequence[str] = ()) -> Annotations:
@@ -117,10 +120,11 @@ def read_yolo(config: YoloConfig, classes: Sequence[str] = ()) -> Annotations:
     images = list(dict.fromkeys(listed))
     names, kind = _name_numbers(described.names, classes)
     rows = _read_labels(root, images, names, described)
-    rows.note(REPEATED_IMAGES, len(listed) - len(images))
+    rows.noted[REPEATED_IMAGES] = len(listed) - len(images)
     if not names:
         names = _called(max(rows.numbers, default=-1) + 1)
-    rows.note(kind, len(names) if kind else 0)
+    if kind:
+        rows.noted[kind] = len(names)
     class_names = tuple(classes) or tuple(names.values())
     used = [names[number] for number in sorted(set(rows.numbers))]
     labels = Labels.of(list(names.values()), class_names)
@@ -266,13 +270,13 @@ def _read_labels(
             _read_file(path, names, described, rows)
         else:
             missing += 1
+            rows.note(UNLABELLED)
         rows.counts.append(len(rows.numbers) - before)
     if missing == len(files):
         raise DataError(
             f"{root / images[0]}: has no labels, nor has any of the {len(files)} images; looked "
             f"for {files[0]} and beside the image. An image without objects has an empty file."
         )
-    rows.note(UNLABELLED, missing)
     return rows
 
 
@@ -281,7 +285,7 @@ def _read_file(path: Path, names: Mapping[int, str], described: Described, rows:
     for line, text in enumerate(read_text(path, MAX_LABELS).splitlines(), 1):
         tokens = tuple(text.split())
         if not tokens or tokens in seen:
-            rows.note(REPEATED_LINES if tokens else BLANK, 1)
+            rows.note(REPEATED_LINES if tokens else BLANK)
             continue
         seen.add(tokens)
         where = f"{path}: line {line}"
@@ -301,7 +305,8 @@ def _read_file(path: Path, names: Mapping[int, str], described: Described, rows:
         values = [number_in(token) for token in tokens[1:]]
         rows.numbers.append(number)
         rows.boxes.append(_around(values) if is_polygon else _corners(values))
-        rows.note(FROM_POLYGONS, int(is_polygon))
+        if is_polygon:
+            rows.note(FROM_POLYGONS)
 
 
 def _class_number(token: str, where: str) -> int:

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from detkit.data import read_dataset
+from detkit.data import Annotations, read_dataset
 from detkit.data.split import hold_out
+from tests.oracles import voc_xml, write_voc
 
 
 @given(
@@ -53,6 +54,38 @@ def test_the_only_image_of_a_class_stays_in_training() -> None:
     chosen = hold_out(has, 0.2, 3)
     assert not chosen[7]
     assert not chosen[9]
+
+
+def test_few_images_leave_one_to_measure_on() -> None:
+    """Three images of a class each, and one more of the first: a fifth of four is none."""
+    has = np.array([[1, 0, 0], [0, 1, 0], [0, 0, 1], [1, 0, 0]], dtype=np.bool_)
+    assert {hold_out(has, 0.2, seed).nonzero()[0].item() for seed in range(20)} == {0, 3}
+    assert hold_out(np.eye(3, dtype=np.bool_), 0.2, 0).sum() == 1
+    assert not hold_out(has, 0.0, 0).any()
+    assert not hold_out(has[:1], 0.2, 0).any()
+
+
+def test_a_bad_file_is_counted_in_the_part_it_is_in(tmp_path: Path) -> None:
+    """Repairing it changes nothing of how the rest is parted."""
+    names = [("cat", "dog")[n % 3 == 0] for n in range(20)]
+    pages = {f"{n:02d}": voc_xml([(name, (1, 1, 99, 30))]) for n, name in enumerate(names)}
+    root = write_voc(tmp_path / "voc", pages)
+    entry = {"format": "voc", "root": root, "split": "trainval", "max_unreadable": 0.5}
+
+    def parts() -> list[Annotations]:
+        return [read_dataset({**entry, "part": part}) for part in ("train", "eval")]
+
+    before = parts()
+    lost = [before[0].image_ids[3], before[1].image_ids[1]]
+    for name in lost:
+        (root / "JPEGImages" / f"{name}.jpg").unlink()
+    for was, now, gone in zip(before, parts(), lost, strict=True):
+        assert now.image_ids.tolist() == [name for name in was.image_ids.tolist() if name != gone]
+        reason = "no such image file. Check the path."
+        assert now.report.unreadable == ((f"{root}/JPEGImages/{gone}.jpg", reason),)
+        clipped = "boxes clipped to the image"
+        assert now.report.counts[clipped] == len(now)
+        assert now.report.examples[clipped] == now.paths[0]
 
 
 def test_two_entries_part_a_dataset(tiny_voc: Path) -> None:

@@ -219,8 +219,8 @@ def test_unusable_images_are_left_out_and_listed(tiny_voc: Path) -> None:
     broken = f"{images}/000004.jpg: the image is cut off or damaged. Copy or download it again."
     assert str(caught.value) == (
         f"{tiny_voc}/ImageSets/Main/trainval.txt: 2 of 4 images cannot be used, more than "
-        "max_unreadable=0.01 allows. Repair them, or raise max_unreadable in the config's entry "
-        f"under data. The first: {missing} {broken}"
+        "the 1 that max_unreadable=0.01 allows. Repair them, or raise max_unreadable in the "
+        f"config's entry under data. The first: {missing} {broken}"
     )
     data = read(tiny_voc, max_unreadable=0.5)
     assert data.image_ids.tolist() == ["000002", "000003"]
@@ -237,6 +237,29 @@ def test_unusable_images_are_left_out_and_listed(tiny_voc: Path) -> None:
         "2 images (1 without objects), 1 objects of 2 classes, 2 unreadable images left out "
         f"(first: {missing})"
     )
+
+
+def test_one_bad_photo_stops_no_small_set(tiny_voc: Path, tmp_path: Path) -> None:
+    images = tiny_voc / "JPEGImages"
+    (images / "000001.jpg").unlink()
+    assert read(tiny_voc).image_ids.tolist() == ["000002", "000003", "000004"]
+    with pytest.raises(DataError, match="1 of 4 images cannot be used, more than the 0 that"):
+        read(tiny_voc, max_unreadable=0)
+    alone = write_voc(tmp_path / "alone", {"a": voc_xml([])})
+    (alone / "JPEGImages" / "a.jpg").unlink()
+    with pytest.raises(DataError, match="1 of 1 images cannot be used, more than the 0 that"):
+        read(alone)
+    assert len(read(alone, max_unreadable=1)) == 0
+
+
+def test_a_cut_photo_is_used_and_counted(tiny_voc: Path) -> None:
+    path = tiny_voc / "JPEGImages" / "000002.jpg"
+    path.write_bytes(path.read_bytes()[:-20])
+    for _ in range(2):  # looked at, then remembered
+        data = read(tiny_voc)
+        assert len(data) == 4
+        assert counts(data) == {"truncated JPEGs read as far as they go": 1}
+    assert DetectionDataset(data)[1].size == (60, 80)
 
 
 def test_image_may_have_another_name_or_extension(tmp_path: Path) -> None:
