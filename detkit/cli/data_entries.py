@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from detkit.data.base import FOLDER_KEYS
+from detkit.data.base import FOLDER_KEYS, PLACE_KEYS
 from detkit.errors import ConfigError
 
-AUTO_KEYS = ("split", *FOLDER_KEYS)  # that a folder goes by
+AUTO_KEYS = ("split", *FOLDER_KEYS, *PLACE_KEYS)  # that a folder goes by
 
 
 def read_keys(words: Sequence[str]) -> dict[str, Any]:
@@ -61,11 +61,13 @@ def all_splits(keys: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     named = keys.get("format", "auto")
     rest = {key: value for key, value in keys.items() if key not in ("format", "split")}
     if split:
-        named = recognise(root, split).format if named == "auto" else named
+        places = {key: keys[key] for key in PLACE_KEYS if key in keys}
+        named = recognise(root, split, places).format if named == "auto" else named
         return {split: {**rest, "format": named, "split": split}}
     if named != "auto" and "annotations" in keys:  # one file is named, and with it one split
         return {"all": dict(keys)}
-    data_format, splits = find_splits(root, "" if named == "auto" else named)
+    annotations = str(keys.get("annotations", ""))
+    data_format, splits = find_splits(root, "" if named == "auto" else named, annotations)
     if not splits:  # the reader of a format that is named knows best what it lacks
         return {"all": dict(keys)}
     return {each.name: {**rest, "format": data_format, "split": each.name} for each in splits}

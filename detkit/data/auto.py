@@ -15,6 +15,7 @@ from detkit.config import parse
 from detkit.data.base import (
     DATASETS,
     FOLDER_KEYS,
+    PLACE_KEYS,
     Annotations,
     DatasetConfig,
     DatasetFormat,
@@ -31,6 +32,8 @@ class AutoConfig(DatasetConfig):
     """``split`` names the one to read; without it this module's rules choose."""
 
     split: str = ""
+    annotations: str = ""  # where they lie below root: a folder of XML files, a JSON; empty: found
+    images: str = ""  # the folder of the images, below root; empty: found
 
 
 def resolve(
@@ -108,7 +111,7 @@ def _resolve(entry: Mapping[str, Any], train: Sequence[Mapping[str, Any]] = ()) 
             f"data.part: {config.part} does not go with format auto, which parts by itself. "
             "Name the format."
         )
-    keys = {key: getattr(config, key) for key in FOLDER_KEYS if key in settings}
+    keys = {key: getattr(config, key) for key in (*FOLDER_KEYS, *PLACE_KEYS) if key in settings}
     places = [_place(other) for other in train]
     root, split = _place(entry)
     beside = [other for where, other in places if where == root and other not in ("", split)]
@@ -118,6 +121,7 @@ def _resolve(entry: Mapping[str, Any], train: Sequence[Mapping[str, Any]] = ()) 
 def read_auto(config: AutoConfig, classes: Sequence[str] = ()) -> Annotations:
     """Read the split that is named, or what would be trained on."""
     keys = {key: getattr(config, key) for key in FOLDER_KEYS}
+    keys |= {key: value for key in PLACE_KEYS if (value := getattr(config, key))}
     found = recognise(config.root, config.split, keys)
     parts = [read_dataset(e, classes) for e in (found.test if config.split else found.train)]
     return parts[0] if len(parts) == 1 else join(parts, classes)

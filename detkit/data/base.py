@@ -52,6 +52,9 @@ FOLDER_KEYS = tuple(
     key for key in DatasetConfig.model_fields if key not in ("root", "split", "part")
 )
 
+# Keys of VOC and COCO that say where files lie, below the root.
+PLACE_KEYS = ("annotations", "images")
+
 
 @dataclass(frozen=True, slots=True)
 class LeftOut:

@@ -28,23 +28,25 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from detkit.data.base import DatasetConfig
+from detkit.data.base import DATASETS, PLACE_KEYS, DatasetConfig
 from detkit.data.coco import LAYOUTS, SPLIT
 from detkit.data.csv_table import image_names, looks_like_table
 from detkit.data.listing import contents
-from detkit.data.voc import ALL, read_split
+from detkit.data.voc import read_split
+from detkit.data.voc_layout import find_annotations, list_files, unlisted_splits, xml_below
 from detkit.data.yolo_names import YAML_ENDINGS
 from detkit.data.yolo_txt import label_file, list_split, open_folder
-from detkit.errors import DataError, did_you_mean
+from detkit.errors import ConfigError, DataError, did_you_mean
+from detkit.files import leaves_folder
 from detkit.image import EXTENSIONS
 
 Use = Literal["train", "eval"]
 
 TITLES = {"voc": "PASCAL VOC", "coco": "COCO JSON", "yolo": "YOLO text", "csv": "CSV"}
 LOOKED_FOR = (
-    "PASCAL VOC (Annotations/*.xml), COCO JSON (annotations/instances_SPLIT.json, "
-    "SPLIT/_annotations.coco.json), YOLO text (images/SPLIT and labels/SPLIT, data.yaml) and CSV "
-    "(path,x1,y1,x2,y2,name)"
+    "PASCAL VOC (XML files in annotations/, or beside the images), COCO JSON "
+    "(annotations/instances_SPLIT.json, SPLIT/_annotations.coco.json), YOLO text (images/SPLIT "
+    "and labels/SPLIT, data.yaml) and CSV (path,x1,y1,x2,y2,name)"
 )
 PURPOSES = (  # of a split, by how its name begins
     ("trainval", ("trainval",)),
@@ -105,13 +107,15 @@ def recognise(
     Args:
         root: the folder, or a CSV table or ``data.yaml`` itself.
         split: what to train on, or to evaluate on; empty: chosen by name.
-        keys: more keys for every entry (``hold_out``, ``split_seed``, ``max_unreadable``).
+        keys: more keys for every entry (``hold_out``, ``split_seed``, ``max_unreadable``, and
+            ``annotations`` and ``images``, which say where the files lie).
         learned: splits of the folder that other entries train on, so never to measure on.
 
     Raises:
         DataError: no format is recognised, or several; no split can be chosen.
     """
-    data_format, splits = find_splits(root)
+    data_format, splits = find_splits(root, annotations=str((keys or {}).get("annotations", "")))
+    _check_keys(data_format, keys or {})
     train, val, test = _choose(root, data_format, splits, split, learned)
 
     def entries(names: Sequence[str], **more: str) -> tuple[dict[str, Any], ...]:
@@ -129,15 +133,26 @@ def recognise(
     )
 
 
+def _check_keys(data_format: str, keys: Mapping[str, Any]) -> None:
+    """Refuse keys that say where files lie, of a format that has its own way to say that."""
+    for key in PLACE_KEYS:
+        if keys.get(key) and key not in DATASETS[data_format].config_type.model_fields:
+            raise ConfigError(f"data.{key}: does not go with {TITLES[data_format]}. Leave it out.")
+
+
 # --------------------------------------------------------------------------- what lies there
 
 
-def find_splits(root: Path, data_format: str = "") -> tuple[str, list[Split]]:
+def find_splits(
+    root: Path, data_format: str = "", annotations: str = ""
+) -> tuple[str, list[Split]]:
     """Find out which format a folder has, and its splits, those to train on first.
 
     Args:
         root: the folder, or a CSV table or ``data.yaml`` itself.
         data_format: the only one to look for; empty: the one that is there.
+        annotations: where they lie, below root: a folder of VOC's XML files, or COCO's JSON;
+            empty: to be found. Only without ``data_format``.
 
     Returns:
         The format, and its splits; none of a format that is named and not found.
@@ -148,6 +163,8 @@ def find_splits(root: Path, data_format: str = "") -> tuple[str, list[Split]]:
     finders = {n: f for n, f in _FINDERS.items() if data_format in ("", n)}
     if finders and not root.exists():
         raise DataError(f"{root}: no such folder. Point to your data with data.root=PATH.")
+    if annotations:
+        return _find_named(root, annotations)
     found = {name: splits for name, find in finders.items() if (splits := find(root))}
     for splits in found.values():
         splits.sort(key=lambda split: (ORDER.index(split.purpose), split.name))
@@ -165,17 +182,35 @@ def find_splits(root: Path, data_format: str = "") -> tuple[str, list[Split]]:
     return next(iter(found.items()))
 
 
-def _find_voc(root: Path) -> list[Split]:
-    lists = [*root.glob("ImageSets/Main/*.txt"), *root.glob("*/ImageSets/Main/*.txt")]
-    below = {path: path.parents[2].relative_to(root).as_posix() for path in lists}
+def _find_named(root: Path, annotations: str) -> tuple[str, list[Split]]:
+    """The format and the one split of annotations whose place is named."""
+    if not annotations.lower().endswith(".json"):
+        splits = [split for split in _find_voc(root, annotations) if split.images]
+        if not splits:
+            raise DataError(
+                f"data.annotations: {root / annotations} holds no XML files; "
+                f"{contents(root / annotations)}."
+            )
+        return "voc", splits
+    if leaves_folder(annotations):
+        raise ConfigError(f"data.annotations: {annotations!r} leaves {root}.")
+    count = _coco_images(root / annotations)
+    if not count:
+        raise DataError(f"data.annotations: {root / annotations} is no COCO file with images.")
+    return "coco", [Split("", count, "")]
+
+
+def _find_voc(root: Path, annotations: str = "") -> list[Split]:
+    lists = [] if annotations or not root.is_dir() else list_files(root)
     if not lists:
-        count = sum(1 for _ in root.glob("Annotations/*.xml")) if root.is_dir() else 0
-        return [Split(ALL, count, "")] if count else []
-    if not any((path.parents[2] / "Annotations").is_dir() for path in lists):
+        found = unlisted_splits(root, annotations)
+        return [Split(name, count, _purpose(name)) for name, count in found.items()]
+    below = {path: path.parents[2].relative_to(root).as_posix() for path in lists}
+    if not any(find_annotations(path.parents[2], listed=True) for path in lists):
         return []
     whole = {(below[path], path.stem) for path in lists}
     splits = []
-    for path in sorted(lists):
+    for path in lists:
         _, _, end = path.stem.rpartition("_")  # cat_train lists train again, with flags
         if end == path.stem or (below[path], end) not in whole:
             name = path.stem if below[path] == "." else f"{below[path]}/{path.stem}"
@@ -257,6 +292,12 @@ def _nothing_found(root: Path) -> str:
         return f"{root}: neither a CSV table (path,x1,y1,x2,y2,name) nor a YOLO data.yaml."
     inner = [path for path in sorted(root.iterdir()) if path.is_dir()]
     for path in inner:
+        if any(xml_below(path, deep=False)) and not _has_images(path):
+            return (
+                f"{root}: no dataset is recognised, but {path} holds XML files. If they are "
+                f"PASCAL VOC's, write data.annotations={path.name}, and where their images lie "
+                "data.images=FOLDER."
+            )
         for name, find in _FINDERS.items():
             if find(path):
                 return (

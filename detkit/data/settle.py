@@ -127,21 +127,6 @@ def _left_out(draft: Draft, looks: Sequence[Look]) -> tuple[LeftOut, ...]:
     )
 
 
-def label_of(names: Sequence[str], classes: Sequence[str], where: str) -> dict[str, int]:
-    """The label of each class name: its place in ``classes``, or among ``names`` where empty.
-
-    Raises:
-        DataError: a name that ``classes`` lacks; ``where`` says in which file it stands.
-    """
-    known = tuple(classes) or tuple(names)
-    for name in names:
-        if name not in known:
-            raise DataError(
-                f"{where}: class {shown(name)} is not in data.classes.{did_you_mean(name, known)}"
-            )
-    return {name: label for label, name in enumerate(known)}
-
-
 def _too_many(
     source: Path, unreadable: Sequence[tuple[str, str]], total: int, allowed: float
 ) -> str:

@@ -1,6 +1,8 @@
-"""PASCAL VOC: ``Annotations/*.xml``, ``JPEGImages/*`` and ``ImageSets/Main/<split>.txt``.
+"""PASCAL VOC: an XML file an image, as ``Annotations/*.xml`` and ``JPEGImages/*``.
 
-Reads the real ``VOCdevkit/VOC2007`` tree and any folder laid out like it. The XML counts pixels
+Reads the real ``VOCdevkit/VOC2007`` tree and other folders of such files, as ``voc_layout.py``
+finds them. An image is named by its id, the XML file's own name; ``<filename>`` counts where no
+image of that id is, as after a rename. The XML counts pixels
 from one and includes both corners; ``(xmin - 1, ymin - 1, xmax, ymax)`` makes that the house's
 continuous boxes with exclusive right and bottom edges, of the same areas.
 
@@ -9,6 +11,9 @@ What becomes of bad data (the rest is in the table of ``detkit/data/settle.py``)
 =========================================  ====================================================
 xmax = xmin or ymax = ymin                 one pixel wide: kept; ``for_training`` drops it
 an id that stands twice in a split         read once, counted (``REPEATED``)
+an image without XML, where no list        left out, counted (``UNANNOTATED``)
+names it
+an image that two ids claim                refused, naming both
 an annotation file missing or not XML      refused, naming the file
 XML entities                               refused, naming the file (they can attack memory)
 a class that is not in ``data.classes``    refused, naming file, class and the nearest name
@@ -22,8 +27,10 @@ import math
 import ntpath
 import os
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,7 +39,8 @@ import numpy as np
 from detkit.data.base import DATASETS, Annotations, DatasetConfig, DatasetFormat
 from detkit.data.labelling import Labels
 from detkit.data.settle import Draft, settle
-from detkit.errors import DataError, did_you_mean, shown
+from detkit.data.voc_layout import Layout, find_layout
+from detkit.errors import DataError, shown
 from detkit.files import leaves_folder
 from detkit.image import EXTENSIONS
 
@@ -40,17 +48,23 @@ if TYPE_CHECKING:
     from xml.etree.ElementTree import Element
 
 REPEATED = "repeated ids read once"
+UNANNOTATED = "images without an annotation file left out"
 
-ALL = "all"  # the split of a folder without ImageSets
 ONE_PIXEL = 1.0  # the least side of a sound box: both corners are included
+TRUE = ("1", "1.0", "true", "yes")  # as exporters write difficult
+DECLARED = re.compile(rb"""\s*<\?xml[^>]*?encoding\s*=\s*["']([A-Za-z0-9._-]+)["'][^>]*\?>""")
 FLAGGED = re.compile(r"(.*\S)\s+(?:-1|0|1)")  # "id  1" in a class's own split file
 
 
 class VOCConfig(DatasetConfig):
     """``split`` is ``[FOLDER/]NAME``: ``VOC2007/trainval`` under VOCdevkit, or plain ``test``.
 
-    ``all`` are all annotations of a folder that has no list of that name.
+    ``all`` are all annotations of a folder that has no list of that name; none: the only split.
     """
+
+    split: str = ""
+    annotations: str = ""  # folder of the XML, below root; {split} in it stands for the split
+    images: str = ""  # folder of the images, likewise; both empty: found by their names
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,16 +89,26 @@ def read_voc(config: VOCConfig, classes: Sequence[str] = ()) -> Annotations:
     Raises:
         DataError: data that is missing or is refused, as the table of this module says.
     """
-    folder, split_file = find_split(config.root, config.split)
-    lines = read_split(split_file)
+    layout = find_layout(config.root, config.split, config.annotations, config.images)
+    if layout.listing is None:
+        files = layout.xml_files()
+        lines = [*files]
+        if not lines:
+            raise DataError(f"{layout.annotations}: holds no annotation files, NAME.xml.")
+    else:
+        files = {}
+        lines = read_split(layout.listing, layout.annotations)
+    _stay_inside(layout, lines)
     ids = list(dict.fromkeys(lines))
-    pages = [_read_page(folder, image_id, split_file) for image_id in ids]
-    paths = [find_image(folder, i, page.file_name) for i, page in zip(ids, pages, strict=True)]
+    pages = [_read_page(layout, image_id, files.get(image_id)) for image_id in ids]
+    images = _Images(layout)
+    paths = [images.find(i, page) for i, page in zip(ids, pages, strict=True)]
+    _refuse_claimed_twice(ids, paths, pages)
     names = tuple(classes) or tuple(sorted({name for page in pages for name in page.names}))
     labels = Labels.of([name for page in pages for name in page.names], names)
     corners = np.array([c for page in pages for c in page.corners], dtype=np.float64)
     draft = Draft(
-        source=split_file,
+        source=layout.source,
         class_names=names,
         image_ids=ids,
         paths=paths,
@@ -94,7 +118,10 @@ def read_voc(config: VOCConfig, classes: Sequence[str] = ()) -> Annotations:
         labels=[labels.find(name, str(page.path)) for page in pages for name in page.names],
         difficult=[flag for page in pages for flag in page.difficult],
         least_side=ONE_PIXEL,
-        noted={REPEATED: len(lines) - len(ids)},
+        noted={
+            REPEATED: _repeated(lines, ids),
+            UNANNOTATED: images.count_others(paths) if layout.listing is None else 0,
+        },
         read_as=labels.read_as,
     )
     return settle(draft, config.max_unreadable)
@@ -103,99 +130,136 @@ def read_voc(config: VOCConfig, classes: Sequence[str] = ()) -> Annotations:
 DATASETS.register("voc")(DatasetFormat(VOCConfig, read_voc))
 
 
-def find_split(root: Path, split: str) -> tuple[Path, Path]:
-    """Return the folder that holds Annotations and JPEGImages, and the file that lists ids.
+def _repeated(lines: Sequence[str], ids: Sequence[str]) -> list[int]:
+    """The image (0..I-1) of each line that repeats an earlier one."""
+    index = {image_id: place for place, image_id in enumerate(ids)}
+    often = Counter(lines)
+    return [index[i] for i in ids for _ in range(often[i] - 1)]
+
+
+def read_split(split_file: Path, annotations: Path | None = None) -> list[str]:
+    """Return the ids of a split file.
+
+    A class's flag (1, 0, -1) behind each is left off, and an image's folder and ending, where the
+    folder of annotations says that they are no part of the ids.
 
     Raises:
-        DataError: a folder or a file that is not there, with what is.
+        DataError: a file without ids.
     """
-    if not root.is_dir():
-        raise DataError(
-            f"{root}: no such folder. Expected a PASCAL VOC tree, such as VOCdevkit with "
-            "VOC2007/Annotations, VOC2007/ImageSets and VOC2007/JPEGImages; get it with "
-            "'detkit data get voc2007' (or voc2012, bccd), or point to yours with "
-            "data.root=PATH."
-        )
-    below, _, name = split.rpartition("/")
-    if leaves_folder(split):
-        raise DataError(f"data.split: {split!r} leaves {root}. Write [FOLDER/]NAME.")
-    folder = root / below if below else root
-    split_file = folder / "ImageSets" / "Main" / f"{name}.txt"
-    if name == ALL and not split_file.exists() and (folder / "Annotations").is_dir():
-        return folder, folder / "Annotations"
-    if not split_file.is_file():
-        known = [path.stem for path in root.glob("ImageSets/Main/*.txt")]
-        known += [f"{path.parts[-4]}/{path.stem}" for path in root.glob("*/ImageSets/Main/*.txt")]
-        raise DataError(
-            f"{split_file}: no such split file."
-            + (did_you_mean(split, known) if known else f" {root} holds no ImageSets/Main/*.txt.")
-        )
-    return folder, split_file
-
-
-def read_split(split_file: Path) -> list[str]:
-    """Return the ids of a split file, a class's flag (1, 0, -1) behind each left off.
-
-    Of the folder of annotations, which stands for ``ALL`` of them, their names.
-
-    Raises:
-        DataError: a file without ids, or an id that leaves the folder.
-    """
-    if split_file.is_dir():
-        lines = sorted(path.stem for path in split_file.glob("*.xml"))
-    else:
-        text = split_file.read_text(encoding="utf-8-sig", errors="replace")
-        lines = [line.strip() for line in text.splitlines() if line.strip()]
-        flagged = [FLAGGED.fullmatch(line) for line in lines]
-        if all(flagged):  # an id such as "photo 1" has a number too, but seldom do all
-            lines = [match[1] for match in flagged if match]
+    text = split_file.read_text(encoding="utf-8-sig", errors="replace")
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
     if not lines:
         raise DataError(f"{split_file}: lists no images. Write one id a line.")
-    for line in lines:
-        if leaves_folder(line):
+    flagged = [FLAGGED.fullmatch(line) for line in lines]
+    if all(flagged) and not _names_xml(annotations, lines[0]):  # "photo 1" may be an id
+        lines = [match[1] for match in flagged if match]
+    return [_without_ending(line, annotations) for line in lines]
+
+
+def _names_xml(annotations: Path | None, image_id: str) -> bool:
+    """Whether an annotation file of this id is there; asked only of ids that stay in the folder."""
+    if annotations is None or leaves_folder(image_id):
+        return False
+    return os.path.isfile(annotations / f"{image_id}.xml")
+
+
+def _without_ending(line: str, annotations: Path | None) -> str:
+    """``JPEGImages/0.jpg`` as the id ``0``, where an annotation file bears that out."""
+    stem, ending = os.path.splitext(line)
+    if ending.lower() not in (*EXTENSIONS, ".xml") or _names_xml(annotations, line):
+        return line
+    shorter = (stem, stem.rpartition("/")[2])
+    return next((name for name in shorter if _names_xml(annotations, name)), line)
+
+
+def _stay_inside(layout: Layout, ids: Sequence[str]) -> None:
+    for image_id in ids:
+        if leaves_folder(image_id):
             raise DataError(
-                f"{split_file}: id {shown(line)} leaves the folder. Write file names without '..'."
+                f"{layout.source}: id {shown(image_id)} leaves the folder. Write file names "
+                "without '..'."
             )
-    return lines
 
 
-def find_image(folder: Path, image_id: str, file_name: str = "") -> Path:
-    """Return the image of an id: ``<id>.jpg``, else what the XML names, else another extension.
+class _Images:
+    """The image files of a layout, found by id."""
 
-    A path that may not exist: the first is returned when there is none.
+    def __init__(self, layout: Layout) -> None:
+        self.layout = layout
 
-    Raises:
-        DataError: ``file_name`` is needed and leaves the folder.
-    """
-    images = folder / "JPEGImages"
-    expected = images / f"{image_id}.jpg"
-    if os.path.isfile(expected):  # no error for a name that is too long
-        return expected
-    if leaves_folder(file_name):
-        raise DataError(
-            f"{folder / 'Annotations' / image_id}.xml: <filename> {shown(file_name)} leaves the "
-            f"folder, and {expected} does not exist. Write the image's plain name."
-        )
-    candidates = [images / ntpath.basename(file_name)] if file_name else []
-    candidates += [images / f"{image_id}{ext}" for e in EXTENSIONS for ext in (e, e.upper())]
-    return next((path for path in candidates if os.path.isfile(path)), expected)
+    @cached_property
+    def of_id(self) -> dict[str, list[str]]:
+        """Names of the files below the folder of images, by the id that each would have."""
+        return self.layout.image_files()
+
+    def find(self, image_id: str, page: _Page) -> Path:
+        """The image of an id: ``<id>.jpg``, else ``<id>`` with another ending, else ``<filename>``.
+
+        A path that may not exist: the first is returned when there is none.
+
+        Raises:
+            DataError: ``<filename>`` is needed and leaves the folder.
+        """
+        folder = self.layout.images
+        expected = folder / f"{image_id}.jpg"
+        if os.path.isfile(expected):  # no error for a name that is too long
+            return expected
+        own = self.of_id.get(image_id, [])
+        if own:
+            named = [name for name in own if name.rpartition("/")[2] == page.file_name]
+            order = [f"{image_id}{ext}" for ext in EXTENSIONS]
+            return folder / (named or sorted(own, key=lambda name: _place(name.lower(), order)))[0]
+        if leaves_folder(page.file_name):
+            raise DataError(
+                f"{page.path}: <filename> {shown(page.file_name)} leaves the folder, and "
+                f"{expected} does not exist. Write the image's plain name."
+            )
+        plain = page.file_name.replace("\\", "/")
+        candidates = [folder / name for name in (plain, ntpath.basename(plain)) if name]
+        return next((path for path in candidates if os.path.isfile(path)), expected)
+
+    def count_others(self, paths: Sequence[Path]) -> int:
+        """How many image files are none of ``paths``, nor another form of one of their ids."""
+        used = {os.path.splitext(path)[0] for path in paths}
+        return sum(str(self.layout.images / stem) not in used for stem in self.of_id)
 
 
-def _read_page(folder: Path, image_id: str, split_file: Path) -> _Page:
+def _place(name: str, order: Sequence[str]) -> int:
+    lowered = [entry.lower() for entry in order]
+    return lowered.index(name) if name in lowered else len(lowered)
+
+
+def _refuse_claimed_twice(
+    ids: Sequence[str], paths: Sequence[Path], pages: Sequence[_Page]
+) -> None:
+    """Refuse an image that two annotation files speak of: one of them has lost its own."""
+    first: dict[Path, int] = {}
+    for index, path in enumerate(paths):
+        other = first.setdefault(path, index)
+        if other != index:
+            liar = index if Path(ids[index]).name != path.stem else other
+            raise DataError(
+                f"{path}: {pages[other].path} and {pages[index].path} both speak of this image, "
+                f"{pages[liar].path.name} by its <filename>, as no image is called "
+                f"{ids[liar]}. Restore that image, or remove its annotation file."
+            )
+
+
+def _read_page(layout: Layout, image_id: str, path: Path | None) -> _Page:
     from defusedxml import DefusedXmlException
-    from defusedxml.ElementTree import ParseError, fromstring
+    from defusedxml.ElementTree import ParseError
 
-    path = folder / "Annotations" / f"{image_id}.xml"
+    path = path or layout.annotations / f"{image_id}.xml"
     try:
-        root = fromstring(path.read_bytes())
+        root = _parse_xml(path.read_bytes())
     except FileNotFoundError:
         raise DataError(
-            f"{path}: no such annotation file, though {split_file} lists the id. Restore it or "
+            f"{path}: no such annotation file, though {layout.source} lists the id. Restore it or "
             "remove the line; the test sets of VOC 2008 to 2012 have no public annotations."
         ) from None
     except OSError as problem:  # a name too long, a folder of that name
         raise DataError(
-            f"{path}: cannot be read ({problem.strerror}). Check the id in {split_file}."
+            f"{path}: cannot be read ({problem.strerror}). Check the id in {layout.source}."
         ) from problem
     except DefusedXmlException:
         raise DataError(
@@ -208,6 +272,25 @@ def _read_page(folder: Path, image_id: str, split_file: Path) -> _Page:
             f"{path}: begins with <{root.tag}>, expected <annotation>. Is this a VOC file?"
         )
     return _parse_page(path, root)
+
+
+def _parse_xml(data: bytes) -> Element:
+    """The root of an XML text, its tags without their namespaces.
+
+    Encodings of several bytes, such as gb2312, are decoded here: Python's parser has but UTF's.
+    """
+    from defusedxml.ElementTree import fromstring
+
+    declared = DECLARED.match(data)
+    try:
+        root: Element = fromstring(data)
+    except ValueError:
+        if declared is None:
+            raise
+        root = fromstring(data[declared.end() :].decode(declared[1].decode("ascii")))
+    for entry in root.iter():
+        entry.tag = entry.tag.rpartition("}")[2]
+    return root
 
 
 def _parse_page(path: Path, root: Element) -> _Page:
@@ -225,7 +308,8 @@ def _parse_page(path: Path, root: Element) -> _Page:
         names.append(name)
         sides = ("xmin", "ymin", "xmax", "ymax")
         corners.append(tuple(_number(entry, f"bndbox/{side}") for side in sides))
-        difficult.append((entry.findtext("difficult") or "").strip() == "1")
+        flag = (entry.findtext("difficult") or "").strip().lower()
+        difficult.append(flag in TRUE)
     size = (int(height), int(width)) if has_size else None
     file_name = (root.findtext("filename") or "").strip()
     return _Page(path, size, file_name, names, corners, difficult)

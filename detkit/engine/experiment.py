@@ -28,7 +28,7 @@ from detkit.config import (
 )
 from detkit.data.augment import AugmentConfig
 from detkit.data.auto import is_auto, resolve
-from detkit.data.base import FOLDER_KEYS
+from detkit.data.base import FOLDER_KEYS, PLACE_KEYS
 from detkit.engine.records import RecordName
 from detkit.errors import ConfigError, did_you_mean
 from detkit.recipes import called
@@ -36,7 +36,7 @@ from detkit.recipes import called
 STAGE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 RUN_FOLDERS = ("best", "last", "tensorboard")  # what a stage cannot be called
 RECOGNISED = "recognised "  # how the origin of entries begins that were format: auto
-NAMES = ("format", "root", "split")  # keys of an entry whose values are names
+NAMES = ("format", "root", "split", *PLACE_KEYS)  # keys of an entry whose values are names
 
 Metric = Literal["voc07_map", "voc10_map", "coco_ap", "coco_ap50"]
 
@@ -243,7 +243,8 @@ def read_experiment(
         config: a config file, or a recipe's name.
         overrides: ``key=value`` texts.
         use: which entries ``data.format``, ``data.root`` and ``data.split`` replace. In training,
-            format and root replace those of every entry and split that of the training entries;
+            format and root (and VOC's folders ``data.annotations`` and ``data.images``) replace
+            those of every entry and split that of the training entries;
             in evaluation only the ``eval`` entries change.
 
     Raises:
@@ -326,6 +327,8 @@ def replace_entries(
         here = dict(overrides) if name == use else {}
         if use == "train" and name == "eval":
             here = {key: value for key, value in overrides.items() if key != "split"}
+            if here.get("annotations", "").lower().endswith(".json"):  # one split's, as split is
+                del here["annotations"]
         replaced[name] = [_replaced(entry, here) for entry in entries if entry or len(here) > 1]
     return replaced
 
