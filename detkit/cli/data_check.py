@@ -31,10 +31,11 @@ class Patient:
 
     name: str  # what to call it in a title and a folder
     entries: dict[str, tuple[Role, list[dict[str, Any]]]]  # split -> (role, entries)
+    experiment: ExperimentConfig  # whose rules of training count
     model: dict[str, Any]
     classes: tuple[str, ...] = ()
-    experiment: ExperimentConfig | None = None
-    refused: list[str] = field(default_factory=list)
+    refused: list[str] = field(default_factory=list)  # what training or evaluation says
+    unused: list[str] = field(default_factory=list)  # the same of splits that neither reads
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -73,7 +74,7 @@ def run(args: argparse.Namespace) -> int:
         The exit code: 2 where training or evaluation would refuse the data.
     """
     from detkit.detectors import build_detector
-    from detkit.doctor.figures import examine
+    from detkit.doctor.figures import all_classes, examine
     from detkit.doctor.installation import look_at_gpu
     from detkit.doctor.page import as_record, bad_files, print_checkup
     from detkit.doctor.plots import write_page, write_samples
@@ -91,7 +92,7 @@ def run(args: argparse.Namespace) -> int:
     if args.model is not None:
         patient.model = named_model(args.model)
     splits = read_splits(patient)
-    classes = {name for split in splits for name in split.annotations.class_names}
+    classes = all_classes(splits, patient.classes)  # labels of the checkup count in them
     model = {**patient.model, "num_classes": max(len(classes), 1)}
     detector: Any = build_detector(model)
     checkup = examine(
@@ -99,6 +100,7 @@ def run(args: argparse.Namespace) -> int:
         detector,
         expected=patient.classes,
         refused=patient.refused,
+        unused=patient.unused,
         model=f"{model['name']} ({detector.config.backbone})",
     )
     findings = [*find(checkup), *look_at_gpu()]
@@ -148,9 +150,9 @@ def from_config(word: str, overrides: Sequence[str]) -> Patient:
     return Patient(
         name=word,
         entries={name: block for name, block in entries.items() if block[1]},
+        experiment=experiment,
         model=dict(experiment.model),
         classes=data.classes,
-        experiment=experiment,
     )
 
 
@@ -180,12 +182,16 @@ def from_folder(root: Path, overrides: Sequence[str]) -> Patient:
     """Every split of a folder that is recognised, or the one entry that the words name."""
     from detkit.cli.data_entries import AUTO_KEYS, class_list, read_keys
     from detkit.data.recognise import recognise
+    from detkit.engine.experiment import DataConfig, ExperimentConfig, TrainConfig
 
     keys = {**read_keys(overrides), "root": str(root)}
     classes = class_list(keys)
     model = {"name": DEFAULT_MODEL}
+    experiment = ExperimentConfig(
+        model=model, data=DataConfig(classes=classes), train=TrainConfig(epochs=1)
+    )
     if keys.get("format", "auto") != "auto":
-        return Patient(str(root), {"data": ("train", [keys])}, model, classes)
+        return Patient(str(root), {"data": ("train", [keys])}, experiment, model, classes)
     rest = {key: value for key, value in keys.items() if key in AUTO_KEYS[1:]}
     unknown = set(keys) - {"root", "format", *AUTO_KEYS}
     if unknown:
@@ -212,7 +218,7 @@ def from_folder(root: Path, overrides: Sequence[str]) -> Patient:
             entry = {"format": found.format, "root": str(root), "split": split.name, **rest}
             entries[split.name] = ("other", [entry])
     print(found.line())
-    return Patient(str(root), entries, model, classes)
+    return Patient(str(root), entries, experiment, model, classes)
 
 
 def keep_out_of(folder: Path, source: Path) -> None:
@@ -228,65 +234,81 @@ def keep_out_of(folder: Path, source: Path) -> None:
 
 
 def read_splits(patient: Patient) -> list[Split]:
-    """Read every split, as training would; what is refused is noted, and read without classes."""
+    """Read every split, as training would; what it refuses is noted, and read all the same."""
     from detkit.data import join
     from detkit.data.join import shared_names
     from detkit.doctor.figures import Split
 
     splits: list[Split] = []
+    learned: tuple[str, ...] = ()  # the classes of what is trained on
     for name, (role, entries) in patient.entries.items():
-        expected = patient.classes
-        if not expected and patient.experiment is not None and role == "eval" and splits:
-            expected = splits[0].annotations.class_names  # what training would measure
-        parts = [part for entry in entries if (part := read_part(entry, expected, patient))]
+        refused = patient.unused if role == "other" else patient.refused
+        expected = learned if role == "eval" and learned else patient.classes
+        before = len(refused)
+        parts = [
+            part for entry in entries if (part := read_part(entry, expected, patient, refused))
+        ]
+        if role == "train" and len(refused) == before:
+            learned = trained_classes(patient, [data for data, _ in parts])
         if not parts:
             continue
         try:
             every = [data for data, _ in parts]
             joined = join(every, shared_names(every))
         except DetkitError as problem:  # the same image id twice
-            patient.refused.append(f"{name}: {problem}")
+            refused.append(f"{name}: {problem}")
             continue
         splits.append(Split(name, role, joined, tuple(entry for _, entry in parts)))
-    check_num_classes(patient, splits)
-    patient.refused[:] = dict.fromkeys(patient.refused)  # two entries may trip over one file
+    for refused in (patient.refused, patient.unused):
+        refused[:] = dict.fromkeys(refused)  # two entries may trip over one file
     return splits
 
 
 def read_part(
-    entry: Mapping[str, Any], expected: Sequence[str], patient: Patient
+    entry: Mapping[str, Any], expected: Sequence[str], patient: Patient, refused: list[str]
 ) -> tuple[Annotations, Entry] | None:
-    """Read one entry, however many images cannot be used; None where nothing can be read."""
-    from detkit.data import DatasetConfig, read_dataset
+    """Read one entry, and where training refuses it, whatever of it can be read.
+
+    Args:
+        entry: of ``data.train`` or ``data.eval``.
+        expected: the classes that training expects in it.
+        patient: what it belongs to.
+        refused: what training says is added to it.
+
+    Returns:
+        What the entry holds; None where nothing can be read.
+    """
+    from detkit.data import read_dataset
     from detkit.doctor.figures import Entry
     from detkit.engine.build import not_trained_on
 
-    allowed = entry.get("max_unreadable", DatasetConfig.model_fields["max_unreadable"].default)
-    lenient = {**entry, "max_unreadable": 1.0}
     try:
-        data = read_dataset(lenient, expected)
+        data = read_dataset(entry, expected)
     except DetkitError as problem:
-        if isinstance(problem, OtherClassesError) and not patient.classes:
+        if isinstance(problem, OtherClassesError) and expected and not patient.classes:
             problem = not_trained_on(problem)
-        patient.refused.append(str(problem))
-        if not expected:
-            return None
-        try:
-            data = read_dataset(lenient)  # all the same: what else is there to say of it?
-        except DetkitError:
+        refused.append(str(problem))
+        lenient = {**entry, "max_unreadable": 1.0}
+        for classes in dict.fromkeys((tuple(expected), ())):  # what else is there to say of it?
+            try:
+                data = read_dataset(lenient, classes)
+                break
+            except DetkitError:
+                continue
+        else:
             return None
     words = [str(entry[key]) for key in ("format", "root", "split", "part") if entry.get(key)]
-    return data, Entry(" ".join(words), len(data), len(data.report.unreadable), float(allowed))
+    return data, Entry(" ".join(words), len(data), len(data.report.unreadable))
 
 
-def check_num_classes(patient: Patient, splits: Sequence[Split]) -> None:
-    """Note a ``model.num_classes`` that training would refuse."""
-    from detkit.engine.build import settle
+def trained_classes(patient: Patient, parts: Sequence[Annotations]) -> tuple[str, ...]:
+    """The classes of a training on ``parts``; none, and what training says, where it refuses."""
+    from detkit.engine.build import join_train, settle
 
-    train = [split for split in splits if split.role == "train"]
-    if patient.experiment is None or not train:
-        return
     try:
-        settle(patient.experiment, train[0].annotations)
-    except ConfigError as problem:
+        data = join_train(patient.experiment, parts)
+        settle(patient.experiment, data)
+    except DetkitError as problem:
         patient.refused.append(str(problem))
+        return ()
+    return data.class_names

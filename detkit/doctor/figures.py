@@ -42,12 +42,6 @@ class Entry:
     source: str  # e.g. "voc data/bccd trainval"
     images: int  # usable
     unreadable: int
-    allowed: float  # its max_unreadable
-
-    @property
-    def stops_training(self) -> bool:
-        """Whether more images cannot be used than the entry allows."""
-        return self.unreadable > self.allowed * (self.images + self.unreadable)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -99,7 +93,8 @@ class Checkup:
     fits: tuple[Fit, ...]  # [S]
     duplicates: tuple[Duplicate, ...]
     expected: tuple[str, ...] = ()  # the config's data.classes; empty: none are stated
-    refused: tuple[str, ...] = ()  # entries that no reader takes: where, what, what to do
+    refused: tuple[str, ...] = ()  # what training or evaluation refuses: where, what, what to do
+    unused: tuple[str, ...] = ()  # the same of splits that neither reads
     model: str = ""  # the detector that was asked, in words
 
     def of_role(self, role: Role) -> list[int]:
@@ -113,19 +108,20 @@ def examine(
     *,
     expected: Sequence[str] = (),
     refused: Sequence[str] = (),
+    unused: Sequence[str] = (),
     model: str = "",
 ) -> Checkup:
     """Look at splits, singly and together, and through a detector's eyes.
 
     Args:
         splits: as read; labels are mapped by name to one list, the expected classes first.
-        detector: on the CPU; it needs no weights.
+        detector: on the CPU, of as many classes as there are then; it needs no weights.
         expected: the config's ``data.classes``.
-        refused: what was said of entries that could not be read.
+        refused: what training or evaluation says of what it refuses.
+        unused: the same of splits that neither reads.
         model: what to call the detector.
     """
-    found = [name for split in splits for name in split.annotations.class_names]
-    names = tuple(dict.fromkeys([*expected, *found]))
+    names = all_classes(splits, expected)
     same = [replace(s, annotations=join([s.annotations], names)) for s in splits]
     return Checkup(
         class_names=names,
@@ -135,8 +131,15 @@ def examine(
         duplicates=tuple(find_duplicates(same)),
         expected=tuple(expected),
         refused=tuple(refused),
+        unused=tuple(unused),
         model=model,
     )
+
+
+def all_classes(splits: Sequence[Split], expected: Sequence[str] = ()) -> tuple[str, ...]:
+    """The classes that labels of a checkup count in: the expected ones, then others found."""
+    found = [name for split in splits for name in split.annotations.class_names]
+    return tuple(dict.fromkeys([*expected, *found]))
 
 
 def count(split: Split) -> Figures:

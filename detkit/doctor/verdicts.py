@@ -11,7 +11,16 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from detkit.data.settle import CLIPPED, INVERTED, NOT_NUMBERS, OTHER_SIZE, OUTSIDE, TURNED
+from detkit.data.settle import (
+    CLIPPED,
+    INVERTED,
+    NOT_NUMBERS,
+    OTHER_SIZE,
+    OUTSIDE,
+    TRUNCATED,
+    TURNED,
+)
+from detkit.data.voc import UNANNOTATED
 from detkit.detectors import Detector
 from detkit.doctor.anchor_fit import GOOD_IOU, AnchorFit
 from detkit.doctor.figures import (
@@ -56,25 +65,22 @@ def look_at_entries(checkup: Checkup) -> Iterator[Finding]:
     """Entries that no reader takes, splits that are empty, images that cannot be used."""
     for refusal in checkup.refused:
         yield Finding("stop", refusal)
+    for refusal in checkup.unused:
+        yield Finding("look", f"a split that neither training nor evaluation reads: {refusal}")
     for split, figures in zip(checkup.splits, checkup.figures, strict=True):
-        if not figures.images:
-            yield Finding("stop", f"{split.name}: no image that can be used; check root and split.")
-        elif not figures.objects and split.role == "train":
+        # training without a class to learn, or without an image, is among the refusals
+        if not figures.images and split.role != "train":
+            gravity: Gravity = "harm" if split.role == "eval" else "look"
+            yield Finding(gravity, f"{split.name}: no image that can be used; nothing is measured.")
+        elif figures.images and not figures.objects and split.role == "train":
             yield Finding(
-                "stop",
+                "harm",
                 f"{split.name}: no objects in {_images(figures.images)}, so there is nothing to "
                 "learn; check that the annotations belong to the images.",
             )
         for entry in split.entries:
-            total = entry.images + entry.unreadable
-            if entry.stops_training:
-                yield Finding(
-                    "stop",
-                    f"{entry.source}: {entry.unreadable} of {_images(total)} cannot be used, and "
-                    f"more than {entry.allowed:.0%} stop a run; repair what bad_files.txt lists, "
-                    "or raise max_unreadable in this entry.",
-                )
-            elif entry.unreadable:
+            if entry.unreadable:
+                total = entry.images + entry.unreadable
                 yield Finding(
                     "look",
                     f"{entry.source}: {entry.unreadable} of {_images(total)} cannot be used and "
@@ -169,6 +175,13 @@ def _judge_kind(kind: str, count: int, said: str, objects: int) -> tuple[Gravity
         )
     if kind == TURNED:
         return "look", f"{said}; see in samples.png whether the boxes fit the upright pictures."
+    if kind == TRUNCATED:
+        return "look", f"{said}; what is missing is grey or blurred. Copy or download them again."
+    if kind == UNANNOTATED:
+        return "look", (
+            f"{said}; an annotation file without objects makes a negative of an image that shows "
+            "none."
+        )
     if kind in (INVERTED, NOT_NUMBERS, OUTSIDE):
         return "look", f"{said}; correct them where they were drawn."
     if kind == CLIPPED and count > MANY_CLIPPED * objects:

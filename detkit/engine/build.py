@@ -31,16 +31,7 @@ def read_data(experiment: ExperimentConfig) -> tuple[Annotations, Annotations | 
     data = experiment.data
     if not data.train:
         raise ConfigError("data.train: missing; name what to train on, e.g. {format, root, split}.")
-    parts = [read_dataset(entry, data.classes) for entry in data.train]
-    crowds = DETECTORS[experiment.model["name"]].uses_crowds
-    train_data = for_training(join(parts, data.classes), crowds=crowds)
-    if not len(train_data):
-        raise ConfigError("data.train: no images; check data.root and data.split.")
-    if not train_data.class_names:
-        raise ConfigError(
-            f"data.train: no objects in {len(train_data)} images, so there is no class to learn; "
-            "check the <object> entries of the annotations, or name data.classes."
-        )
+    train_data = join_train(experiment, [read_dataset(e, data.classes) for e in data.train])
     if not data.eval:
         return train_data, None
     names = train_data.class_names
@@ -50,6 +41,25 @@ def read_data(experiment: ExperimentConfig) -> tuple[Annotations, Annotations | 
         if data.classes:
             raise
         raise not_trained_on(problem) from problem
+
+
+def join_train(experiment: ExperimentConfig, parts: Sequence[Annotations]) -> Annotations:
+    """Join what the training entries hold into what is learned from.
+
+    Raises:
+        ConfigError: nothing in it can be learned.
+        DataError: an image stands in two entries.
+    """
+    crowds = DETECTORS[experiment.model["name"]].uses_crowds
+    train_data = for_training(join(parts, experiment.data.classes), crowds=crowds)
+    if not len(train_data):
+        raise ConfigError("data.train: no images; check data.root and data.split.")
+    if not train_data.class_names:
+        raise ConfigError(
+            f"data.train: no objects in {len(train_data)} images, so there is no class to learn; "
+            "check the <object> entries of the annotations, or name data.classes."
+        )
+    return train_data
 
 
 def not_trained_on(problem: OtherClassesError) -> OtherClassesError:

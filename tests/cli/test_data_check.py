@@ -137,25 +137,36 @@ def test_unusable_images_are_all_listed(
     tiny_voc: Path, config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Training would stop; the doctor goes on and says what it found."""
-    broken, gone = (tiny_voc / "JPEGImages" / f"00000{i}.jpg" for i in (2, 5))
+    broken, gone, lost = (tiny_voc / "JPEGImages" / f"00000{i}.jpg" for i in (2, 4, 5))
     broken.write_text("<html>")
     gone.unlink()
+    lost.unlink()
     out = tmp_path / "out"
     assert check(config, "--out", out, "--json", out / "all.json") == 2
+    missing = "no such image file. Check the path."
     reasons = {
         broken: "a web page or XML, not an image. Download the image again.",
-        gone: "no such image file. Check the path.",
+        gone: missing,
+        lost: missing,
     }
     assert (out / "bad_files.txt").read_text() == "".join(
         f"{path}\t{reason}\n" for path, reason in reasons.items()
     )
     said = " ".join(capsys.readouterr().out.split())
-    assert f"Files that cannot be used: 2 {broken}: {reasons[broken]} {gone}: " in said
-    stops = [text for gravity, text in findings(out / "all.json") if gravity == "stop"]
-    assert stops == [
-        f"voc {tiny_voc} {split}: 1 of {total} images cannot be used, and more than 1% stop a run; "
-        "repair what bad_files.txt lists, or raise max_unreadable in this entry."
-        for split, total in (("trainval", 4), ("test", 2))
+    assert f"Files that cannot be used: 3 {broken}: {reasons[broken]} {gone}: " in said
+    stops, looks = (
+        [text for gravity, text in findings(out / "all.json") if gravity == kind]
+        for kind in ("stop", "look")
+    )
+    assert stops == [  # training's own words; the test split has one bad photo of two
+        f"{tiny_voc}/ImageSets/Main/trainval.txt: 2 of 4 images cannot be used, more than the 1 "
+        "that max_unreadable=0.01 allows. Repair them, or raise max_unreadable in the config's "
+        f"entry under data. The first: {broken}: {reasons[broken]} {gone}: {missing}"
+    ]
+    assert looks[:2] == [
+        f"voc {tiny_voc} {split}: {bad} of {total} images cannot be used and are left out; "
+        "repair or remove what bad_files.txt lists."
+        for split, bad, total in (("trainval", 2, 4), ("test", 1, 2))
     ]
 
 

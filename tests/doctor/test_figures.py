@@ -38,7 +38,7 @@ def make_split(data: Annotations, name: str = "train") -> Split:
 def test_figures(tmp_path: Path) -> None:
     data = annotate(tmp_path, IMAGES, names=("cat", "dog", "cow"))
     data = replace(data, crowd=np.array([False, False, False, True]))
-    entries = (Entry("voc a", 2, 1, 0.5), Entry("voc b", 1, 3, 0.5))
+    entries = (Entry("voc a", 2, 1), Entry("voc b", 1, 3))
     found = count(replace(make_split(data), entries=entries))
     assert (found.images, found.empty_images, found.unreadable) == (3, 1, 4)
     assert (found.objects, found.difficult, found.crowd, found.repeated_objects) == (4, 0, 1, 1)
@@ -64,13 +64,6 @@ def test_orientations_are_counted(tmp_path: Path) -> None:
         exif[0x0112] = orientation
         Image.new("RGB", (80, 60)).save(str(path), exif=exif)
     assert count(make_split(data)).orientations == {3: 1, 6: 1}
-
-
-@pytest.mark.parametrize(
-    ("unreadable", "stops"), [(0, False), (1, False), (2, True)], ids=["none", "1 of 100", "2"]
-)
-def test_which_entries_stop_training(unreadable: int, stops: bool) -> None:
-    assert Entry("voc a", 100 - unreadable, unreadable, 0.01).stops_training is stops
 
 
 # --------------------------------------------------------------------------- duplicates

@@ -38,8 +38,8 @@ def checkup(tmp_path: Path) -> Checkup:
     evals = annotate(tmp_path / "b", [((128, 128), objects)], seed=9)
     model = YoloV2(YoloV2Config(num_classes=2, backbone="tiny", input_size=128))
     splits = [
-        Split("train", "train", train, (Entry("voc a b", 2, 1, 0.5),)),
-        Split("eval", "eval", evals, (Entry("voc a c", 1, 0, 0.5),)),
+        Split("train", "train", train, (Entry("voc a b", 2, 1),)),
+        Split("eval", "eval", evals, (Entry("voc a c", 1, 0),)),
     ]
     return examine(splits, model, model="yolo_v2 (tiny)")
 

@@ -41,9 +41,13 @@ def split(data: Annotations, role: Role = "train", *entries: Entry) -> Split:
 
 
 def said(
-    *splits: Split, refused: tuple[str, ...] = (), detector: Detector | None = None
+    *splits: Split,
+    refused: tuple[str, ...] = (),
+    unused: tuple[str, ...] = (),
+    detector: Detector | None = None,
 ) -> list[tuple[str, str]]:
-    checkup = examine(splits, detector or make_model(), refused=refused, model="yolo_v2")
+    model = detector or make_model()
+    checkup = examine(splits, model, refused=refused, unused=unused, model="yolo_v2")
     return [(finding.gravity, finding.text) for finding in find(checkup)]
 
 
@@ -68,8 +72,11 @@ def test_what_is_refused_is_said_as_it_was(tmp_path: Path) -> None:
 
 
 def test_no_images(tmp_path: Path) -> None:
-    assert said(split(annotate(tmp_path, []), "other")) == [
-        ("stop", "other: no image that can be used; check root and split."),
+    """Training without one is refused in its own words; the rest is harm, not a refusal."""
+    measured = said(split(good(tmp_path)), split(annotate(tmp_path / "b", []), "eval"))
+    assert ("harm", "eval: no image that can be used; nothing is measured.") in measured
+    assert said(split(annotate(tmp_path / "c", []), "other")) == [
+        ("look", "other: no image that can be used; nothing is measured."),
         (
             "look",
             "2 classes listed without a single object (cat, dog); leave them out of the list, or "
@@ -80,25 +87,25 @@ def test_no_images(tmp_path: Path) -> None:
 
 def test_no_objects(tmp_path: Path) -> None:
     assert said(split(annotate(tmp_path, [(SIZE, [])] * 2)))[0] == (
-        "stop",
+        "harm",
         "train: no objects in 2 images, so there is nothing to learn; check that the annotations "
         "belong to the images.",
     )
 
 
 def test_unusable_images(tmp_path: Path) -> None:
-    few, many = Entry("voc a", 20, 1, 0.1), Entry("voc b", 1, 1, 0.01)
-    assert said(split(good(tmp_path), "train", few, many)) == [
-        (
-            "stop",
-            "voc b: 1 of 2 images cannot be used, and more than 1% stop a run; repair what "
-            "bad_files.txt lists, or raise max_unreadable in this entry.",
-        ),
+    assert said(split(good(tmp_path), "train", Entry("voc a", 20, 1), Entry("voc b", 9, 0))) == [
         (
             "look",
             "voc a: 1 of 21 images cannot be used and are left out; repair or remove what "
             "bad_files.txt lists.",
         ),
+    ]
+
+
+def test_a_split_that_nobody_reads_stops_nothing(tmp_path: Path) -> None:
+    assert said(split(good(tmp_path)), unused=("a: no such folder. Look.",)) == [
+        ("look", "a split that neither training nor evaluation reads: a: no such folder. Look.")
     ]
 
 
