@@ -256,5 +256,5 @@ def test_an_entry_must_have_a_known_format(tmp_path: Path) -> None:
         read_dataset({"format": "vocc", "root": tmp_path, "split": "train"})
     assert str(unknown.value) == "no data format named 'vocc'. Did you mean 'voc'?"
     with pytest.raises(ConfigError) as caught:
-        read_dataset({"format": "voc", "root": tmp_path})
+        read_dataset({"format": "shapes", "root": tmp_path})
     assert str(caught.value) == "data.split: missing; this key has no default."
