@@ -82,7 +82,8 @@ class TrainConfig(Config):
     """How a detector learns. The optimiser's defaults are darknet's; a recipe gives the rest."""
 
     # weights that the whole detector starts from, in the place of model.backbone_weights: a run or
-    # checkpoint folder, or a name of the zoo. Layers of another shape stay as they are drawn
+    # checkpoint folder, a name of the zoo, or a .weights file of darknet's. Classes are copied by
+    # name; layers of another shape stay as they are drawn
     start: str | None = None
     # detector whose proposals are learned from, named in the same ways; none: the model's own
     proposals: str | None = None
