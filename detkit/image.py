@@ -386,14 +386,14 @@ def _has_detail(data: bytes) -> bool:
 
 
 def _orientation(image: Image.Image) -> int:
-    """EXIF orientation, 1 (upright) where there is none that can be read."""
+    """EXIF orientation, 1 (upright) where none can be read, or it means nothing."""
     try:
         # PNG's own getexif decodes all pixels in search of a chunk behind them; where there is
         # one, _png_ends_well has had them decoded.
         value = Image.Image.getexif(image).get(_ORIENTATION_TAG, 1)
     except _DECODE_ERRORS:
         return 1  # broken metadata takes nothing from the pixels
-    return value if isinstance(value, int) else 1
+    return value if value in _UPRIGHT else 1
 
 
 def _from_deep(image: Image.Image, where: str) -> Image.Image:

@@ -86,6 +86,7 @@ def test_meaningless_orientation_is_upright(tmp_path: Path, orientation: int) ->
     exif[0x0112] = orientation
     picture().save(path, exif=exif)
     np.testing.assert_array_equal(as_array(path), np.asarray(picture()))
+    assert check_image(path).orientation == 1  # so it does not count as rotated
 
 
 @pytest.mark.parametrize("mode", ["L", "1"])

@@ -90,7 +90,7 @@ def run(args: argparse.Namespace) -> int:
     else:
         patient = from_config(args.source, args.overrides)
     if args.model is not None:
-        patient.model = named_model(args.model)
+        patient.model = named_model(args.model, source if source.is_dir() else None)
     splits = read_splits(patient)
     classes = all_classes(splits, patient.classes)  # labels of the checkup count in them
     model = {**patient.model, "num_classes": max(len(classes), 1)}
@@ -133,13 +133,14 @@ def from_config(word: str, overrides: Sequence[str]) -> Patient:
     """The training and evaluation entries of a config or recipe, and its model."""
     from detkit.config import find_config
     from detkit.engine.experiment import read_experiment
+    from detkit.engine.start_model import complete_model
     from detkit.recipes import near
 
     path = find_config(word)
     if path.suffix not in CONFIG_ENDINGS and not path.exists():
         hint = near(path) or " Check the path."
         raise ConfigError(f"{path}: no such config file, and no such folder.{hint}")
-    experiment, _ = read_experiment(path, overrides)
+    experiment, _ = complete_model(*read_experiment(path, overrides))
     data = experiment.data
     entries: dict[str, tuple[Role, list[dict[str, Any]]]] = {
         "train": ("train", list(data.train)),
@@ -156,8 +157,12 @@ def from_config(word: str, overrides: Sequence[str]) -> Patient:
     )
 
 
-def named_model(word: str) -> dict[str, Any]:
+def named_model(word: str, root: Path | None) -> dict[str, Any]:
     """The model block that ``--model`` means: a detector's defaults, a config's, a recipe's own.
+
+    Args:
+        word: as given.
+        root: the folder that is looked at, for a recipe that takes any; None: a config names it.
 
     Raises:
         ConfigError: a config that cannot be read, or a name that is neither.
@@ -165,6 +170,7 @@ def named_model(word: str) -> dict[str, Any]:
     from detkit.config import find_config
     from detkit.detectors import DETECTORS
     from detkit.engine.experiment import read_experiment
+    from detkit.engine.start_model import complete_model
     from detkit.recipes import recipe_names
 
     if word in [*DETECTORS]:
@@ -175,7 +181,8 @@ def named_model(word: str) -> dict[str, Any]:
             f"--model {word}: no detector, recipe or config file has this name."
             f"{did_you_mean(word, [*DETECTORS, *recipe_names()])}"
         )
-    return dict(read_experiment(path)[0].model)
+    words = [] if root is None else [f"data.root={root}"]
+    return dict(complete_model(*read_experiment(path, words))[0].model)
 
 
 def from_folder(root: Path, overrides: Sequence[str]) -> Patient:

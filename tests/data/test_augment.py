@@ -285,7 +285,7 @@ def test_objects_cropped_away_are_dropped_and_an_empty_image_is_fine() -> None:
     [
         (
             {"placement": "croped"},
-            "train.augment.placement: expected 'letterbox' or 'crop'; got 'croped'.",
+            "train.augment.placement: expected 'letterbox', 'crop' or 'auto'; got 'croped'.",
         ),
         (
             {"placement": "crop", "jitter": 0.5},
