@@ -90,7 +90,7 @@ class Checkup:
     class_names: tuple[str, ...]  # [K]
     splits: tuple[Split, ...]  # [S]
     figures: tuple[Figures, ...]  # [S]
-    fits: tuple[Fit, ...]  # [S]
+    fits: tuple[Fit, ...]  # [S]; empty where no detector is asked
     duplicates: tuple[Duplicate, ...]
     expected: tuple[str, ...] = ()  # the config's data.classes; empty: none are stated
     refused: tuple[str, ...] = ()  # what training or evaluation refuses: where, what, what to do
@@ -104,7 +104,7 @@ class Checkup:
 
 def examine(
     splits: Sequence[Split],
-    detector: Detector,
+    detector: Detector | None,
     *,
     expected: Sequence[str] = (),
     refused: Sequence[str] = (),
@@ -116,6 +116,7 @@ def examine(
     Args:
         splits: as read; labels are mapped by name to one list, the expected classes first.
         detector: on the CPU, of as many classes as there are then; it needs no weights.
+            None: none is asked, which is quick.
         expected: the config's ``data.classes``.
         refused: what training or evaluation says of what it refuses.
         unused: the same of splits that neither reads.
@@ -127,7 +128,9 @@ def examine(
         class_names=names,
         splits=tuple(same),
         figures=tuple(count(split) for split in same),
-        fits=tuple(fit_detector(detector, split.annotations) for split in same),
+        fits=()
+        if detector is None
+        else tuple(fit_detector(detector, split.annotations) for split in same),
         duplicates=tuple(find_duplicates(same)),
         expected=tuple(expected),
         refused=tuple(refused),

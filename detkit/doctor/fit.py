@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 
 from detkit.data.base import Annotations, for_training
 from detkit.detectors import Audit, Detector, Scale
-from detkit.doctor.anchor_fit import AnchorFit
+from detkit.doctor.anchor_fit import AnchorFit, fit_anchors
 from detkit.preprocess import Geometry
-from detkit.types import Boxes
+from detkit.types import Boxes, make_target
 
 AT_ONCE = 32  # images that a detector audits in one call
 FULL = 0.999  # of the canvas; what is missing is float32's
@@ -124,6 +124,32 @@ def fit_detector(detector: Detector, annotations: Annotations) -> Fit:
         kind=type(detector),
         grids=detector.anchor_scales(),
     )
+
+
+def fit_anchors_alone(detector: Detector, annotations: Annotations) -> AnchorFit | None:
+    """How a detector's anchors fit the objects of a split: the same as ``fit_detector`` says.
+
+    By sizes alone. What becomes of each object is not asked, which takes far longer.
+
+    Args:
+        detector: on the CPU; it needs no weights.
+        annotations: of all objects; those that training leaves out are left out here.
+
+    Returns:
+        None where the detector has no anchors, or there is no object.
+    """
+    data = learned(annotations)
+    if not len(data.boxes):
+        return None
+    sizes, size_of = np.unique(data.sizes, axis=0, return_inverse=True)  # [S, 2], [I]
+    placed = list(_place_sizes(detector, sizes.tolist()))  # [S]
+    any_object = make_target(torch.tensor([[0.0, 0.0, 1.0, 1.0]]), torch.tensor([0]))
+    audit = detector.audit([any_object], placed[0][1])  # which knows the anchors
+    if audit is None or not audit.has_anchors:
+        return None
+    scales = np.array([geometry.scale for geometry, _ in placed])[size_of.reshape(-1)]  # [I, 2]
+    sides = (data.boxes[:, 2:] - data.boxes[:, :2]) * scales[data.image_of_row()]  # [T, 2]
+    return fit_anchors(torch.from_numpy(sides), audit.anchors, detector.anchor_scales())
 
 
 def _place_sizes(

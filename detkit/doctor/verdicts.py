@@ -287,7 +287,7 @@ def _named(names: Sequence[str], which: NDArray[np.bool_]) -> list[str]:
 
 def look_at_fit(checkup: Checkup) -> Iterator[Finding]:
     """What the detector's rules of training make of the objects."""
-    for split, fit in zip(checkup.splits, checkup.fits, strict=True):
+    for split, fit in zip(checkup.splits if checkup.fits else (), checkup.fits, strict=True):
         objects = len(fit.boxes)
         if split.role != "train" or not objects:  # eval images are placed as these are
             continue

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from detkit.detectors import Audit, Detector, YoloV2, YoloV2Config, build_detector
-from detkit.doctor.fit import fit_detector, learned
+from detkit.doctor.fit import fit_anchors_alone, fit_detector, learned
 from detkit.image import read_image
 from detkit.preprocess import Batch
 from detkit.types import Target
@@ -146,6 +146,21 @@ def test_what_training_leaves_out_is_left_out(tmp_path: Path, model: YoloV2) -> 
     data = replace(data, difficult=flags[0], crowd=flags[1])
     assert learned(data).boxes.tolist() == [[1, 1, 41, 31]]
     assert len(fit_detector(model, data).boxes) == 1
+
+
+@pytest.mark.parametrize("form", list(FORMS))
+def test_anchors_alone_fit_as_the_whole_audit_says(form: str, tmp_path: Path) -> None:
+    """By sizes alone, and by the detector's own assignment of every object."""
+    data = annotate(tmp_path, IMAGES)
+    detector = build_detector({"num_classes": 2, **FORMS[form]})
+    whole, alone = fit_detector(detector, data).anchors, fit_anchors_alone(detector, data)
+    assert (whole is None) == (alone is None)
+    if whole is not None and alone is not None:
+        torch.testing.assert_close(alone.ious.float(), whole.ious.float(), rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(alone.anchors, whole.anchors)
+        assert (alone.owners == whole.owners).all()
+    none = data.keep_rows(np.zeros(len(data.boxes), dtype=np.bool_))
+    assert fit_anchors_alone(detector, none) is None
 
 
 def test_smaller_than_a_cell_is_smaller_both_ways(tmp_path: Path, model: YoloV2) -> None:
