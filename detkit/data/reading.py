@@ -12,6 +12,7 @@ import numpy as np
 from detkit.config import parse
 from detkit.data.base import DATASETS, Annotations, DatasetConfig
 from detkit.data.recognise import TITLES, find_splits
+from detkit.data.scan import same_content
 from detkit.data.split import hold_out
 from detkit.errors import ConfigError, DataError
 
@@ -50,7 +51,7 @@ def part(annotations: Annotations, config: DatasetConfig) -> Annotations:
     """Return the part of a dataset that its settings name, with what concerns it of the report.
 
     Images that cannot be used are drawn with the others: each lies in one part, and whoever
-    repairs it changes nothing of the rest.
+    repairs it changes nothing of the rest. Copies of one picture lie in one part.
     """
     report = annotations.report
     lost = np.array([image.index for image in report.left_out], dtype=np.int64)
@@ -63,12 +64,19 @@ def part(annotations: Annotations, config: DatasetConfig) -> Annotations:
     # Whoever reads the other part may have the classes in another order, or call them otherwise.
     order = sorted(np.flatnonzero(has.any(axis=0)), key=lambda label: has[:, label].tobytes())
     inside = hold_out(has[:, order], config.hold_out, config.split_seed)
+    paths = np.empty(listed, dtype=object)
+    paths[good] = annotations.paths
+    paths[lost] = [image.path for image in report.left_out]
+    for copies in map(list, same_content([Path(path) for path in paths])):
+        others = inside.sum() - inside[copies].sum()
+        if inside[copies].any() and others + len(copies) < listed:  # so that training has some
+            inside[copies] = True  # what is measured on is not learned from under another name
     if config.part == "train":
         inside = ~inside
     kept = annotations.keep_images(inside[good])
     unusable = [image.path for image in report.left_out if inside[image.index]]
-    paths = [*kept.paths.tolist(), *unusable]
-    return replace(kept, report=report.of_part(paths, whole=config.part == "train"))
+    told = [*kept.paths.tolist(), *unusable]
+    return replace(kept, report=report.of_part(told, whole=config.part == "train"))
 
 
 def _other_format(name: str, root: Path) -> str:

@@ -10,9 +10,10 @@ from __future__ import annotations
 import logging
 import os
 import sqlite3
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeAlias, TypeVar
@@ -58,6 +59,23 @@ def scan_images(paths: Sequence[Path]) -> list[Look]:
 def hash_files(paths: Sequence[Path]) -> list[str]:
     """SHA-256 of the contents of each file in hexadecimal; empty where it cannot be read."""
     return _remembered(paths, _HASH)
+
+
+def same_content(paths: Sequence[Path]) -> list[tuple[int, ...]]:
+    """Which of the files are copies of one another, by SHA-256: each group as places in ``paths``.
+
+    Only files of a size that another file has are read; those that cannot be are in no group.
+    """
+    of_size: dict[int, list[int]] = defaultdict(list)
+    for index, path in enumerate(paths):
+        with suppress(OSError):  # gone since it was listed
+            of_size[os.stat(path).st_size].append(index)
+    alike = [index for group in of_size.values() if len(group) > 1 for index in group]
+    same: dict[str, list[int]] = defaultdict(list)
+    for index, digest in zip(alike, hash_files([paths[i] for i in alike]), strict=True):
+        if digest:
+            same[digest].append(index)
+    return [tuple(group) for group in same.values() if len(group) > 1]
 
 
 def _look(path: Path) -> Look:

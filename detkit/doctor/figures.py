@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import difflib
 import itertools
-import os
 import re
 from collections import defaultdict
 from collections.abc import Sequence
@@ -21,7 +20,7 @@ from numpy.typing import NDArray
 
 from detkit.data.base import Annotations
 from detkit.data.join import join
-from detkit.data.scan import hash_files, scan_images
+from detkit.data.scan import same_content, scan_images
 from detkit.detectors import Detector
 from detkit.doctor.fit import Fit, fit_detector
 from detkit.evaluation.coco_map import AREA_RANGES
@@ -207,24 +206,11 @@ def _orientations(paths: Sequence[str]) -> dict[int, int]:
 
 
 def find_duplicates(splits: Sequence[Split]) -> list[Duplicate]:
-    """Images of the same content, within a split and across splits, by SHA-256.
-
-    Only files of a size that another file has are read.
-    """
+    """Images of the same content, within a split and across splits."""
     places = [(s, i) for s, split in enumerate(splits) for i in range(len(split.annotations))]
     paths = [Path(str(splits[s].annotations.paths[i])) for s, i in places]
-    of_size: dict[int, list[int]] = defaultdict(list)
-    for index, path in enumerate(paths):
-        try:
-            of_size[os.stat(path).st_size].append(index)
-        except OSError:  # gone since it was scanned
-            continue
-    alike = [index for group in of_size.values() if len(group) > 1 for index in group]
-    same: dict[str, list[tuple[int, int]]] = defaultdict(list)
-    for index, digest in zip(alike, hash_files([paths[i] for i in alike]), strict=True):
-        if digest:
-            same[digest].append(places[index])
-    return [Duplicate(tuple(sorted(group))) for group in same.values() if len(group) > 1]
+    groups = [sorted(places[index] for index in group) for group in same_content(paths)]
+    return [Duplicate(tuple(group)) for group in groups]
 
 
 def shared_images(duplicates: Sequence[Duplicate], a: int, b: int) -> list[tuple[int, int]]:
