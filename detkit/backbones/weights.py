@@ -118,7 +118,7 @@ def _names_in(tensors: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> dict[
 def _from_darknet(backbone: Backbone, name: str, path: Path) -> LoadReport:
     """The first layers of a file, as far as they reach, into the first layers of the backbone."""
     if not sees_plain_pixels(backbone):
-        raise ConfigError(_other_pixels(name, path))
+        raise ConfigError(other_pixels(name, path))
     try:
         part = load_partial(backbone, path)
     except ConfigError as problem:
@@ -135,15 +135,20 @@ def sees_plain_pixels(backbone: Backbone) -> bool:
     return not any(backbone.mean) and set(backbone.std) == {1.0}
 
 
-def _other_pixels(name: str, path: Path) -> str:
+def other_pixels(name: str, path: Path, key: str = KEY) -> str:
     """Why a file of darknet's is not for a backbone whose first layer sees other numbers.
 
     The shapes may agree (``vgg-conv.weights`` and VGG-16), and nothing would tell.
+
+    Args:
+        name: of the backbone.
+        path: of the file.
+        key: where a person named it.
     """
     published = BACKBONES[name].imagenet is not None
     advice = f"Set {KEY}: {IMAGENET}, or take" if published else "Take"
     return (
-        f"{KEY}: {path}: darknet's networks see pixels as they are, in 0..1, but backbone "
+        f"{key}: {path}: darknet's networks see pixels as they are, in 0..1, but backbone "
         f"{name!r} sees them less a mean and over a deviation, so these weights would compute "
         f"something else. {advice} a backbone of darknet's: "
         f"{', '.join(known for known in BACKBONES if known.startswith('darknet'))}."

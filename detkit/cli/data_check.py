@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from detkit.engine.experiment import ExperimentConfig
 
 CONFIG_ENDINGS = (".yaml", ".yml")
-DEFAULT_MODEL = "yolo_v2_tiny"  # whose view is shown of a folder where no detector is named
+DEFAULT_MODEL = "yolo_v3_tiny_coco"  # of the zoo: a folder is judged for what finetune begins with
 
 
 @dataclass(slots=True)
@@ -190,13 +190,14 @@ def from_folder(root: Path, overrides: Sequence[str]) -> Patient:
     from detkit.cli.data_entries import AUTO_KEYS, class_list, read_keys
     from detkit.data.recognise import recognise
     from detkit.engine.experiment import DataConfig, ExperimentConfig, TrainConfig
+    from detkit.engine.start_model import complete_model
 
     keys = {**read_keys(overrides), "root": str(root)}
     classes = class_list(keys)
-    model = {"name": DEFAULT_MODEL}
-    experiment = ExperimentConfig(
-        model=model, data=DataConfig(classes=classes), train=TrainConfig(epochs=1)
-    )
+    train = TrainConfig(epochs=1, start=DEFAULT_MODEL)
+    described = ExperimentConfig(model={}, data=DataConfig(classes=classes), train=train)
+    experiment, _ = complete_model(described, {})
+    model = dict(experiment.model)
     if keys.get("format", "auto") != "auto":
         return Patient(str(root), {"data": ("train", [keys])}, experiment, model, classes)
     rest = {key: value for key, value in keys.items() if key in AUTO_KEYS[1:]}

@@ -36,11 +36,12 @@ def read_data(experiment: ExperimentConfig) -> tuple[Annotations, Annotations | 
         return train_data, None
     names = train_data.class_names
     try:
-        return train_data, join([read_dataset(entry, names) for entry in data.eval], names)
+        eval_data = join([read_dataset(entry, names) for entry in data.eval], names)
     except OtherClassesError as problem:
         if data.classes:
             raise
         raise not_trained_on(problem) from problem
+    return train_data, eval_data if len(eval_data) else None  # of one image none can be held out
 
 
 def join_train(experiment: ExperimentConfig, parts: Sequence[Annotations]) -> Annotations:
@@ -118,6 +119,8 @@ def settle(experiment: ExperimentConfig, train_data: Annotations) -> ExperimentC
     train = experiment.train.model_copy(update={"augment": augment})
     if train.epochs == "auto":
         train = train.model_copy(update={"epochs": auto_epochs(len(train_data))})
+        most = horizon(train, len(train_data)).steps // 10  # else a few photos never leave it
+        train = train.model_copy(update={"burn_in": min(train.burn_in, most)})
     return experiment.model_copy(update={"model": model, "data": data, "train": train})
 
 

@@ -74,6 +74,17 @@ class Plan:
     notes: tuple[str, ...] = ()
     cfg: Cfg | None = None
     advice: str = ""  # what the zoo knows of other files of this name
+    chosen: tuple[tuple[str, str], ...] = ()  # keys of ``model`` and why they are so, in a sentence
+
+    def told(self, model: Mapping[str, Any]) -> tuple[str, ...]:
+        """The notes on a ``model:`` block in which a user may have set keys otherwise."""
+        kept = [
+            because
+            if model[key] == self.model[key]
+            else f"model.{key} was given in the place of what the file says: {because}"
+            for key, because in self.chosen
+        ]
+        return (*self.notes, *kept)
 
 
 def import_darknet(
@@ -128,7 +139,7 @@ def import_darknet(
         experiment=experiment.model_copy(update={"model": resolved}),
         header=header,
         because=plan.because,
-        notes=(*plan.notes, *notes, *strange_numbers(detector)),
+        notes=(*plan.told(experiment.model), *notes, *strange_numbers(detector)),
         difference=difference,
         size=source.stat().st_size,
         sha256=sha256_of(source),
@@ -172,7 +183,8 @@ def _plan(source: Path, model: str | None, cfg: Path | None) -> Plan:
         check_detects(text)
         read = read_model(text)
         described, said = _as_published(source, read.model, text)
-        return Plan(described, (), f"as {cfg} describes it", (*read.notes, *said), text)
+        because = f"as {cfg} describes it"
+        return Plan(described, (), because, read.notes, text, chosen=said)
     entry, because = _recognise(source) if model is None else _named(source, model)
     because = f"{because} ({entry.name} of the zoo)"
     return Plan(entry.model, entry.class_names, because, advice=entry.note)
@@ -180,13 +192,13 @@ def _plan(source: Path, model: str | None, cfg: Path | None) -> Plan:
 
 def _as_published(
     source: Path, model: Mapping[str, Any], cfg: Cfg
-) -> tuple[Mapping[str, Any], list[str]]:
+) -> tuple[Mapping[str, Any], tuple[tuple[str, str], ...]]:
     """Put the anchors of a published file in the place of those of a text that says otherwise.
 
     A text cannot be compared with itself to notice that the weights were trained with others.
 
     Returns:
-        The ``model:`` block, and a sentence for each setting of the text that is not followed.
+        The ``model:`` block, and each setting of the text that is not followed, with a sentence.
     """
     entry = entry_of_size(source)
     if (
@@ -194,7 +206,7 @@ def _as_published(
         or entry.model["name"] != model["name"]
         or not is_published_file(entry, source)
     ):
-        return model, []
+        return model, ()
     theirs = _built(model, cfg, model)
     with torch.device("meta"):
         ours = build_detector(entry.model)
@@ -204,13 +216,13 @@ def _as_published(
         for key in keys
         if getattr(ours.config, key) != getattr(theirs.config, key)
     }
-    notes = [
+    said = [
         f"this is the published {entry.file.name}, known by its size and hash, which was trained "
         f"with {key} {_listed(value)}; {cfg.path} says {_listed(getattr(theirs.config, key))} and "
         "is not followed in this."
         for key, value in changed.items()
     ]
-    return {**model, **changed}, notes
+    return {**model, **changed}, tuple(zip(changed, said, strict=True))
 
 
 def _built(model: Mapping[str, Any], cfg: Cfg, described: Mapping[str, Any]) -> Detector:
@@ -237,8 +249,8 @@ def _with_placement(plan: Plan, source: Path, header: Header) -> Plan:
                 "which is not followed in this."
             ),
         )
-    notes = (*plan.notes, because) if because else plan.notes
-    return replace(plan, model={**plan.model, "placement": placement}, notes=notes)
+    chosen = (*plan.chosen, ("placement", because)) if because else plan.chosen
+    return replace(plan, model={**plan.model, "placement": placement}, chosen=chosen)
 
 
 def has_placement(model: Mapping[str, Any]) -> bool:

@@ -46,9 +46,11 @@ def data_warnings(
 
 
 def _unreached(fit: AnchorFit, kind: type[Detector], config: Path) -> str:
-    keys = " and ".join(f"model.{key}" for key in kind.shape_keys)
-    advice = f"set {keys}" if keys else f"`detkit anchors {config}` fits others"
+    keys = " and ".join(f"model.{key}" for key in kind.shape_keys or (kind.anchors_key or "",))
+    advice = "others may reach more, set in"
+    if not kind.shape_keys:
+        advice = f"`detkit anchors {config}` prints others, for"
     return (
         f"warning: the anchors reach {fit.recall:.0%} of the objects of train at an IoU of "
-        f"{GOOD_IOU} (mean IoU {fit.average_iou:.2f}); {advice}"
+        f"{GOOD_IOU} (mean IoU {fit.average_iou:.2f}); {advice} {keys}"
     )

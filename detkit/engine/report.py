@@ -23,6 +23,7 @@ from detkit.engine.clock import BACKWARD, DATA, FORWARD, OPTIMIZER, Reading
 from detkit.engine.distributed import Ranks
 from detkit.engine.experiment import ExperimentConfig, TrainConfig
 from detkit.engine.log import RunLog, losses_line
+from detkit.engine.records import flat
 from detkit.engine.stages import Stage
 from detkit.engine.state import TrainState
 from detkit.evaluation import EvalResult
@@ -55,6 +56,8 @@ def introduce(
     log.say(f"       {class_counts(train_data)}")
     if eval_data is not None:
         log.say(f"eval:  {summary(eval_data)}")
+    elif experiment.data.eval:
+        log.say("eval:  no image is left to measure on, so nothing is measured")
     parameters = sum(p.numel() for p in run.model.parameters()) / 1e6
     log.say(f"model: {experiment.model['name']}, {parameters:.2f} M parameters")
     parts = run.decided.micro_batches
@@ -110,7 +113,8 @@ def config_files(stage: Stage, experiment: ExperimentConfig, run: TrainState) ->
 
     The run folder of several stages holds the whole training's, also when the last is trained.
     """
-    files = {stage.folder / CONFIG: explain_run(with_defaults(experiment, run), stage.origins)}
+    origins = stage.origins | dict.fromkeys(_settled(stage.experiment, experiment), "auto")
+    files = {stage.folder / CONFIG: explain_run(with_defaults(experiment, run), origins)}
     if stage.title:
         training = stage.training
         whole = training.experiment.model_copy(
@@ -121,6 +125,12 @@ def config_files(stage: Stage, experiment: ExperimentConfig, run: TrainState) ->
         )
         files[training.folder / CONFIG] = explain_run(whole, training.origins)
     return files
+
+
+def _settled(before: ExperimentConfig, after: ExperimentConfig) -> list[str]:
+    """Keys of the training that were ``auto``, or followed from one that was."""
+    old, new = (flat(each.train.model_dump(mode="json")) for each in (before, after))
+    return [f"train.{key}" for key in new if new[key] != old.get(key)]
 
 
 def explain_run(experiment: ExperimentConfig, origins: Origins) -> str:

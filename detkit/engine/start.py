@@ -19,13 +19,12 @@ from detkit.engine.dry_run import choose_micro_batches
 from detkit.engine.experiment import ExperimentConfig
 from detkit.engine.records import flat
 from detkit.engine.report import CONFIG
+from detkit.engine.start_model import take_over, taken_over
 from detkit.engine.start_weights import (
     Source,
     load_proposer,
     load_start_weights,
     read_start,
-    take_over,
-    taken_over,
 )
 from detkit.engine.state import TrainState
 
@@ -73,7 +72,7 @@ def prepare(
         experiment = ranks.from_main(lambda: taken_over(experiment, last))
     elif experiment.train.start is not None:
         source = read_start(experiment, experiment.train.start, ranks)
-        experiment, lines = take_over(experiment, source)
+        experiment, lines = take_over(experiment, source.name, source.model)
     run = build_run(experiment, train_data, folder, device)
     run.ranks = ranks
     saved_by = restore_ranks(run, last, experiment.eval.best)

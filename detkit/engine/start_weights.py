@@ -1,13 +1,12 @@
 """Weights from elsewhere: what a new run starts from, and whose proposals it learns from.
 
-Reading order: ``read_start`` (the detector that ``train.start`` names), ``take_over`` (settings
-that belong to its weights), ``load_start_weights`` (what a new run gets, once), ``copy_weights``
-(which tensors fit, classes by name), ``load_proposer``.
+Reading order: ``read_start`` (the detector that ``train.start`` names), ``load_start_weights``
+(what a new run gets, once), ``copy_weights`` (which tensors fit, classes by name),
+``load_proposer``. Settings that come with weights are in ``start_model.py``.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,11 +15,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from detkit.backbones.weights import DARKNET_FILE, NAMES_SHOWN, load_backbone_weights
+from detkit.backbones.weights import (
+    DARKNET_FILE,
+    NAMES_SHOWN,
+    load_backbone_weights,
+    other_pixels,
+    sees_plain_pixels,
+)
 from detkit.class_names import match_classes
 from detkit.detectors import DETECTORS, NO_CLASS, Detector, build_detector
 from detkit.engine.build import default_model, with_defaults
-from detkit.engine.checkpoint import MODEL
 from detkit.engine.console_watch import ConsoleWatch
 from detkit.engine.distributed import Ranks
 from detkit.engine.experiment import ExperimentConfig
@@ -135,6 +139,8 @@ def _read_darknet(path: Path, word: str, model: Mapping[str, Any]) -> Source:
             return read_source(Ranks(), word, START)
         with torch.random.fork_rng(devices=()):
             detector = build_detector(model)
+        if not sees_plain_pixels(detector.backbone):
+            raise ConfigError(other_pixels(str(model.get("backbone")), path, START))
         part = load_partial(detector, path)
     except ConfigError as problem:
         raise ConfigError(f"{START}: {str(problem).removeprefix(f'{START}: ')}") from problem
@@ -147,57 +153,6 @@ def _read_darknet(path: Path, word: str, model: Mapping[str, Any]) -> Source:
     state = detector.state_dict()
     described = default_model(model, model["num_classes"])
     return Source(word, described, {name: state[name] for name in part.loaded})
-
-
-def take_over(experiment: ExperimentConfig, source: Source) -> tuple[ExperimentConfig, list[str]]:
-    """Put settings that belong to the weights of ``source`` into the model: anchors and masks.
-
-    Boxes are learned relative to anchors, so weights are worth less under others. Only what the
-    config leaves open is taken; of anchors that it states itself it has its own masks.
-
-    Returns:
-        The experiment, and a line for each setting that is taken or is another.
-    """
-    model = dict(experiment.model)
-    keys = _weight_keys(model["name"])
-    if not keys or keys != _weight_keys(source.model["name"]):
-        return experiment, []
-    ours = default_model(model, model["num_classes"])
-    if ours.get("strides") != source.model.get("strides"):
-        return experiment, []
-    lines = []
-    stated = [key for key in keys if key in experiment.model]
-    for key in keys:
-        theirs = source.model.get(key)
-        if stated and key not in stated and stated[0] == keys[0]:
-            continue  # what goes with anchors of the config's own
-        if key in stated:
-            if ours[key] != theirs:
-                lines.append(
-                    f"start {source.name}: model.{key} is the config's own, {ours[key]}; the "
-                    f"weights were trained with {theirs}"
-                )
-        elif theirs is not None and ours[key] != theirs:
-            model[key] = theirs
-            lines.append(f"start {source.name}: model.{key} taken over with the weights: {theirs}")
-    return experiment.model_copy(update={"model": model}), lines
-
-
-def taken_over(experiment: ExperimentConfig, last: Path) -> ExperimentConfig:
-    """What :func:`take_over` gave the run that ``last`` is of, which goes on with it."""
-    if experiment.train.start is None:
-        return experiment
-    saved = json.loads((last / MODEL).read_text(encoding="utf-8"))["experiment"]["model"]
-    source = Source(str(last), saved, {})
-    same = saved.get("name") == experiment.model["name"]
-    return take_over(experiment, source)[0] if same else experiment
-
-
-def _weight_keys(name: str) -> tuple[str, ...]:
-    """Settings of a detector that its weights mean nothing without; what sets anchors is first."""
-    kind = DETECTORS[name]
-    keys = (kind.anchors_key, kind.masks_key, *kind.shape_keys)
-    return tuple(key for key in keys if key is not None)
 
 
 # ------------------------------------------------------------------------------ the weights
@@ -273,7 +228,8 @@ def copy_weights(model: Detector, settings: Mapping[str, Any], source: Source) -
             own[name].copy_(tensor)
             loaded.append(name)
     weights = [name for name in loaded if not name.endswith(COUNTER)]
-    if not any(name.startswith(PREFIX) for name in weights):
+    theirs, ours = (each.get("backbone") for each in (source.model, settings))
+    if theirs != ours or not any(name.startswith(PREFIX) for name in weights):
         raise ConfigError(
             f"{START}: {source.name}: none of its weights fits the backbone. It is a "
             f"{_model_words(source.model)}, the config's a {_model_words(settings)}; start from a "

@@ -35,7 +35,7 @@ from detkit.engine.report import (
 from detkit.engine.signals import ctrl_c
 from detkit.engine.stages import Stage, Training, has_begun, left_to_train, plan_stages
 from detkit.engine.start import Prepared, before_first_step, find_run, prepare
-from detkit.engine.start_model import complete_model
+from detkit.engine.start_model import complete_model, taken_lines
 from detkit.engine.state import TrainState
 from detkit.engine.stopping import thaw
 from detkit.errors import ConfigError
@@ -88,7 +88,7 @@ def train(
     check_shares(experiment.train.batch_size, ranks.world)
     own = ranks.connect(device, experiment.train.rank_timeout_minutes)
     folder = ranks.from_main(lambda: find_run(path, out, experiment))
-    last = ranks.from_main(lambda: existing_checkpoint(folder / "last")) if resume else None
+    last = ranks.from_main(lambda: reached(folder, experiment)) if resume else None
     experiment, origins = ranks.from_main(lambda: complete_model(experiment, origins, last))
     stages = plan_stages(Training(experiment, origins, folder))
     begun = ranks.from_main(lambda: has_begun(stages))
@@ -111,6 +111,13 @@ def train(
     return outcome
 
 
+def reached(folder: Path, experiment: ExperimentConfig) -> Path | None:
+    """The last checkpoint of a run, or of the latest of its stages that has one."""
+    stages = [folder / stage.name for stage in reversed(experiment.train.stages)]
+    found = (existing_checkpoint(each / "last") for each in (folder, *stages))
+    return next((path for path in found if path is not None), None)
+
+
 def carry_out(prepared: Prepared, stage: Stage) -> Outcome:
     """Take every step of a run, say and write what comes of it."""
     experiment, run = prepared.experiment, prepared.run
@@ -123,7 +130,8 @@ def carry_out(prepared: Prepared, stage: Stage) -> Outcome:
             for line in [*stage.heading(), *recognised(stage.origins)]:
                 log.say(line)
             introduce(log, experiment, run, prepared.train_data, prepared.eval_data)
-            for line in ranks_lines(ranks, experiment.train, prepared.saved_by) + done:
+            taken = taken_lines(stage.experiment, stage.origins) if prepared.last is None else []
+            for line in ranks_lines(ranks, experiment.train, prepared.saved_by) + taken + done:
                 log.say(line)
             if ranks.world > 1:
                 run.spread = ranks.spread(run.model, sync_batch_norm=run.config.sync_batch_norm)

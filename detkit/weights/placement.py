@@ -64,8 +64,8 @@ def placement_of(header: Header, cfg: Cfg | None = None) -> FilePlacement:
     return FilePlacement(
         "stretch",
         f"images are stretched to the canvas: {origin} is of AlexeyAB's or hank-ai's program, "
-        f"which does so unless [net] says {KEY}=1, and {where}; model.placement=letterbox "
-        "keeps their shape.",
+        f"which does so unless [net] says {KEY}=1, and {where}. `detkit convert` with "
+        "model.placement=letterbox keeps their shape.",
     )
 
 

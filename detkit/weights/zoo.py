@@ -18,6 +18,7 @@ from detkit.download import AnotherFileError, check_file, fetch
 from detkit.errors import UnknownNameError, did_you_mean
 from detkit.remote import SILENT, DownloadSettings, Watch
 from detkit.weights.header import read_header
+from detkit.weights.placement import placement_of
 from detkit.weights.zoo_darknet import DARKNET, DarknetEntry
 from detkit.weights.zoo_entry import ZooEntry
 from detkit.weights.zoo_torchvision import TORCHVISION
@@ -93,6 +94,8 @@ def is_published_file(entry: ZooEntry, path: Path, watch: Watch = SILENT) -> boo
     Raises:
         DetkitError: it cannot be read.
     """
+    if isinstance(entry, DarknetEntry) and placement_of(read_header(path)).because:
+        return False  # another program wrote it
     if entry.file.hash_of(path.stat().st_size) is None:
         return None
     try:
@@ -110,7 +113,7 @@ def known_by(entry: ZooEntry, size: int, published: bool | None) -> str:
     """
     words = f"by its size of {size:,} bytes"
     if published is None:
-        return words
+        return f"{words} (nobody has published its hash)"
     if published:
         return f"{words} and its {(entry.file.hash_of(size) or '').partition(':')[0]}"
     return (

@@ -26,7 +26,9 @@ from detkit.engine.experiment import ExperimentConfig, read_experiment
 from detkit.engine.imported import read_names
 from detkit.engine.named import find_named
 from detkit.errors import ConfigError, DetkitError, UnknownNameError
+from detkit.remote import Watch
 from detkit.weights.darknet import Header, write_darknet
+from detkit.weights.zoo import entry_of_size
 from tests.engine.runs import batches_of, small_run, train_on
 from tests.weights.cfgs import cfg_text
 from tests.weights.plain_darknet import (
@@ -173,8 +175,8 @@ def test_files_of_the_forks_see_stretched_images(
     assert result.notes == (
         {
             None: "images are stretched to the canvas: header 0.2.5 is of AlexeyAB's or hank-ai's "
-            f"program, which does so unless [net] says letter_box=1, and {case.cfg} does not; "
-            "model.placement=letterbox keeps their shape.",
+            f"program, which does so unless [net] says letter_box=1, and {case.cfg} does not. "
+            "`detkit convert` with model.placement=letterbox keeps their shape.",
             0: f"images are stretched to the canvas: {case.cfg}:2: letter_box=0.",
             1: f"images keep their shape, on grey: {case.cfg}:2: letter_box=1.",
         }[letter_box],
@@ -192,6 +194,43 @@ def test_files_of_the_forks_see_stretched_images(
     assert exported.hint == (
         "" if stretched else "; header 0.2.5 does not say so: write letter_box=1 into its .cfg"
     )
+
+
+def test_what_a_user_sets_is_said_to_be_set(tmp_path: Path) -> None:
+    """No note says the opposite of what is written."""
+    case = Case(tmp_path, "yolov3-tiny", FORK_HEADER)
+    words = ["model.placement=letterbox"]
+    result = import_darknet(
+        case.weights, tmp_path / "imported", cfg=case.cfg, names=case.names, overrides=words
+    )
+    assert not result.detector.stretches
+    (note,) = result.notes
+    assert note.startswith(
+        "model.placement was given in the place of what the file says: images are stretched to "
+        "the canvas: header 0.2.5 is of "
+    )
+
+
+def test_a_file_of_a_fork_is_none_of_the_zoos_though_it_has_no_hash(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """YOLOv2's for VOC with today's header: nobody has published its hash."""
+    own = tmp_path / "mine.weights"
+    with own.open("wb") as file:
+        file.write(FORK_HEADER)
+        file.truncate(202_704_264)
+    assert entry_of_size(own) is not None
+    named = find_named(own, Loud())
+    assert named.entry is not None
+    assert named.entry.model["placement"] == "stretch"
+    first, second = capsys.readouterr().out.splitlines()
+    assert "alone: it is not the published yolov2-voc.weights, so its class names and" in first
+    assert "images are stretched to the canvas: header 0.2.5 is of AlexeyAB's" in second
+
+
+class Loud(Watch):
+    def say(self, line: str) -> None:
+        print(line)
 
 
 def test_what_was_trained_on_stretched_images_is_written_as_the_forks_write_it(

@@ -11,6 +11,7 @@ from detkit.data import read_dataset
 from detkit.detectors import build_detector
 from detkit.engine.data_warnings import data_warnings
 from detkit.engine.train import train
+from tests.oracles import voc_xml, write_voc
 
 CONFIG = Path("runs/mine/config.yaml")
 
@@ -36,7 +37,8 @@ def test_anchors_that_fit_are_no_news_and_others_are(tiny_voc: Path) -> None:
     (line,) = data_warnings(yolo(tiny), data, None, CONFIG)  # type: ignore[arg-type]
     assert line == (
         "warning: the anchors reach 0% of the objects of train at an IoU of 0.5 (mean IoU "
-        f"{ious.mean():.2f}); `detkit anchors runs/mine/config.yaml` fits others"
+        f"{ious.mean():.2f}); `detkit anchors runs/mine/config.yaml` prints others, for "
+        "model.anchors"
     )
 
 
@@ -53,6 +55,25 @@ def test_pictures_that_are_learned_from_and_measured_are_told(
     assert any("the anchors reach " in line for line in said)
     train(small_config, tmp_path / "run", ["train.iterations=2"], resume=True)
     assert "warning: " not in capsys.readouterr().out
+
+
+def test_of_a_single_image_nothing_is_measured(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It cannot be parted; no figure of no image is printed."""
+    root = write_voc(tmp_path / "one", {"a": voc_xml([("cat", (1, 1, 40, 30))])})
+    config = tmp_path / "one.yaml"
+    entry = f"format: voc, root: {root}, split: trainval"
+    config.write_text(
+        "model: {name: yolo_v2_tiny, backbone: tiny, input_size: 64, head_channels: 4}\n"
+        f"data: {{workers: 0, train: [{{{entry}, part: train}}], "
+        f"eval: [{{{entry}, part: eval}}]}}\n"
+        "train: {iterations: 1, batch_size: 1, records: []}\n"
+    )
+    assert train(config, tmp_path / "run").metrics == {}
+    said = capsys.readouterr().out
+    assert "eval:  no image is left to measure on, so nothing is measured\n" in said
+    assert "nan" not in said
 
 
 def test_large_sets_are_left_to_the_command(

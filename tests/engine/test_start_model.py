@@ -15,6 +15,7 @@ from detkit.engine.experiment import ExperimentConfig, read_experiment
 from detkit.engine.start_model import complete_model
 from detkit.engine.train import train
 from detkit.errors import ConfigError, UnknownNameError
+from detkit.weights.header import Header
 from detkit.weights.zoo import ZOO
 
 FINETUNE = Path(__file__).parents[2] / "configs" / "finetune.yaml"
@@ -50,7 +51,8 @@ def test_every_name_of_the_zoo_is_a_model(name: str) -> None:
 
 
 def test_a_model_with_a_name_stays_as_it_is() -> None:
-    before = experiment(model={"name": "yolo_v2"}, train={"iterations": 1, "start": "nowhere"})
+    train_block = {"iterations": 1, "start": "yolo_v3_tiny_coco"}  # another kind of detector
+    before = experiment(model={"name": "yolo_v2"}, train=train_block)
     assert complete_model(before, {}) == (before, {})
 
 
@@ -75,6 +77,47 @@ def test_weights_that_are_not_there_are_named(tmp_path: Path) -> None:
     (tmp_path / "run" / "best" / "model.json").write_text("{}")
     with pytest.raises(ConfigError, match=r"best.model.json: not a checkpoint that this detkit"):
         complete_model(experiment(train={"iterations": 1, "start": str(tmp_path / "run")}), {})
+
+
+def test_anchors_of_the_configs_own_have_masks_of_their_own() -> None:
+    """Under the source's masks 1,2,3 the first of them would answer for nothing."""
+    own = [[5, 5], [9, 9], [20, 20], [40, 40], [80, 80], [160, 160]]
+    train_block = {"iterations": 1, "start": "yolo_v3_tiny_coco"}
+    found, _ = complete_model(experiment(train=train_block, model={"anchors": own}), {})
+    assert found.model["anchors"] == own
+    assert "anchor_masks" not in found.model
+    found, _ = complete_model(experiment(train=train_block, model={"score_threshold": 0.1}), {})
+    assert found.model["anchor_masks"] == [[3, 4, 5], [1, 2, 3]]
+
+
+def test_what_follows_from_data_is_not_taken(tiny_voc: Path, tmp_path: Path) -> None:
+    """Weights of classes are those of the source's data: other classes, or another number."""
+    config = tmp_path / "first.yaml"
+    config.write_text(
+        "model: {name: yolo_v2_tiny, backbone: tiny, input_size: 32, head_channels: 4}\n"
+        f"data: {{workers: 0, train: [{{format: voc, root: {tiny_voc}, split: trainval}}]}}\n"
+        "train: {iterations: 1, batch_size: 2, records: [], class_weights: auto}\n"
+    )
+    train(config, tmp_path / "first")
+    words = [f"data.root={tiny_voc}", f"train.start={tmp_path / 'first'}", *QUICK]
+    words += ["train.class_weights=auto"]
+    train(FINETUNE, tmp_path / "tuned", words)
+    more = [word for word in words if not word.startswith("train.iterations")]
+    assert train(FINETUNE, tmp_path / "tuned", [*more, "train.iterations=2"], resume=True).finished
+    text = (tmp_path / "tuned" / "config.yaml").read_text()
+    assert "# the data" in next(line for line in text.splitlines() if "class_weights: [" in line)
+
+
+def test_a_file_that_says_nothing_of_its_network_is_told_so(tmp_path: Path) -> None:
+    part = tmp_path / "tiny.conv.9"
+    part.write_bytes(Header().to_bytes() + bytes(4000))
+    with pytest.raises(ConfigError) as caught:
+        complete_model(experiment(train={"iterations": 1, "start": str(part)}), {})
+    assert str(caught.value) == (
+        f"train.start: {part}: a weight file of darknet that does not say what network it is of. "
+        "If it holds the first layers of one, name that with model.name=NAME; if all of them, make "
+        f"a checkpoint of it with `detkit convert {part} --cfg FILE --out DIR`."
+    )
 
 
 FORMS = {
@@ -138,10 +181,11 @@ def test_epochs_of_a_small_set(tiny_voc: Path, tmp_path: Path) -> None:
     config.write_text(
         "model: {name: yolo_v2_tiny, backbone: tiny, input_size: 32, head_channels: 4}\n"
         f"data: {{workers: 0, train: [{{format: voc, root: {tiny_voc}, split: trainval}}]}}\n"
-        "train: {epochs: auto, batch_size: 4, records: [], lr: 1.0e-6}\n"
+        "train: {epochs: auto, batch_size: 4, records: [], lr: 1.0e-6, burn_in: 50}\n"
     )
     train(config, tmp_path / "run")
-    described = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())
-    assert described["train"]["epochs"] == 100
+    text = (tmp_path / "run" / "config.yaml").read_text()
+    assert "  epochs: 100  # auto\n" in text
+    assert yaml.safe_load(text)["train"]["burn_in"] == 10  # of 50: else most steps would be it
     assert load_checkpoint(tmp_path / "run").step == 100  # four images, four a step
     assert read_experiment(tmp_path / "run" / "config.yaml")[0].train.epochs == 100

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,8 @@ from detkit.backbones import BACKBONES
 from detkit.detectors import NO_CLASS, build_detector
 from detkit.engine.checkpoint import load_checkpoint
 from detkit.engine.experiment import ExperimentConfig
-from detkit.engine.start_weights import Source, copy_weights, take_over
+from detkit.engine.start_model import take_over
+from detkit.engine.start_weights import Source, copy_weights
 from detkit.engine.train import train
 from detkit.errors import ConfigError
 from detkit.weights.darknet import file_layers, write_darknet
@@ -149,9 +151,8 @@ def taken(
 ) -> tuple[dict[str, object], list[str]]:
     """The model block after ``take_over`` from a detector of ``source``, and what is said."""
     config = build_detector(source).config.model_dump(mode="json")
-    theirs = Source("there", {"name": source["name"], **config}, {})
     experiment = ExperimentConfig.model_validate({"model": model, "train": {"iterations": 1}})
-    found, lines = take_over(experiment, theirs)
+    found, lines = take_over(experiment, "there", {"name": source["name"], **config})
     return found.model, lines
 
 
@@ -255,6 +256,33 @@ def test_anchors_of_the_config_are_not_overwritten_by_those_of_the_weights(
     assert detector.anchors.tolist() == OTHERS  # type: ignore[attr-defined]
 
 
+def test_stages_have_the_anchors_of_what_the_first_starts_from(
+    tiny_voc: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """And the config at the top says so, from which the whole can be trained again."""
+    config = tmp_path / "tiny.yaml"
+    more = f", anchors: {OTHERS}, anchor_masks: {MASKS}"
+    config.write_text(TINY_RUN.format(more=more, root=tiny_voc, start="", steps=1))
+    train(config, tmp_path / "first")
+    start = f", start: {tmp_path / 'first'}, stages: [{{name: one}}, {{name: two, start: one}}]"
+    config.write_text(TINY_RUN.format(more="", root=tiny_voc, start=start, steps=1))
+    capsys.readouterr()
+    train(config, tmp_path / "run")
+    said = capsys.readouterr().out
+    assert said.count("model.anchor_masks taken over with the weights") == 1
+    for folder in (tmp_path / "run", tmp_path / "run" / "one"):
+        text = (folder / "config.yaml").read_text()
+        assert f"anchor_masks: {MASKS}  # train.start {tmp_path / 'first'}" in text
+        detector = load_checkpoint(folder / "last").detector
+        assert detector.config.anchor_masks == ((3, 4, 5), (1, 2, 3))  # type: ignore[attr-defined]
+    (tmp_path / "first").rename(tmp_path / "gone")  # a run that goes on asks its latest stage
+    shutil.rmtree(tmp_path / "run" / "last")
+    shutil.rmtree(tmp_path / "run" / "best", ignore_errors=True)
+    assert train(config, tmp_path / "run", resume=True).finished
+    detector = load_checkpoint(tmp_path / "run").detector
+    assert detector.config.anchor_masks == ((3, 4, 5), (1, 2, 3))  # type: ignore[attr-defined]
+
+
 # ------------------------------------------------------------------- partial files of darknet's
 
 
@@ -304,6 +332,27 @@ def test_a_partial_file_fills_the_layers_of_the_head_that_it_holds(
         train(config, tmp_path / "other")
     assert str(caught.value).startswith(f"train.start: {part}: {end - 8:,} bytes end inside layer ")
     assert not (tmp_path / "other").exists()
+
+
+def test_files_of_darknets_are_not_for_backbones_that_see_other_pixels(
+    tiny_voc: Path, tmp_path: Path
+) -> None:
+    """``vgg-conv.weights`` has VGG-16's shapes, and was trained on pixels as they are."""
+    model = "name: yolo_v2_tiny, backbone: resnet18, input_size: 32, head_channels: 4"
+    part = tmp_path / "resnet18.conv.1"
+    part.write_bytes(Header().to_bytes() + bytes(4 * 4 * 64 + 4 * 3 * 64 * 49))
+    config = tmp_path / "tiny.yaml"
+    config.write_text(
+        f"model: {{{model}}}\ndata: {{train: [{{format: voc, root: {tiny_voc}, split: trainval}}]}}"
+        f"\ntrain: {{iterations: 1, start: {part}}}\n"
+    )
+    with pytest.raises(ConfigError) as caught:
+        train(config, tmp_path / "run")
+    assert str(caught.value).startswith(
+        f"train.start: {part}: darknet's networks see pixels as they are, in 0..1, but backbone "
+        "'resnet18' sees them less a mean and over a deviation, so these weights would compute "
+        "something else. "
+    )
 
 
 def test_settings_that_differ_are_told() -> None:

@@ -43,8 +43,8 @@ def test_without_a_text_the_header_tells() -> None:
     assert placement_of(FORK) == (
         "stretch",
         "images are stretched to the canvas: header 0.2.5 is of AlexeyAB's or hank-ai's program, "
-        "which does so unless [net] says letter_box=1, and no text was given that says it; "
-        "model.placement=letterbox keeps their shape.",
+        "which does so unless [net] says letter_box=1, and no text was given that says it. "
+        "`detkit convert` with model.placement=letterbox keeps their shape.",
     )
 
 
@@ -52,8 +52,8 @@ def test_the_option_that_tells_is_named_with_its_line() -> None:
     cfg = parse_cfg("[net]\nwidth=64\n[yolo]\nmask=0\niou_loss=ciou\n", TEXT)
     assert placement_of(AUTHORS, cfg).because == (
         "images are stretched to the canvas: my.cfg:5: iou_loss is of AlexeyAB's or hank-ai's "
-        "program, which does so unless [net] says letter_box=1, and my.cfg does not; "
-        "model.placement=letterbox keeps their shape."
+        "program, which does so unless [net] says letter_box=1, and my.cfg does not. "
+        "`detkit convert` with model.placement=letterbox keeps their shape."
     )
 
 
