@@ -216,7 +216,7 @@ def _yolo_v2() -> Iterator[DarknetEntry]:
             VOC07_TEST,
             416,
             PAGE,
-            remark="Of this file darknet's own program gives 56.6 (AlexeyAB/darknet, issue 350).",
+            remark="Of this file darknet's own program gives 56.6 (AlexeyAB/darknet #350).",
         ),
         licence=LICENCE,
         paper=YOLO_V2,

@@ -3,9 +3,9 @@
 It wrote ``tiny_yolo_v3_opencv.json``, which ``test_tiny_published.py`` compares detkit with. It
 uses neither detkit nor torch, and has an environment of its own::
 
-    python3 -m venv /tmp/opencv4
-    /tmp/opencv4/bin/pip install numpy==2.4.6 opencv-python-headless==4.14.0.94
-    /tmp/opencv4/bin/python tests/weights/opencv_tiny.py ../shared/data
+    python3 -m venv opencv4
+    opencv4/bin/pip install numpy==2.4.6 opencv-python-headless==4.14.0.94
+    opencv4/bin/python tests/weights/opencv_tiny.py ../shared/data
 
 OpenCV 5 no longer reads darknet's files. JPEG decoding, network, decoding of the boxes and
 suppression are OpenCV's. The text of the network is written here, from its list of layers, with
