@@ -129,7 +129,9 @@ def run(args: argparse.Namespace) -> None:
     )
     print_anchors(new, numbers, form)
     print_fits(now, new)
-    block = experiment.model if args.write is None else block_to_write(args.write, form)
+    block: Mapping[str, Any] = experiment.model
+    if args.write is not None:  # masks that are train.start's go with it as well
+        block = {**experiment.model, **block_to_write(args.write, form)}
     values = as_yaml(numbers, scales, form, block)
     print("\nmodel:\n" + "\n".join(f"  {key}: {value}" for key, value in values.items()))
     if args.draw is not None:

@@ -34,12 +34,11 @@ def set_in_model(path: Path, values: Mapping[str, str]) -> None:
     read_config(path)  # says what is wrong with it, and with its base
     text = path.read_bytes().decode()
     before = yaml.safe_load(text) or {}
-    block = before.get("model", {})
-    if not isinstance(block, dict):
-        got = "nothing" if block is None else f"{block!r}"[:SHOWN]
+    block = before.get("model")
+    if block is not None and not isinstance(block, dict):
         raise ConfigError(
-            f"{path}: model: expected a block of keys; got {got}. Write the keys below it, one a "
-            "line."
+            f"{path}: model: expected a block of keys; got {f'{block!r}'[:SHOWN]}. Write the keys "
+            "below it, one a line."
         )
     for key, value in values.items():
         text = _replaced(path, text, key, value)
@@ -76,7 +75,7 @@ def _is_only_change(before: Mapping[str, Any], text: str, values: Mapping[str, s
         after = yaml.safe_load(text)
     except yaml.YAMLError:
         return False
-    return after == {**before, "model": {**before.get("model", {}), **said}}
+    return after == {**before, "model": {**(before.get("model") or {}), **said}}
 
 
 def replace_in_model(text: str, key: str, value: str) -> str:
@@ -88,6 +87,9 @@ def replace_in_model(text: str, key: str, value: str) -> str:
     model = _find(entries, "model")
     if model is None:  # the block stands in the base alone
         return f"{text.rstrip()}\n\nmodel:\n  {key}: {value}\n"
+    in_flow = isinstance(root, yaml.MappingNode) and root.flow_style
+    if _is_empty(model) and not in_flow and text[model.start_mark.index :][:1] != "&":
+        return _filled(text, model, f"  {key}: {value}")
     if not isinstance(model, yaml.MappingNode) or not model.value:
         raise ConfigError(
             "model: expected a block of keys, one a line. Write them so, or paste the lines by "
@@ -103,6 +105,22 @@ def replace_in_model(text: str, key: str, value: str) -> str:
     line_end = text.find("\n", end)  # behind a comment, if there is one
     head, tail = (text, "") if line_end < 0 else (text[:line_end], text[line_end:])
     return f"{head}\n{indent}{key}: {value}{tail}"
+
+
+def _is_empty(model: yaml.Node) -> bool:
+    """Whether a block has no key: ``{}``, ``null``, or nothing behind the colon."""
+    return not model.value or model.tag == "tag:yaml.org,2002:null"
+
+
+def _filled(text: str, model: yaml.Node, line: str) -> str:
+    """``text`` with ``line`` below ``model:``, whose empty value goes; a comment stays."""
+    start, end = model.start_mark.index, model.end_mark.index
+    head = text[:start].rstrip()  # the value may stand on a line of its own
+    line_end = text.find("\n", end)
+    behind = text[end:] if line_end < 0 else text[end:line_end]
+    rest = "" if line_end < 0 else text[line_end:]
+    gap = f"  {behind.strip()}" if behind.strip() else ""
+    return f"{head}{gap}\n{line}{rest}"
 
 
 def _find(entries: Sequence[tuple[yaml.Node, yaml.Node]], key: str) -> yaml.Node | None:

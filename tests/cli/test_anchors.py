@@ -287,6 +287,15 @@ def test_written_anchors_leave_the_rest_of_the_file_alone(
             "model:\n  a:\n    - 1\n    - 2 # two\n"
             f"  anchors_cells: {NEW_YAML}\n# next\ntrain: {{}}\n",
         ),
+        # no key yet
+        ("model: {}\n", f"model:\n  anchors_cells: {NEW_YAML}\n"),
+        (
+            "# any\nmodel: {}     # the start's\n\ntrain: {b: 2}\n",
+            f"# any\nmodel:  # the start's\n  anchors_cells: {NEW_YAML}\n\ntrain: {{b: 2}}\n",
+        ),
+        ("model:\ntrain: {}\n", f"model:\n  anchors_cells: {NEW_YAML}\ntrain: {{}}\n"),
+        ("model: null  # none", f"model:  # none\n  anchors_cells: {NEW_YAML}"),
+        ("model: # one\n  {}\na: {}", f"model: # one\n  anchors_cells: {NEW_YAML}\na: {{}}"),
     ],
 )
 def test_every_layout_of_a_model_block(before: str, after: str, tmp_path: Path) -> None:
@@ -314,9 +323,9 @@ ONE_A_LINE = "Write them so, or paste the lines by hand."
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("model:\ntrain: {}\n", f"model: expected a block of keys; got nothing. {ADVICE}"),
         ("model: [1, 2]\n", f"model: expected a block of keys; got [1, 2]. {ADVICE}"),
-        ("model: {}\n", f"model: expected a block of keys, one a line. {ONE_A_LINE}"),
+        ("{model: {}}\n", f"model: expected a block of keys, one a line. {ONE_A_LINE}"),
+        ("model: &it {}\nb: *it\n", f"model: expected a block of keys, one a line. {ONE_A_LINE}"),
         (
             "shared: &it {a: 1}\nmodel: *it\n",  # the other name of the block would change, too
             "cannot be changed without risk to the rest of it, so it was left alone. Paste the "
