@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import traceback
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
@@ -146,8 +147,11 @@ def test_it_is_announced_before_anything_is_asked_for(
 
     entry = put(monkeypatch, site.add("a", Page(body)), body)
     monkeypatch.setenv("DETKIT_OFFLINE", "1")
-    with pytest.raises(detkit.DetkitError):
+    with pytest.raises(detkit.DetkitError) as caught:
         named.find_default(Listener())
+    shown = "".join(traceback.format_exception(caught.value))
+    assert shown.count("Or name another model") == 1
+    assert shown.count(str(entry.path)) == str(caught.value).count(str(entry.path))  # not twice
     assert told == []
     monkeypatch.delenv("DETKIT_OFFLINE")
     for _ in range(2):

@@ -129,7 +129,7 @@ def find_default(watch: Watch = SILENT) -> Named:
     try:
         return _of_zoo(DEFAULT_MODEL, watch)
     except DetkitError as problem:
-        raise DetkitError(f"{problem} {_other_ways()}") from problem
+        raise DetkitError(f"{problem} {_other_ways()}") from None  # its words are in it
 
 
 def default_is_fetched() -> bool:

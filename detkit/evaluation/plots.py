@@ -75,7 +75,8 @@ def precision_recall_figure(voc: VocResult) -> Figure:
 def _draw_curve(panel: Axes, voc: VocResult, label: int) -> None:
     curve = voc.curves[label]
     recall = np.concatenate([[0.0], curve.recall])
-    precision = np.concatenate([curve.precision[:1], curve.precision])
+    first = curve.precision[:1] if len(curve.precision) else [0.0]  # nothing found: a point at 0
+    precision = np.concatenate([first, curve.precision])
     panel.plot(recall, precision, linewidth=1.5)
     panel.set(xlim=(0, 1), ylim=(0, 1.02), xlabel="recall", ylabel="precision")
     panel.label_outer()

@@ -92,3 +92,12 @@ def test_curves_without_anything_to_draw(tmp_path: Path, results: Results) -> No
     empty = make_annotations([], images=6, classes=2)
     write_curves(tmp_path / "curves.png", voc_map(results, empty))
     assert (tmp_path / "curves.png").is_file()
+
+
+def test_a_class_that_nothing_finds_has_a_curve_at_zero(tmp_path: Path) -> None:
+    one = RESULTS.select(RESULTS.labels == 0)
+    for results in (one, RESULTS.select(RESULTS.scores > 1)):
+        voc = voc_map(results, ANNOTATIONS)
+        write_curves(tmp_path / "curves.png", voc)
+        panels = precision_recall_figure(voc).axes
+        assert panels[1].get_lines()[0].get_xydata().tolist() == [[0.0, 0.0]]
