@@ -134,7 +134,8 @@ def _too_many(
     return (
         f"{source}: {len(unreadable)} of {total} images cannot be used, more than the "
         f"{int(allowed_unreadable(allowed, total))} that max_unreadable={allowed} allows. "
-        "Repair them, or raise max_unreadable in the config's entry under data. "
+        "Repair them, or raise max_unreadable in the config's entry under data "
+        "(data.max_unreadable=SHARE). "
         f"The first: {first}"
     )
 

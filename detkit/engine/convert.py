@@ -113,8 +113,8 @@ def import_darknet(
     """
     if model is not None and cfg is not None:
         raise ConfigError("--cfg and --model both say what the file is; give one of them.")
-    check_new(folder)
     header = read_header(source, None if model is None else _darknet_entry(model).floats)
+    check_new(folder)
     given = () if names is None else read_names(names)
     plan = _with_placement(_plan(source, model, cfg), source, header)
     experiment = _experiment(plan, given, overrides, header.seen)

@@ -100,9 +100,9 @@ def import_torchvision(
             cannot be.
         DetkitError: the folder cannot be written.
     """
+    file = read_torchvision(source)
     check_new(folder)
     given = () if names is None else read_names(names)
-    file = read_torchvision(source)
     known = _take_for(file, sha256_of(source), model)
     experiment, notes = _experiment(known, given, overrides)
     experiment, said = _with_names(experiment, known, given)

@@ -161,7 +161,8 @@ def test_unusable_images_are_all_listed(
     assert stops == [  # training's own words; the test split has one bad photo of two
         f"{tiny_voc}/ImageSets/Main/trainval.txt: 2 of 4 images cannot be used, more than the 1 "
         "that max_unreadable=0.01 allows. Repair them, or raise max_unreadable in the config's "
-        f"entry under data. The first: {broken}: {reasons[broken]} {gone}: {missing}"
+        f"entry under data (data.max_unreadable=SHARE). The first: {broken}: {reasons[broken]} "
+        f"{gone}: {missing}"
     ]
     assert looks[:2] == [
         f"voc {tiny_voc} {split}: {bad} of {total} images cannot be used and are left out; "

@@ -220,7 +220,7 @@ def test_unusable_images_are_left_out_and_listed(tiny_voc: Path) -> None:
     assert str(caught.value) == (
         f"{tiny_voc}/ImageSets/Main/trainval.txt: 2 of 4 images cannot be used, more than "
         "the 1 that max_unreadable=0.01 allows. Repair them, or raise max_unreadable in the "
-        f"config's entry under data. The first: {missing} {broken}"
+        f"config's entry under data (data.max_unreadable=SHARE). The first: {missing} {broken}"
     )
     data = read(tiny_voc, max_unreadable=0.5)
     assert data.image_ids.tolist() == ["000002", "000003"]

@@ -555,11 +555,12 @@ def test_what_is_no_weight_file_is_refused(tmp_path: Path) -> None:
     assert str(caught.value) == (
         f"{page}: this is a web page of 37 bytes, not weights. Download the file again."
     )
-    with pytest.raises(ConfigError) as caught:
-        import_darknet(tmp_path / "none.weights", tmp_path / "out")
-    assert str(caught.value) == (
-        f"{tmp_path / 'none.weights'}: no such file. Name a .weights file of darknet."
-    )
+    for out in (tmp_path / "out", tmp_path):  # also where something lies already
+        with pytest.raises(ConfigError) as caught:
+            import_darknet(tmp_path / "none.weights", out)
+        assert str(caught.value) == (
+            f"{tmp_path / 'none.weights'}: no such file. Name a .weights file of darknet."
+        )
 
 
 def test_a_file_that_nothing_is_known_of_asks_for_one_of_two(tmp_path: Path) -> None:
