@@ -11,7 +11,7 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, TypeVar, get_args
+from typing import Annotated, Any, ClassVar, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -28,6 +28,10 @@ class Config(BaseModel):
     """Base of every config class: frozen, and no key it does not know."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    # keys that the command line takes beside the fields, and what the file has in their place
+    also_known: ClassVar[tuple[str, ...]] = ()
+    also_known_where: ClassVar[str] = ""
 
 
 C = TypeVar("C", bound=Config)
@@ -48,6 +52,19 @@ def parse(config_type: type[C], settings: Mapping[str, Any], path: str = "") -> 
         return config_type.model_validate(dict(settings))
     except ValidationError as problem:
         raise ConfigError(_plain_words(config_type, problem, path)) from None
+
+
+def check_keys(config_type: type[Config], settings: Mapping[str, Any]) -> None:
+    """Refuse keys that ``config_type`` does not know, whatever else is or is not in order yet.
+
+    Raises:
+        ConfigError: the first of them, in the words of :func:`parse`.
+    """
+    try:
+        config_type.model_validate(dict(settings))
+    except ValidationError as problem:
+        if any(error["type"] == "extra_forbidden" for error in problem.errors()):
+            raise ConfigError(_plain_words(config_type, problem, "")) from None
 
 
 # What pydantic's types of error say to a person; the names in braces are its own context.
@@ -83,8 +100,11 @@ def _plain_words(config_type: type[Config], problem: ValidationError, path: str)
     loc, kind, context = first["loc"], first["type"], first.get("ctx", {})
     where = path + ".".join(str(part) for part in loc)
     if kind == "extra_forbidden":
-        known = _fields_at(config_type, loc[:-1])
-        return f"{where}: unknown key.{did_you_mean(str(loc[-1]), known)}"
+        holder, name = _config_at(config_type, loc[:-1]), str(loc[-1])
+        if name in holder.also_known:
+            return f"{where}: unknown key here. {holder.also_known_where}"
+        known = (*holder.model_fields, *holder.also_known)
+        return f"{where}: unknown key.{did_you_mean(name, known)}"
     if kind == "missing" and isinstance(loc[-1], int):  # an element of a list of fixed length
         return f"{where.rpartition('.')[0]}: too few values; got {_shown(first['input'])}."
     if kind == "missing":
@@ -101,13 +121,13 @@ def _shown(value: Any) -> str:
     return "nothing" if value is None else repr(value)
 
 
-def _fields_at(config_type: type[Config], loc: Sequence[int | str]) -> list[str]:
-    """Names of the fields of the (nested) config that ``loc`` leads to."""
+def _config_at(config_type: type[Config], loc: Sequence[int | str]) -> type[Config]:
+    """The (nested) config that ``loc`` leads to."""
     current = config_type
     for part in loc:
         if isinstance(part, str) and part in current.model_fields:
             current = _config_in(current.model_fields[part].annotation) or current
-    return list(current.model_fields)
+    return current
 
 
 def _config_in(annotation: Any) -> type[Config] | None:

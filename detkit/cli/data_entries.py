@@ -19,7 +19,7 @@ def read_keys(words: Sequence[str]) -> dict[str, Any]:
         ConfigError: a word of another form.
     """
     from detkit.config import parse_override
-    from detkit.engine.experiment import split_overrides
+    from detkit.engine.entries import split_overrides
 
     keys, rest = split_overrides(words)
     for word in rest:

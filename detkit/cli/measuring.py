@@ -18,11 +18,13 @@ from detkit.cli.eval_words import EVAL_DATA, MODEL_SETTINGS, PROPOSALS
 from detkit.config import parse
 from detkit.data import Annotations, DetectionDataset, join, read_dataset
 from detkit.data.auto import resolve
+from detkit.data.base import DatasetConfig
 from detkit.data.join import shared_names
 from detkit.detectors import Detector, rebuild_detector
 from detkit.engine.checkpoint import Checkpoint
 from detkit.engine.distributed import Ranks
-from detkit.engine.experiment import DataConfig, EvalConfig, replace_entries
+from detkit.engine.entries import is_parted_no_more, replace_entries
+from detkit.engine.experiment import DataConfig, EvalConfig
 from detkit.engine.proposals import compute_proposals, processes_for, store_of
 from detkit.engine.records import flat
 from detkit.errors import ConfigError, DetkitError
@@ -102,26 +104,44 @@ def read_eval_data(
         ConfigError: no entry is left, or the entries lack a key.
         DataError: the data cannot be used.
     """
-    replaced = replace_entries(data.model_dump(), settings.entry, "eval")["eval"]
+    before = data.model_dump()
+    replaced = replace_entries(before, settings.entry, "eval")["eval"]
+    whole = [e for e in before["eval"] if is_parted_no_more(e, settings.entry)]
     resolved, found = resolve({"eval": replaced}, "eval")
     replaced = resolved["eval"]
     entries = [entry for turn, entry in enumerate(replaced) if entry not in replaced[:turn]]
     if not entries:
         raise ConfigError(f"data.eval: nothing to evaluate on; say {EVAL_DATA}.")
-    described = ", ".join(
-        " ".join(str(entry[key]) for key in ("format", "root", "split", "part") if key in entry)
-        for entry in entries
-    )
+    described = ", ".join(map(_described, entries))
     asked = data.classes if "classes" in settings.data else ()
     key = repr((entries, names, asked))
     if key not in read:
         for line in found:
             print(f"recognised {line}", file=sys.stderr)
+        if whole and not found:
+            share = _share(whole[0])
+            print(
+                f"data: measuring all of {described}; data.part=eval measures {share} alone",
+                file=sys.stderr,
+            )
         if asked:
             read[key] = join([read_dataset(entry, asked) for entry in entries], asked)
         else:
             read[key] = read_known(entries, names)
     return read[key], described
+
+
+def _described(entry: Mapping[str, Any]) -> str:
+    """An entry in a few words, such as ``voc photos all (the 20% held out)``."""
+    words = " ".join(str(entry[key]) for key in ("format", "root", "split") if entry.get(key))
+    return words if entry.get("part", "all") == "all" else f"{words} ({_share(entry)})"
+
+
+def _share(entry: Mapping[str, Any]) -> str:
+    held_out = entry.get("hold_out", DatasetConfig.model_fields["hold_out"].default)
+    if entry["part"] == "eval":
+        return f"the {held_out:.0%} held out"
+    return f"the {1 - held_out:.0%} that is learned from"
 
 
 def read_known(entries: Sequence[Mapping[str, Any]], names: Sequence[str]) -> Annotations:

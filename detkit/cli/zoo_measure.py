@@ -74,7 +74,7 @@ def _settings(places: Sequence[str], overrides: list[str], device: str | None) -
     from detkit.cli.device import choose_device
     from detkit.cli.measuring import Settings
     from detkit.config import parse_override
-    from detkit.engine.experiment import split_overrides
+    from detkit.engine.entries import split_overrides
 
     entry, rest = split_overrides(overrides)
     blocks: dict[str, dict[str, Any]] = {"data": {}, "eval": {}}

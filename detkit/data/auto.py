@@ -8,6 +8,7 @@ checkpoints record these. What is chosen, and why, is told in ``detkit/data/reco
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +90,9 @@ def _to_measure_on(
     if before:
         return tuple(chosen for found in before for chosen in found.val), ""
     found = _resolve(entry)
+    if entry.get("part") == "all":  # asked for in so many words
+        whole = tuple({k: v for k, v in one.items() if k != "part"} for one in found.test)
+        found = replace(found, test=whole)
     return found.test, found.line("eval")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import (
     Field,
@@ -21,14 +21,15 @@ from detkit.config import (
     Config,
     Fraction,
     Origins,
+    check_keys,
     find_config,
     parse,
-    parse_override,
     read_config,
 )
 from detkit.data.augment import AugmentConfig
 from detkit.data.auto import is_auto, resolve
-from detkit.data.base import FOLDER_KEYS, PLACE_KEYS
+from detkit.data.base import FOLDER_KEYS
+from detkit.engine.entries import NAMES, replace_entries, split_overrides
 from detkit.engine.records import RecordName
 from detkit.errors import ConfigError, did_you_mean
 from detkit.recipes import called
@@ -36,13 +37,18 @@ from detkit.recipes import called
 STAGE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 RUN_FOLDERS = ("best", "last", "tensorboard")  # what a stage cannot be called
 RECOGNISED = "recognised "  # how the origin of entries begins that were format: auto
-NAMES = ("format", "root", "split", *PLACE_KEYS)  # keys of an entry whose values are names
 
 Metric = Literal["voc07_map", "voc10_map", "coco_ap", "coco_ap50"]
 
 
 class DataConfig(Config):
     """What is trained and evaluated on. Each entry: ``format`` and that format's own keys."""
+
+    also_known: ClassVar = (*NAMES, *FOLDER_KEYS)
+    also_known_where: ClassVar = (
+        "In a file it belongs in an entry of data.train or data.eval; the command line gives it "
+        "to all of them."
+    )
 
     train: tuple[dict[str, Any], ...] = ()
     eval: tuple[dict[str, Any], ...] = ()
@@ -260,11 +266,36 @@ def read_experiment(
         origins |= {f"data.{name}": "command line" for name in ("train", "eval")}
     if use == "train" and entry_overrides.get("format") == "auto":
         _forget_classes(settings, origins)
+    _replace_auto_length(settings, origins, called(path))
+    try:
+        check_keys(ExperimentConfig, settings)  # before a folder is looked at that they do not mean
+    except ConfigError as problem:
+        raise ConfigError(f"{called(path)}: {problem}") from None
     _resolve_auto(settings, origins, use)
     try:
         return parse(ExperimentConfig, settings), origins
     except ConfigError as problem:
         raise ConfigError(f"{called(path)}: {problem}") from None
+
+
+def _replace_auto_length(settings: dict[str, Any], origins: Origins, file: str) -> None:
+    """Let ``iterations`` replace ``epochs: auto`` of a lower layer, and ``auto`` an older number.
+
+    Two numbers are left to be refused: which of them was meant is not to be known.
+    """
+    train = settings.get("train")
+    if not isinstance(train, dict) or train.get("epochs") != "auto":
+        return
+    if train.get("iterations") is None:
+        return
+    layers = [
+        {"command line": 2, file: 1}.get(origins.get(f"train.{key}", ""), 0)
+        for key in ("iterations", "epochs")
+    ]
+    if layers[0] != layers[1]:
+        older = "epochs" if layers[0] > layers[1] else "iterations"
+        train[older] = None
+        origins[f"train.{older}"] = "command line" if max(layers) == 2 else file
 
 
 def _forget_classes(settings: dict[str, Any], origins: Origins) -> None:
@@ -298,45 +329,3 @@ def recognised(origins: Origins) -> list[str]:
     """What ``format: auto`` found, a line each folder."""
     said = dict.fromkeys(origins.get(f"data.{name}", "") for name in ("train", "eval"))
     return [origin for origin in said if origin.startswith(RECOGNISED)]
-
-
-def split_overrides(overrides: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
-    """Part what belongs to every entry, ``data.format=`` and its like, from other overrides.
-
-    Names are taken as they are typed, whatever YAML makes of a split called ``2007`` or ``no``.
-    """
-    entry_overrides: dict[str, Any] = {}
-    rest = []
-    for text in overrides:
-        key, _, value = text.partition("=")
-        name = key.removeprefix("data.")
-        if name == key or name not in (*NAMES, *FOLDER_KEYS) or not value:
-            rest.append(text)
-        else:
-            entry_overrides[name] = value if name in NAMES else parse_override(text)[1]
-    return entry_overrides, rest
-
-
-def replace_entries(
-    data: dict[str, Any], overrides: Mapping[str, Any], use: Literal["train", "eval"]
-) -> dict[str, list[dict[str, Any]]]:
-    """Return the ``train`` and ``eval`` entries of a data block with ``overrides`` in place."""
-    replaced = {}
-    for name in ("train", "eval"):
-        entries = data.get(name) or [{}]
-        entries = [entries] if isinstance(entries, dict) else list(entries)
-        here = dict(overrides) if name == use else {}
-        if use == "train" and name == "eval":
-            here = {key: value for key, value in overrides.items() if key != "split"}
-            if here.get("annotations", "").lower().endswith(".json"):  # one split's, as split is
-                del here["annotations"]
-        replaced[name] = [_replaced(entry, here) for entry in entries if entry or len(here) > 1]
-    return replaced
-
-
-def _replaced(entry: dict[str, Any], here: Mapping[str, Any]) -> dict[str, Any]:
-    if here.get("format") == "auto":  # another folder has other splits
-        entry = {key: value for key, value in entry.items() if key == "root"}
-    if here.get("format", entry.get("format")) != entry.get("format"):  # its own keys go with it
-        entry = {key: value for key, value in entry.items() if key in ("root", "split")}
-    return {**entry, **here}

@@ -253,3 +253,30 @@ def test_progress_in_a_log_is_a_line_every_half_minute(
         "cells: 16 of 40 images in 31 s, about 46 s left",
         "cells: 32 of 40 images in 62 s, about 16 s left",
     ]
+
+
+def test_the_line_says_which_part_was_measured(
+    tmp_path: Path, run_folder: Path, voc: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of a run that held something out: that, all of a split that is named, another folder."""
+    folder = tmp_path / "parted"
+    shutil.copytree(run_folder / "best", folder)
+    described = json.loads((folder / "model.json").read_text())
+    (entry,) = described["experiment"]["data"]["eval"]
+    entry |= {"part": "eval", "hold_out": 0.4}
+    (folder / "model.json").write_text(json.dumps(described))
+    other = tmp_path / "other"
+    shutil.copytree(voc, other)
+    note = "data: measuring all of {}; data.part=eval measures the 40% held out alone"
+    for words, line, images in (
+        ([], f"voc {voc} test (the 40% held out)", 1),
+        ([f"data.root={voc}"], f"voc {voc} test (the 40% held out)", 1),
+        (["data.split=test"], f"voc {voc} test", 3),
+        ([f"data.root={other}"], f"voc {other} test", 3),
+        ([f"data.root={other}", "data.part=eval"], f"voc {other} test (the 40% held out)", 1),
+    ):
+        figures = figures_of([str(folder), "--no-speed", *words], tmp_path)
+        said = capsys.readouterr()
+        assert (figures["data"], figures["images"]) == (line, images)
+        assert " ".join(said.out.split()).startswith(f"{line}: {images} images")
+        assert (note.format(line) in said.err) == (images == 3)

@@ -423,6 +423,8 @@ def test_two_entries_of_one_folder(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("keys", "sentence"),
     [
+        ({"part": "train"}, "data.part: train does not go with format auto, which parts by itself. "
+                            "Name the format."),
         ({"part": "eval"}, "data.part: eval does not go with format auto, which parts by itself. "
                            "Name the format."),
         ({"splt": "x"}, "data.splt: unknown key. Did you mean 'split'?"),
@@ -535,3 +537,12 @@ def test_a_folder_without_data_ends_with_a_sentence(recipe: Path, tmp_path: Path
     (tmp_path / "empty").mkdir()
     with pytest.raises(DetkitError, match="no dataset is recognised; it is empty"):
         train(recipe, tmp_path / "run", ["data.format=auto", f"data.root={tmp_path / 'empty'}"])
+
+
+def test_all_of_a_folder_that_would_be_parted(source: Path) -> None:
+    for split in ("val", "test"):
+        (source / "ImageSets" / "Main" / f"{split}.txt").unlink()
+    entry = {"format": "auto", "root": str(source), "part": "all"}
+    found, lines = resolve({"eval": [entry]}, "eval")
+    assert found["eval"] == [{"format": "voc", "root": str(source), "split": "train"}]
+    assert lines == [f"{source}: PASCAL VOC, splits train 6; evaluating on train"]

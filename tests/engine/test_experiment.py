@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from detkit.engine.entries import replace_entries
 from detkit.engine.experiment import read_experiment, recognised
 from detkit.errors import ConfigError
 from tests.oracles import voc_xml, write_voc
@@ -106,3 +107,98 @@ def test_another_format_leaves_the_keys_of_the_first_behind() -> None:
     experiment, _ = read_experiment(path, ["data.format=voc", "data.root=/x"], use="eval")
     assert experiment.data.eval == ({"root": "/x", "split": "test", "format": "voc"},)
     assert experiment.data.train[0]["difficulty"] == "easy"
+
+
+@pytest.mark.parametrize(
+    ("word", "sentence"),
+    [
+        ("data.rot=x", "data.rot: unknown key. Did you mean 'root'?"),
+        (
+            "data.max_unreadabel=1",
+            "data.max_unreadabel: unknown key. Did you mean 'max_unreadable'?",
+        ),
+        ("data.anotations=x", "data.anotations: unknown key. Did you mean 'annotations'?"),
+        ("train.lrr=1", "train.lrr: unknown key. Did you mean 'lr'?"),
+        ("train.augment.zom=1", "train.augment.zom: unknown key. Did you mean 'zoom'?"),
+    ],
+)
+def test_a_misspelt_key_is_told_before_a_missing_folder(
+    word: str, sentence: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # where data/photos, the recipe's folder, is not
+    with pytest.raises(ConfigError) as caught:
+        read_experiment("finetune", [word])
+    assert str(caught.value) == f"recipe finetune: {sentence}"
+
+
+def test_an_entrys_key_beside_the_entries_is_sent_into_them(tmp_path: Path) -> None:
+    path = tmp_path / "a.yaml"
+    path.write_text("model: {}\ndata: {root: x}\ntrain: {epochs: 1}\n")
+    with pytest.raises(ConfigError) as caught:
+        read_experiment(path)
+    assert str(caught.value) == (
+        f"{path}: data.root: unknown key here. In a file it belongs in an entry of data.train or "
+        "data.eval; the command line gives it to all of them."
+    )
+
+
+@pytest.mark.parametrize(
+    ("below", "above", "words", "expected"),
+    [
+        ("epochs: auto", "lr: 0.1", ["train.iterations=2"], (2, None)),
+        ("iterations: 9", "epochs: auto", ["train.iterations=2"], (2, None)),
+        ("iterations: 9", "lr: 0.1", ["train.epochs=auto"], (None, "auto")),
+        ("epochs: auto", "iterations: 9", [], (9, None)),
+        ("iterations: 9", "epochs: auto", [], (None, "auto")),
+        ("epochs: auto", "lr: 0.1", ["train.epochs=3"], (None, 3)),
+    ],
+)
+def test_a_length_replaces_auto(
+    below: str, above: str, words: list[str], expected: tuple[object, object], tmp_path: Path
+) -> None:
+    (tmp_path / "base.yaml").write_text(f"model: {{name: x}}\ntrain: {{{below}}}\n")
+    path = tmp_path / "top.yaml"
+    path.write_text(f"base: base.yaml\ntrain: {{{above}}}\n")
+    train = read_experiment(path, words)[0].train
+    assert (train.iterations, train.epochs) == expected
+
+
+def test_two_lengths_in_one_place_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.yaml"
+    path.write_text("model: {name: x}\ntrain: {iterations: 9, epochs: auto}\n")
+    with pytest.raises(ConfigError, match="iterations is 9, epochs is auto"):
+        read_experiment(path)
+
+
+def test_what_is_named_for_measuring_is_measured_whole(tmp_path: Path) -> None:
+    """A held-out part stands for its own split of its own folder, wherever that lies by now."""
+    here, moved, other = tmp_path / "photos", tmp_path / "disk" / "photos", tmp_path / "other"
+    for folder in (here, other):
+        folder.mkdir(parents=True)
+    alias = tmp_path / "alias"
+    alias.symlink_to(here)
+    entry = {"format": "voc", "root": str(here), "split": "all", "part": "eval", "hold_out": 0.3}
+
+    def measured(**words: str) -> dict[str, Any]:
+        return replace_entries({"eval": [entry]}, words, "eval")["eval"][0]
+
+    whole = {"format": "voc", "root": str(here), "split": "all"}
+    assert measured() == entry
+    assert measured(split="all") == whole
+    assert measured(root=str(other)) == {**whole, "root": str(other)}
+    assert measured(root=str(other), part="eval") == {**entry, "root": str(other)}
+    assert measured(split="all", part="train") == {**entry, "part": "train"}
+    assert measured(root=str(alias)) == {**entry, "root": str(alias)}
+    here.rename(tmp_path / "gone")
+    moved.mkdir(parents=True)
+    assert measured(root=str(moved)) == {**entry, "root": str(moved)}
+    assert measured(root=str(other)) == {**whole, "root": str(other)}
+
+
+def test_training_keeps_the_parts_of_what_it_measures_on() -> None:
+    parted = {"format": "voc", "root": "a", "split": "all"}
+    data = {"train": [{**parted, "part": "train"}], "eval": [{**parted, "part": "eval"}]}
+    words = {"root": "b", "split": "x", "part": "all"}
+    found = replace_entries(data, words, "train")
+    assert found["train"] == [{"format": "voc", **words}]
+    assert found["eval"] == [{**parted, "root": "b", "part": "eval"}]
