@@ -7,7 +7,7 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from detkit.engine.experiment import NAMES
+from detkit.engine.entries import NAMES
 from detkit.errors import ConfigError
 
 
