@@ -2,9 +2,10 @@
 
 Reads the real ``VOCdevkit/VOC2007`` tree and other folders of such files, as ``voc_layout.py``
 finds them. An image is named by its id, the XML file's own name; ``<filename>`` counts where no
-image of that id is, as after a rename. The XML counts pixels
-from one and includes both corners; ``(xmin - 1, ymin - 1, xmax, ymax)`` makes that the house's
-continuous boxes with exclusive right and bottom edges, of the same areas.
+image of that id is, as after a rename, and last the one image whose name differs in upper and
+lower case alone. The XML counts pixels from one and includes both corners;
+``(xmin - 1, ymin - 1, xmax, ymax)`` makes that the house's continuous boxes with exclusive right
+and bottom edges, of the same areas.
 
 What becomes of bad data (the rest is in the table of ``detkit/data/settle.py``):
 
@@ -24,13 +25,11 @@ an id or file name that leaves the folder  refused
 from __future__ import annotations
 
 import math
-import ntpath
 import os
 import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -39,6 +38,7 @@ import numpy as np
 from detkit.data.base import DATASETS, Annotations, DatasetConfig, DatasetFormat
 from detkit.data.labelling import Labels
 from detkit.data.settle import Draft, settle
+from detkit.data.voc_images import Images, files_in_other_case
 from detkit.data.voc_layout import Layout, find_layout
 from detkit.errors import DataError, shown
 from detkit.files import leaves_folder
@@ -100,8 +100,10 @@ def read_voc(config: VOCConfig, classes: Sequence[str] = ()) -> Annotations:
         lines = read_split(layout.listing, layout.annotations)
     _stay_inside(layout, lines)
     ids = list(dict.fromkeys(lines))
+    if layout.listing is not None:
+        files = files_in_other_case(layout, ids)
     pages = [_read_page(layout, image_id, files.get(image_id)) for image_id in ids]
-    images = _Images(layout)
+    images = Images(layout, frozenset(ids))
     paths = [images.find(i, page) for i, page in zip(ids, pages, strict=True)]
     _refuse_claimed_twice(ids, paths, pages)
     names = tuple(classes) or tuple(sorted({name for page in pages for name in page.names}))
@@ -179,54 +181,6 @@ def _stay_inside(layout: Layout, ids: Sequence[str]) -> None:
                 f"{layout.source}: id {shown(image_id)} leaves the folder. Write file names "
                 "without '..'."
             )
-
-
-class _Images:
-    """The image files of a layout, found by id."""
-
-    def __init__(self, layout: Layout) -> None:
-        self.layout = layout
-
-    @cached_property
-    def of_id(self) -> dict[str, list[str]]:
-        """Names of the files below the folder of images, by the id that each would have."""
-        return self.layout.image_files()
-
-    def find(self, image_id: str, page: _Page) -> Path:
-        """The image of an id: ``<id>.jpg``, else ``<id>`` with another ending, else ``<filename>``.
-
-        A path that may not exist: the first is returned when there is none.
-
-        Raises:
-            DataError: ``<filename>`` is needed and leaves the folder.
-        """
-        folder = self.layout.images
-        expected = folder / f"{image_id}.jpg"
-        if os.path.isfile(expected):  # no error for a name that is too long
-            return expected
-        own = self.of_id.get(image_id, [])
-        if own:
-            named = [name for name in own if name.rpartition("/")[2] == page.file_name]
-            order = [f"{image_id}{ext}" for ext in EXTENSIONS]
-            return folder / (named or sorted(own, key=lambda name: _place(name.lower(), order)))[0]
-        if leaves_folder(page.file_name):
-            raise DataError(
-                f"{page.path}: <filename> {shown(page.file_name)} leaves the folder, and "
-                f"{expected} does not exist. Write the image's plain name."
-            )
-        plain = page.file_name.replace("\\", "/")
-        candidates = [folder / name for name in (plain, ntpath.basename(plain)) if name]
-        return next((path for path in candidates if os.path.isfile(path)), expected)
-
-    def count_others(self, paths: Sequence[Path]) -> int:
-        """How many image files are none of ``paths``, nor another form of one of their ids."""
-        used = {os.path.splitext(path)[0] for path in paths}
-        return sum(str(self.layout.images / stem) not in used for stem in self.of_id)
-
-
-def _place(name: str, order: Sequence[str]) -> int:
-    lowered = [entry.lower() for entry in order]
-    return lowered.index(name) if name in lowered else len(lowered)
 
 
 def _refuse_claimed_twice(

@@ -281,8 +281,8 @@ def find_images(base: Path, annotations: Path) -> Path:
         if _holds_images(folder):
             found.append(folder)
     if len(found) > 1:  # those that have what the annotation files speak of
-        ids = [os.path.splitext(name)[0] for name in islice(xml_below(annotations), PROBED)]
-        stems = [{os.path.splitext(name)[0] for name in images_below(path)} for path in found]
+        ids = [_stem(name) for name in islice(xml_below(annotations), PROBED)]
+        stems = [{_stem(name) for name in images_below(path)} for path in found]
         found = [path for path, have in zip(found, stems, strict=True) if have & {*ids}] or found
     if len(found) > 1:
         raise DataError(_several(base, found, "images", "images"))
@@ -295,6 +295,11 @@ def find_images(base: Path, annotations: Path) -> Path:
         f"found (JPEGImages, images, imgs and the like); {contents(base)}. Name it with "
         "data.images=FOLDER."
     )
+
+
+def _stem(name: str) -> str:
+    """A file's name without its ending, upper and lower case alike."""
+    return os.path.splitext(name)[0].casefold()
 
 
 def _images_of_split(root: Path, inner: Path, split: str) -> Path:

@@ -32,7 +32,7 @@ def write(root: Path, files: Mapping[str, str]) -> Path:
     return root
 
 
-def read(root: Path, split: str = "", **keys: str) -> Annotations:
+def read(root: Path, split: str = "", **keys: str | float) -> Annotations:
     return read_dataset({"format": "voc", "root": str(root), "split": split, **keys})
 
 
@@ -397,3 +397,47 @@ def test_photos_as_people_have_them(data_root: Path, tmp_path: Path) -> None:
 def test_other_formats_stay_what_they_are(data_root: Path) -> None:
     kinds = {name: recognise(data_root / name).format for name in ("bccd", "coco_mini", "coco128")}
     assert kinds == {"bccd": "voc", "coco_mini": "coco", "coco128": "yolo"}
+
+
+@pytest.mark.parametrize(
+    ("annotation", "image"),
+    [
+        ("ANNOTATIONS/BloodImage_1.XML", "Images/BLOODIMAGE_1.JPG"),
+        ("Annotations/BloodImage_1.xml", "JPEGImages/bloodimage_1.jpg"),
+        ("annots/sub/Cam.xml", "images/Sub/cam.png"),
+    ],
+)
+def test_names_that_differ_in_case_alone(annotation: str, image: str, tmp_path: Path) -> None:
+    root = write(tmp_path / "d", {annotation: "cat", image: ""})
+    data = read(root)
+    (path,) = found(data, root).values()
+    assert path == image
+    assert "unreadable" not in summary(data)
+    assert "left out" not in summary(data)
+
+
+def test_a_list_whose_ids_differ_in_case_from_files(tmp_path: Path) -> None:
+    files = {"Annotations/One.XML": "cat", "Annotations/two.XML": "dog", "JPEGImages/ONE.jpg": ""}
+    lists = {"JPEGImages/two.jpg": "", "ImageSets/Main/train.txt": "one\ntwo\n"}
+    root = write(tmp_path / "d", files | lists)
+    assert found(read(root, "train"), root) == {
+        "one": "JPEGImages/ONE.jpg",
+        "two": "JPEGImages/two.jpg",
+    }
+
+
+def test_case_counts_where_names_differ_in_it(tmp_path: Path) -> None:
+    files = {"Annotations/a.xml": "cat", "Annotations/A.xml": "dog"}
+    root = write(tmp_path / "d", {**files, "JPEGImages/a.jpg": "", "JPEGImages/A.jpg": ""})
+    assert found(read(root), root) == {"a": "JPEGImages/a.jpg", "A": "JPEGImages/A.jpg"}
+    (root / "JPEGImages" / "A.jpg").unlink()  # never the image of the other one
+    data = read(root, max_unreadable=0.5)
+    assert data.report.unreadable[0][0] == f"{root}/JPEGImages/A.jpg"
+    root = write(tmp_path / "e", {"Annotations/ab.xml": "cat"})
+    write(root, {"JPEGImages/AB.jpg": "", "JPEGImages/Ab.jpg": ""})
+    with pytest.raises(DataError) as caught:
+        read(root)
+    assert str(caught.value) == (
+        f"{root}/Annotations/ab.xml: no image is called ab in {root}/JPEGImages, but AB.jpg and "
+        "Ab.jpg are, in other upper and lower case. Rename the one that is meant."
+    )

@@ -1,0 +1,118 @@
+"""The image of each of VOC's annotation files, found by its id, and files of another case."""
+
+from __future__ import annotations
+
+import ntpath
+import os
+from collections.abc import Iterable, Sequence, Set
+from functools import cached_property
+from pathlib import Path
+from typing import Protocol
+
+from detkit.data.voc_layout import Layout
+from detkit.errors import DataError, shown
+from detkit.files import leaves_folder
+from detkit.image import EXTENSIONS
+
+
+class Page(Protocol):
+    """What is asked of an annotation file."""
+
+    @property
+    def path(self) -> Path:
+        """Where it lies."""
+
+    @property
+    def file_name(self) -> str:
+        """What it calls its image."""
+
+
+class Images:
+    """The image files of a layout, found by id."""
+
+    def __init__(self, layout: Layout, ids: Set[str] = frozenset()) -> None:
+        self.layout = layout
+        self.ids = ids  # all of the split, so that no image of another one is taken
+
+    @cached_property
+    def of_id(self) -> dict[str, list[str]]:
+        """Names of the files below the folder of images, by the id that each would have."""
+        return self.layout.image_files()
+
+    @cached_property
+    def of_folded(self) -> dict[str, list[str]]:
+        """The ids that files have and no annotation, by what is left of them in lower case."""
+        return _folded(stem for stem in self.of_id if stem not in self.ids)
+
+    def find(self, image_id: str, page: Page) -> Path:
+        """The image of an id: ``<id>.jpg``, else ``<id>`` with another ending, else ``<filename>``.
+
+        Where there is none of these, the one whose name differs in upper and lower case alone. A
+        path that may not exist: the first is returned when there is none.
+
+        Raises:
+            DataError: ``<filename>`` is needed and leaves the folder, or several images differ from
+                the id in case alone.
+        """
+        folder = self.layout.images
+        expected = folder / f"{image_id}.jpg"
+        if os.path.isfile(expected):  # no error for a name that is too long
+            return expected
+        own = self.of_id.get(image_id, [])
+        if own:
+            named = [name for name in own if name.rpartition("/")[2] == page.file_name]
+            order = [f"{image_id}{ext}" for ext in EXTENSIONS]
+            return folder / (named or sorted(own, key=lambda name: _place(name.lower(), order)))[0]
+        alike = self._in_other_case(image_id, page)
+        if leaves_folder(page.file_name) and alike is not None:
+            return alike
+        if leaves_folder(page.file_name):
+            raise DataError(
+                f"{page.path}: <filename> {shown(page.file_name)} leaves the folder, and "
+                f"{expected} does not exist. Write the image's plain name."
+            )
+        plain = page.file_name.replace("\\", "/")
+        candidates = [folder / name for name in (plain, ntpath.basename(plain)) if name]
+        exact = next((path for path in candidates if os.path.isfile(path)), None)
+        return exact or alike or expected
+
+    def _in_other_case(self, image_id: str, page: Page) -> Path | None:
+        """The one image whose id differs from this in upper and lower case alone."""
+        stems = self.of_folded.get(image_id.casefold(), [])
+        if len(stems) > 1:
+            names = " and ".join(self.of_id[stem][0] for stem in stems)
+            raise DataError(
+                f"{page.path}: no image is called {image_id} in {self.layout.images}, but {names} "
+                "are, in other upper and lower case. Rename the one that is meant."
+            )
+        return self.layout.images / self.of_id[stems[0]][0] if stems else None
+
+    def count_others(self, paths: Sequence[Path]) -> int:
+        """How many image files are none of ``paths``, nor another form of one of their ids."""
+        used = {os.path.splitext(path)[0] for path in paths}
+        return sum(str(self.layout.images / stem) not in used for stem in self.of_id)
+
+
+def _folded(names: Iterable[str]) -> dict[str, list[str]]:
+    """Names by what is left of them where upper and lower case count alike."""
+    found: dict[str, list[str]] = {}
+    for name in names:
+        found.setdefault(name.casefold(), []).append(name)
+    return found
+
+
+def files_in_other_case(layout: Layout, ids: Sequence[str]) -> dict[str, Path]:
+    """The annotation files of listed ids whose names differ from them in case alone."""
+    lacking = [i for i in ids if not os.path.isfile(layout.annotations / f"{i}.xml")]
+    if not lacking or not layout.annotations.is_dir():
+        return {}
+    files, listed = layout.xml_files(), frozenset(ids)
+    exact = {i: files[i] for i in lacking if i in files}  # NAME.XML
+    folded = _folded(name for name in files if name not in listed)
+    alike = {i: folded.get(i.casefold(), []) for i in lacking}
+    return {i: files[names[0]] for i, names in alike.items() if len(names) == 1} | exact
+
+
+def _place(name: str, order: Sequence[str]) -> int:
+    lowered = [entry.lower() for entry in order]
+    return lowered.index(name) if name in lowered else len(lowered)
