@@ -56,12 +56,16 @@ ALSO_CALLED = {
     **dict.fromkeys(("class", "class_name", "label", "category"), "name"),
 }
 SIDES = ("x1", "y1", "x2", "y2")
+IN_FOLDER = "_annotations.csv"  # in the folder of each split, as Roboflow exports it
 OTHER_DELIMITERS = {";": "semicolons", "\t": "tabs", "|": "bars"}
 TRUE = ("1", "true", "yes")
 
 
 class CsvConfig(DatasetConfig):
-    """``root`` is the table, or its folder; ``split`` is then the table's name: ``train``."""
+    """``root`` is the table, or its folder; ``split`` is then the table's name: ``train``.
+
+    Or ``split`` is the folder in it that holds images and ``_annotations.csv``.
+    """
 
     split: str = ""
 
@@ -137,6 +141,9 @@ def find_table(config: CsvConfig) -> Path:
     if not config.split:
         raise ConfigError("data.split: missing; name the table, e.g. train of train.csv.")
     path = config.root / f"{config.split}.csv"
+    inner = config.root / config.split / IN_FOLDER
+    if not path.is_file() and inner.is_file():
+        return inner
     if not path.is_file():
         raise DataError(f"{path}: no such file; {contents(config.root)}. Check data.split.")
     return path

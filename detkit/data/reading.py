@@ -11,9 +11,10 @@ import numpy as np
 
 from detkit.config import parse
 from detkit.data.base import DATASETS, Annotations, DatasetConfig
-from detkit.data.recognise import TITLES, find_splits
+from detkit.data.recognise import find_splits
 from detkit.data.scan import same_content
 from detkit.data.split import hold_out
+from detkit.data.unrecognised import TITLES
 from detkit.errors import ConfigError, DataError
 
 

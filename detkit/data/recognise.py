@@ -26,28 +26,22 @@ import string
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 from detkit.data.base import DATASETS, PLACE_KEYS, DatasetConfig
 from detkit.data.coco import LAYOUTS, SPLIT
-from detkit.data.csv_table import image_names, looks_like_table
+from detkit.data.csv_table import IN_FOLDER, image_names, looks_like_table
 from detkit.data.listing import contents
+from detkit.data.unrecognised import TITLES, Split, has_images, nothing_found
 from detkit.data.voc import read_split
-from detkit.data.voc_layout import find_annotations, list_files, unlisted_splits, xml_below
+from detkit.data.voc_layout import find_annotations, list_files, unlisted_splits
 from detkit.data.yolo_names import YAML_ENDINGS
 from detkit.data.yolo_txt import label_file, list_split, open_folder
 from detkit.errors import ConfigError, DataError, did_you_mean
 from detkit.files import leaves_folder
-from detkit.image import EXTENSIONS
 
 Use = Literal["train", "eval"]
 
-TITLES = {"voc": "PASCAL VOC", "coco": "COCO JSON", "yolo": "YOLO text", "csv": "CSV"}
-LOOKED_FOR = (
-    "PASCAL VOC (XML files in annotations/, or beside the images), COCO JSON "
-    "(annotations/instances_SPLIT.json, SPLIT/_annotations.coco.json), YOLO text (images/SPLIT "
-    "and labels/SPLIT, data.yaml) and CSV (path,x1,y1,x2,y2,name)"
-)
 PURPOSES = (  # of a split, by how its name begins
     ("trainval", ("trainval",)),
     ("train", ("train",)),
@@ -57,14 +51,6 @@ PURPOSES = (  # of a split, by how its name begins
 ORDER = ("train", "val", "test", "trainval", "")
 _LETTERS = string.ascii_letters
 _COCO_KEYS = (b'"images"', b'"annotations"', b'"categories"')
-
-
-class Split(NamedTuple):
-    """One split of a folder."""
-
-    name: str  # as in an entry's key split
-    images: int  # that it lists
-    purpose: str  # trainval, train, val, test, or empty where its name does not tell
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +157,7 @@ def find_splits(
     if data_format:
         return data_format, found.get(data_format, [])
     if not found:
-        raise DataError(_nothing_found(root))
+        raise DataError(nothing_found(root, _FINDERS, _purpose))
     if len(found) > 1:
         shown = " and ".join(
             f"{TITLES[name]} (splits {', '.join(s.name or 'all' for s in splits)})"
@@ -248,9 +234,9 @@ def _find_yolo(root: Path) -> list[Split]:
     root, described = open_folder(root)
     names = list(described.splits)
     names += sorted(path.name for path in root.glob("images/*") if path.is_dir())
-    names += sorted(path.parent.name for path in root.glob("*/images") if _has_images(path))
+    names += sorted(path.parent.name for path in root.glob("*/images") if has_images(path))
     names += [path.stem for path in sorted(root.glob("*.txt")) if _purpose(path.stem)]
-    if not names and (_has_images(root / "images") or _has_images(root)):
+    if not names and (has_images(root / "images") or has_images(root)):
         names = [""]
     splits: dict[tuple[str, ...], Split] = {}  # data.yaml may call images/valid val
     for name in dict.fromkeys(names):
@@ -263,15 +249,16 @@ def _find_yolo(root: Path) -> list[Split]:
     return list(splits.values())
 
 
-def _has_images(folder: Path) -> bool:
-    """Whether images lie in a folder itself; else it may be another dataset's ``images``."""
-    return folder.is_dir() and any(p.suffix.lower() in EXTENSIONS for p in folder.iterdir())
-
-
 def _find_csv(root: Path) -> list[Split]:
     paths = [root] if root.is_file() and root.suffix == ".csv" else sorted(root.glob("*.csv"))
-    tables = [path for path in paths if path.is_file() and looks_like_table(path)]
-    return [Split(path.stem, len(image_names(path)), _purpose(path.stem)) for path in tables]
+    named = [(path.stem, path) for path in paths if path.is_file()]
+    inner = [(path.parent.name, path) for path in sorted(root.glob(f"*/{IN_FOLDER}"))]
+    named += [(name, path) for name, path in inner if _purpose(name) and not paths]
+    return [
+        Split(name, len(image_names(path)), _purpose(name))
+        for name, path in named
+        if looks_like_table(path)
+    ]
 
 
 _FINDERS: dict[str, Callable[[Path], list[Split]]] = {
@@ -285,27 +272,6 @@ _FINDERS: dict[str, Callable[[Path], list[Split]]] = {
 def _purpose(name: str) -> str:
     word = name.lower()
     return next((kind for kind, starts in PURPOSES if word.startswith(starts)), "")
-
-
-def _nothing_found(root: Path) -> str:
-    if root.is_file():
-        return f"{root}: neither a CSV table (path,x1,y1,x2,y2,name) nor a YOLO data.yaml."
-    inner = [path for path in sorted(root.iterdir()) if path.is_dir()]
-    for path in inner:
-        if any(xml_below(path, deep=False)) and not _has_images(path):
-            return (
-                f"{root}: no dataset is recognised, but {path} holds XML files. If they are "
-                f"PASCAL VOC's, write data.annotations={path.name}, and where their images lie "
-                "data.images=FOLDER."
-            )
-        for name, find in _FINDERS.items():
-            if find(path):
-                return (
-                    f"{root}: no dataset by itself, but {path} holds {TITLES[name]}. "
-                    f"Write data.root={path}."
-                )
-    more = " (images, but no annotations)" if _has_images(root) else ""
-    return f"{root}: no dataset is recognised; {contents(root)}{more}. Looked for {LOOKED_FOR}."
 
 
 # ----------------------------------------------------------------------------- what is chosen

@@ -10,13 +10,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 
 from detkit.cli.anchors import main as anchors
 from detkit.cli.eval import main as evaluate
 from detkit.config import read_config
 from detkit.data import Annotations, join, read_dataset
 from detkit.data.auto import resolve
-from detkit.data.recognise import LOOKED_FOR, Recognised, recognise
+from detkit.data.recognise import Recognised, recognise
+from detkit.data.unrecognised import LOOKED_FOR
 from detkit.engine.experiment import read_experiment
 from detkit.engine.train import train
 from detkit.errors import ConfigError, DataError, DetkitError
@@ -546,3 +548,110 @@ def test_all_of_a_folder_that_would_be_parted(source: Path) -> None:
     found, lines = resolve({"eval": [entry]}, "eval")
     assert found["eval"] == [{"format": "voc", "root": str(source), "split": "train"}]
     assert lines == [f"{source}: PASCAL VOC, splits train 6; evaluating on train"]
+
+
+def photos(folder: Path, count: int) -> Path:
+    """A folder of photos with an XML file beside each."""
+    folder.mkdir(parents=True)
+    for number in range(count):
+        write_image(folder / f"{number}.jpg", seed=number)
+        (folder / f"{number}.xml").write_text(voc_xml([("cat", (1, 1, 40, 30))]))
+    return folder
+
+
+def refusal(root: Path) -> str:
+    with pytest.raises(DataError) as caught:
+        recognise(root)
+    return str(caught.value)
+
+
+def test_several_folders_of_photos_are_all_named(tmp_path: Path) -> None:
+    """One of them alone would leave the rest out without a word; what is advised joins them."""
+    root = tmp_path / "lab"
+    for name, count in (("cam1", 3), ("cam2", 1)):
+        photos(root / name, count)
+    (root / ".idea").mkdir()
+    (root / ".idea" / "workspace.xml").write_text("<project/>")
+    entries = f"[{{format: auto, root: {root}/cam1}}, {{format: auto, root: {root}/cam2}}]"
+    assert refusal(root) == (
+        f"{root}: no dataset by itself, but cam1 (PASCAL VOC, 3 images) and cam2 (PASCAL VOC, 1 "
+        f"image) are a dataset each. Train on all of them with 'data.train={entries}' "
+        f"'data.eval=[]'; or on one alone, such as data.root={root}/cam1."
+    )
+    joined = yaml.safe_load(entries)
+    found, _ = resolve({"train": joined, "eval": []})
+    assert [entry["root"] for entry in found["train"]] == [f"{root}/cam1", f"{root}/cam2"]
+    for number in (3, 4, 5, 6):
+        photos(root / f"cam {number}", 5)
+    said = refusal(root)
+    assert "cam 3 (PASCAL VOC, 5 images), " in said
+    assert "and 2 more are a dataset each" in said
+    assert f'\'data.train=[{{format: auto, root: "{root}/cam 3"}}, ' in said
+    assert ", ...]'" in said
+    shutil.rmtree(root)
+    photos(root / "cam1", 1)
+    assert refusal(root) == (
+        f"{root}: no dataset by itself, but {root}/cam1 holds PASCAL VOC. "
+        f"Write data.root={root}/cam1."
+    )
+
+
+def table(folder: Path, name: str, count: int) -> None:
+    folder.mkdir(parents=True)
+    for number in range(count):
+        write_image(folder / f"{number}.jpg", seed=number)
+    lines = [f"{number}.jpg,60,80,cat,5,5,30,30" for number in range(count)]
+    header = "filename,width,height,class,xmin,ymin,xmax,ymax"
+    (folder / name).write_text("\n".join([header, *lines, ""]))
+
+
+def test_tables_in_the_folders_of_their_splits(tmp_path: Path) -> None:
+    """Roboflow's export is recognised; tables of other names are told apart by their purpose."""
+    root, other = tmp_path / "robo", tmp_path / "other"
+    for split, count in (("train", 3), ("valid", 2), ("test", 1)):
+        table(root / split, "_annotations.csv", count)
+        table(other / split, "boxes.csv", count)
+    found = recognise(root)
+    assert found.line() == (
+        f"{root}: CSV, splits train 3, valid 2, test 1; training on train, evaluating on valid"
+    )
+    assert [len(read_dataset(*part)) for part in (found.train, found.val, found.test)] == [3, 2, 1]
+    learned = f"{{format: csv, root: {other}/train, split: boxes}}"
+    measured = f"{{format: csv, root: {other}/valid, split: boxes}}"
+    assert refusal(other) == (
+        f"{other}: no dataset by itself, but test (CSV, 1 image), train (CSV, 3 images) and valid "
+        f"(CSV, 2 images) are a dataset each. Learn from one and measure on another with "
+        f"'data.train={learned}' 'data.eval={measured}'; or on one alone, such as "
+        f"data.root={other}/train."
+    )
+    assert len(read_dataset(yaml.safe_load(learned))) == 3
+
+
+def test_a_json_apart_from_its_images(tmp_path: Path) -> None:
+    root = tmp_path / "d"
+    (root / "labels").mkdir(parents=True)
+    (root / "photos").mkdir()
+    write_image(root / "photos" / "a.jpg")
+    box = {"id": 1, "image_id": 1, "category_id": 1, "bbox": [1, 1, 9, 9], "area": 81, "iscrowd": 0}
+    content = {
+        "images": [{"id": 1, "file_name": "a.jpg", "height": 60, "width": 80}],
+        "annotations": [box],
+        "categories": [{"id": 1, "name": "cat"}],
+    }
+    file = root / "labels" / "my_export.json"
+    file.write_text(json.dumps(content))
+    start = f"{root}: no dataset by itself, but {file} is COCO JSON, and its images are not beside "
+    start += "it. Write data.annotations=labels/my_export.json"
+    assert refusal(root) == f"{start} data.images=photos."
+    keys = {"annotations": "labels/my_export.json", "images": "photos"}
+    assert len(read_dataset({"format": "coco", "root": root, **keys})) == 1
+    assert {**recognise(root, "", keys).train[0], "part": "all"} == {
+        **{"format": "coco", "root": str(root), "split": "", "part": "all"},
+        **keys,
+    }
+    (root / "photos" / "a.jpg").rename(root / "a.jpg")
+    assert refusal(root) == f"{start}."
+    (root / "a.jpg").unlink()
+    assert refusal(root) == f"{start}, and where its images lie data.images=FOLDER."
+    (root / "labels" / "other.json").write_text(json.dumps(content))
+    assert refusal(root).endswith("FOLDER. Of its other files likewise: labels/other.json.")
