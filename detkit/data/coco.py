@@ -41,7 +41,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from detkit.data.base import DATASETS, Annotations, DatasetConfig, DatasetFormat
+from detkit.data.base import (
+    DATASETS,
+    PLACE_KEYS,
+    Annotations,
+    DatasetConfig,
+    DatasetFormat,
+)
 from detkit.data.coco_values import (
     read_box,
     read_number,
@@ -52,6 +58,7 @@ from detkit.data.coco_values import (
 )
 from detkit.data.labelling import Labels
 from detkit.data.listing import contents, inner_path, is_class_name, read_text
+from detkit.data.places import COUNTED, SPLIT, below_root
 from detkit.data.settle import Draft, settle
 from detkit.errors import ConfigError, DataError, shown
 from detkit.files import leaves_folder
@@ -61,7 +68,6 @@ NO_IMAGE = "objects of images that are not listed dropped"
 FROM_POLYGONS = "boxes made from polygons"
 REPEATED = "repeated annotation ids"
 
-SPLIT = "{split}"
 LAYOUTS = (  # where the JSON of a split lies below the root
     "annotations/instances_{split}.json",
     "{split}/_annotations.coco.json",
@@ -92,6 +98,7 @@ def read_coco(config: CocoConfig, classes: Sequence[str] = ()) -> Annotations:
         ConfigError: keys that contradict each other.
         DataError: data that is missing or is refused, as the table of this module says.
     """
+    config = _below_root(config)
     path = find_annotations(config)
     blocks = _load(path)
     number_of = _categories(path, blocks["categories"])
@@ -131,6 +138,11 @@ DATASETS.register("coco")(DatasetFormat(CocoConfig, read_coco))
 # -------------------------------------------------------------------------- where things lie
 
 
+def _below_root(config: CocoConfig) -> CocoConfig:
+    places = {key: below_root(config.root, getattr(config, key)) for key in PLACE_KEYS}
+    return config.model_copy(update=places)
+
+
 def find_annotations(config: CocoConfig) -> Path:
     """Return the JSON that an entry means; it is there.
 
@@ -142,7 +154,7 @@ def find_annotations(config: CocoConfig) -> Path:
         if leaves_folder(getattr(config, key)):
             raise ConfigError(
                 f"data.{key}: {getattr(config, key)!r} leaves {config.root}. "
-                "Write a path below data.root."
+                + ("Write a name." if key == "split" else f"{COUNTED} Write one below it.")
             )
     if not config.split and not config.annotations:
         raise ConfigError(
@@ -164,6 +176,11 @@ def find_annotations(config: CocoConfig) -> Path:
     for name in looked:
         if os.path.isfile(config.root / name):
             return config.root / name
+    if config.annotations:
+        raise DataError(
+            f"data.annotations: {config.root / looked[0]} is no file; {contents(config.root)}. "
+            f"{COUNTED}"
+        )
     raise DataError(
         f"{config.root}: no {' or '.join(looked)}; {contents(config.root)}. "
         "Check data.split, or name the file in the entry's key annotations."
@@ -173,7 +190,12 @@ def find_annotations(config: CocoConfig) -> Path:
 def find_folder(config: CocoConfig, path: Path, names: Sequence[str]) -> Path:
     """Return the folder that file names begin at: the one named, or the first that has some."""
     if config.images:
-        return config.root / config.images.replace(SPLIT, config.split)
+        folder = config.root / config.images.replace(SPLIT, config.split)
+        if not folder.is_dir():
+            raise DataError(
+                f"data.images: {folder} is no folder; {contents(config.root)}. {COUNTED}"
+            )
+        return folder
     folders = [config.root / name.replace(SPLIT, config.split) for name in IMAGE_FOLDERS]
     folders.insert(1, path.parent)
     for folder in folders:

@@ -29,9 +29,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from detkit.data.base import DATASETS, PLACE_KEYS, DatasetConfig
-from detkit.data.coco import LAYOUTS, SPLIT
+from detkit.data.coco import LAYOUTS
 from detkit.data.csv_table import IN_FOLDER, image_names, looks_like_table
 from detkit.data.listing import contents
+from detkit.data.places import COUNTED, SPLIT, below_root
 from detkit.data.unrecognised import TITLES, Split, has_images, nothing_found
 from detkit.data.voc import read_split
 from detkit.data.voc_layout import find_annotations, list_files, unlisted_splits
@@ -100,13 +101,17 @@ def recognise(
     Raises:
         DataError: no format is recognised, or several; no split can be chosen.
     """
-    data_format, splits = find_splits(root, annotations=str((keys or {}).get("annotations", "")))
-    _check_keys(data_format, keys or {})
+    keys = dict(keys or {})
+    for key in PLACE_KEYS:
+        if keys.get(key):  # the same file from wherever the entry is read
+            keys[key] = below_root(root, str(keys[key]))
+    data_format, splits = find_splits(root, annotations=str(keys.get("annotations", "")))
+    _check_keys(data_format, keys)
     train, val, test = _choose(root, data_format, splits, split, learned)
 
     def entries(names: Sequence[str], **more: str) -> tuple[dict[str, Any], ...]:
         place = {"format": data_format, "root": str(root)}
-        return tuple({**place, "split": name, **more, **(keys or {})} for name in names)
+        return tuple({**place, "split": name, **more, **keys} for name in names)
 
     measured = entries(val or test) or entries(train, part="eval")
     return Recognised(
@@ -170,6 +175,7 @@ def find_splits(
 
 def _find_named(root: Path, annotations: str) -> tuple[str, list[Split]]:
     """The format and the one split of annotations whose place is named."""
+    annotations = below_root(root, annotations)
     if not annotations.lower().endswith(".json"):
         splits = [split for split in _find_voc(root, annotations) if split.images]
         if not splits:
@@ -179,7 +185,13 @@ def _find_named(root: Path, annotations: str) -> tuple[str, list[Split]]:
             )
         return "voc", splits
     if leaves_folder(annotations):
-        raise ConfigError(f"data.annotations: {annotations!r} leaves {root}.")
+        raise ConfigError(
+            f"data.annotations: {annotations!r} leaves {root}. {COUNTED} Write one below it."
+        )
+    if not (root / annotations).is_file():
+        raise DataError(
+            f"data.annotations: {root / annotations} is no file; {contents(root)}. {COUNTED}"
+        )
     count = _coco_images(root / annotations)
     if not count:
         raise DataError(f"data.annotations: {root / annotations} is no COCO file with images.")

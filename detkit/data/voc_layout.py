@@ -29,12 +29,12 @@ from itertools import islice
 from pathlib import Path
 
 from detkit.data.listing import contents
+from detkit.data.places import COUNTED, SPLIT, below_root
 from detkit.errors import ConfigError, DataError, did_you_mean
 from detkit.files import leaves_folder
 from detkit.image import EXTENSIONS, images_below
 
 ALL = "all"  # the split of a folder without lists: all of its annotation files
-SPLIT = "{split}"  # in the keys of an entry
 ANNOTATION_FOLDERS = (
     *("annotations", "annotation", "annots", "annot", "labels", "label"),
     *("xmls", "xml", "anns", "ann", "bboxes", "bbox"),
@@ -166,14 +166,15 @@ def _named(root: Path, key: str, value: str, split: str) -> Path | None:
     """The folder that a key names, below ``root``."""
     if not value:
         return None
+    value = below_root(root, value)
     if leaves_folder(value):
         raise ConfigError(
-            f"data.{key}: {value!r} leaves {root}. Write a folder below data.root, and let that "
-            "hold both annotations and images."
+            f"data.{key}: {value!r} leaves {root}. {COUNTED} Write a folder below it, and let "
+            "data.root hold both annotations and images."
         )
     folder = root / value.replace(SPLIT, split)
     if not folder.is_dir():
-        raise DataError(f"data.{key}: {folder} is no folder; {contents(root)}.")
+        raise DataError(f"data.{key}: {folder} is no folder; {contents(root)}. {COUNTED}")
     return folder
 
 

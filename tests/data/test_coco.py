@@ -259,7 +259,8 @@ def test_where_it_looked(tmp_path: Path) -> None:
         "out, or write {split} in the name."
     )
     assert refusal(tmp_path, images="../x") == (
-        f"data.images: '../x' leaves {tmp_path}. Write a path below data.root."
+        f"data.images: '../x' leaves {tmp_path}. Its path counts from data.root. Write one "
+        "below it."
     )
 
 

@@ -151,12 +151,15 @@ def test_keys_name_what_no_rule_finds(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as refused:
         read(root, annotations="../boxes")
     assert str(refused.value) == (
-        f"data.annotations: '../boxes' leaves {root}. Write a folder below data.root, and let that "
-        "hold both annotations and images."
+        f"data.annotations: '../boxes' leaves {root}. Its path counts from data.root. Write a "
+        "folder below it, and let data.root hold both annotations and images."
     )
     with pytest.raises(DataError) as caught:
         read(root, annotations="boxes", images="scan")
-    assert str(caught.value) == (f"data.images: {root}/scan is no folder; it holds boxes/, scans/.")
+    assert str(caught.value) == (
+        f"data.images: {root}/scan is no folder; it holds boxes/, scans/. Its "
+        "path counts from data.root."
+    )
 
 
 def test_a_split_stands_in_the_keys(tmp_path: Path) -> None:
