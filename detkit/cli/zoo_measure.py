@@ -94,7 +94,8 @@ def _settings(places: Sequence[str], overrides: list[str], device: str | None) -
     if "root" not in entry:
         raise ConfigError(f"--measure needs a folder with photos and their labels: {USAGE}.")
     return Settings(
-        entry={"format": "auto", **entry},
+        # the whole of a folder without splits: nothing of it was learned from
+        entry={"format": "auto", "part": "all", **entry},
         data=blocks["data"],
         eval=blocks["eval"],
         model={},

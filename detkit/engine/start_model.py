@@ -121,9 +121,8 @@ def taken_lines(experiment: ExperimentConfig, origins: Origins) -> list[str]:
     """What :func:`complete_model` took over into a model with a name of its own, in lines."""
     word, model = experiment.train.start, experiment.model
     origin = f"train.start {word}"
-    if (
-        word is None or origins.get("model.name") == origin
-    ):  # the whole model is that of the weights
+    takes_all = origins.get("model.name") == origin  # a model without a name: nothing of it is news
+    if word is None or takes_all:
         return []
     keys = [key for key in _weight_keys(model["name"]) if origins.get(f"model.{key}") == origin]
     return [taken_line(word, key, model[key]) for key in keys]

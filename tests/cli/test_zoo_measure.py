@@ -413,3 +413,14 @@ def test_the_table_states_what_the_published_tiny_file_gives(
     assert tiny.measured is not None
     assert {key: round(value, 1) for key, value in here.percent.items()} == tiny.measured.percent
     assert (here.images, here.objects) == (tiny.measured.images, tiny.measured.objects)
+
+
+def test_a_folder_without_splits_is_measured_whole(
+    toy: DarknetEntry, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nothing is trained on, so nothing has to be held out."""
+    pages = {name: voc_xml([("cat", (1, 1, 30, 30)), ("dog", (9, 9, 50, 50))]) for name in "abcde"}
+    folder = write_voc(tmp_path / "pets", pages, split="photos")
+    words = ["check", "--measure", str(tmp_path / "small.weights"), str(folder), "--device", "cpu"]
+    assert zoo_command.main(words) == 0
+    assert ", 5 images, 10 scored objects, 2 classes\n" in capsys.readouterr().out
