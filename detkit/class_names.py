@@ -170,14 +170,6 @@ def canonical_name(name: str) -> str:
     return _OFFICIAL.get(_letters(name), name)
 
 
-def same_class(one: str, other: str) -> bool:
-    """Whether two names mean one class, each seen alone: spelt alike, or synonyms.
-
-    Of lists of names ask :func:`match_classes`: a list may have both as classes of their own.
-    """
-    return canonical_name(one) == canonical_name(other)
-
-
 def match_classes(names: Sequence[str], known: Sequence[str]) -> dict[str, str]:
     """Which of ``known`` each of ``names`` is: names that are spelt alike, then synonyms.
 

@@ -18,7 +18,6 @@ from detkit.class_names import (
     names_in_words,
     one_spelling,
     read_as_one,
-    same_class,
 )
 from detkit.errors import ConfigError
 
@@ -83,7 +82,7 @@ def test_what_coco_lacks_has_no_category_id() -> None:
     ],
 )
 def test_names_of_one_class(one: str, other: str, same: bool) -> None:
-    assert same_class(one, other) is same is same_class(other, one)
+    assert (canonical_name(one) == canonical_name(other)) is same
 
 
 @pytest.mark.parametrize(
