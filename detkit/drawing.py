@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from detkit.fonts import fonts_for, readable
 from detkit.image import ImageLike, to_image_tensor
 from detkit.types import Boxes, Detections, Target
 
@@ -64,7 +65,8 @@ def draw(
         ``[3, H, W]`` uint8 RGB, a permuted view of contiguous ``[H, W, 3]`` memory.
     """
     shown = detections[detections.scores >= score_threshold]
-    texts = [name_of(label, shown.names) for label in shown.labels.tolist()]
+    names = readable(shown.names)
+    texts = [name_of(label, names) for label in shown.labels.tolist()]
     if show_scores:
         scores = shown.scores.tolist()
         texts = [f"{text} {score:.2f}" for text, score in zip(texts, scores, strict=True)]
@@ -80,7 +82,7 @@ def draw_target(image: ImageLike, target: Target, names: Sequence[str] = ()) -> 
         target: in the image's pixels.
         names: ``names[label]``; without them the label is written.
     """
-    labels = target.labels.tolist()
+    labels, names = target.labels.tolist(), readable(names)
     texts = [name_of(label, names) for label in labels]
     colours = [colour_of(label) for label in labels]
     for index, (hard, crowd) in enumerate(
@@ -133,19 +135,17 @@ def draw_boxes(
     """
     from PIL import Image
     from PIL.ImageDraw import ImageDraw
-    from PIL.ImageFont import FreeTypeFont, load_default
 
     pixels = to_image_tensor(image).cpu().permute(1, 2, 0).numpy()  # [H, W, 3]
     canvas = Image.fromarray(np.ascontiguousarray(pixels))
     pen = ImageDraw(canvas)
     side = (canvas.width + canvas.height) / 2
     line = max(1, round(side * LINE_PER_SIDE))
-    font = load_default(size=min(max(LEAST_TEXT, side * TEXT_PER_SIDE), GREATEST_TEXT))
-    assert isinstance(font, FreeTypeFont)  # what Pillow has inside when a size is named
+    fonts = fonts_for(texts, min(max(LEAST_TEXT, side * TEXT_PER_SIDE), GREATEST_TEXT))
     corners = _corners(boxes)
     for box, colour in zip(corners, colours, strict=True):
         pen.rectangle(box, outline=colour, width=line)
-    for box, text, colour in zip(corners, texts, colours, strict=True):
+    for box, text, font, colour in zip(corners, texts, fonts, colours, strict=True):
         if text:
             _write(pen, font, box, text, colour)
     return torch.from_numpy(np.array(canvas)).permute(2, 0, 1)

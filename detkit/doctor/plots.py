@@ -19,6 +19,7 @@ from detkit.doctor.fit import Fit
 from detkit.drawing import draw_target
 from detkit.errors import DataError
 from detkit.files import whole_file
+from detkit.fonts import families, readable
 from detkit.image import read_image
 from detkit.preprocess import Geometry
 
@@ -99,8 +100,9 @@ def _draw_classes(panel: Axes, checkup: Checkup) -> None:
             color=COLOURS[row],
             label=checkup.splits[split].name,
         )
-    names = [_short(checkup.class_names[k]) for k in order]
-    panel.set_yticks(places, names, fontsize=7 if len(order) > 20 else 9)
+    every = readable(checkup.class_names)
+    names, letters = [_short(every[k]) for k in order], families(every)
+    panel.set_yticks(places, names, fontsize=7 if len(order) > 20 else 9, fontfamily=letters)
     panel.set_ylim(len(order) - 0.4, -0.6)
     for bars in panel.containers if len(order) <= COUNTS_WRITTEN else ():
         panel.bar_label(bars, padding=2, fontsize=8)  # type: ignore[arg-type]
@@ -335,7 +337,8 @@ def samples_figure(checkup: Checkup) -> Figure:
     for panel, (split, image) in zip(panels.flat, chosen, strict=False):
         data = checkup.splits[split].annotations
         name = f"{checkup.splits[split].name}: {data.image_ids[image]}"
-        panel.set_title(_short(name, SAMPLE_TITLE), fontsize="small")
+        title = _short(name, SAMPLE_TITLE)
+        panel.set_title(title, fontsize="small", fontfamily=families([title]))
         picture = sample_picture(data, image)
         if isinstance(picture, str):
             panel.text(0.5, 0.5, "cannot be decoded", ha="center", va="center")

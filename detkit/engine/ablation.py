@@ -20,6 +20,7 @@ from detkit.evaluation import EvalResult, evaluate_results
 from detkit.evaluation.pictures import printable
 from detkit.evaluation.results import collect
 from detkit.files import whole_file, write_atomically
+from detkit.fonts import families, readable
 from detkit.types import Detections
 
 if TYPE_CHECKING:
@@ -123,7 +124,8 @@ def ablation_figure(results: Mapping[str, EvalResult]) -> Figure:
     most = sorted(scored, key=lambda label: -one.voc.curves[label].truths)[:MOST_CLASSES]
     shown = sorted(most)
     classes = "classes" if len(shown) == len(scored) else f"the {len(shown)} largest classes"
-    names = ["VOC07", "COCO AP", *(printable(one.class_names[label]) for label in shown)]
+    every = readable(one.class_names)
+    names = ["VOC07", "COCO AP", *(printable(every[label]) for label in shown)]
     width = max(INCHES_A_GROUP * len(names), LEAST_INCHES)
     figure = Figure(figsize=(width, HEIGHT_INCHES), layout="constrained")
     panel = figure.subplots()
@@ -139,7 +141,7 @@ def ablation_figure(results: Mapping[str, EvalResult]) -> Figure:
         places, names, rotation=40 if slanted else 0, ha="right" if slanted else "center"
     )
     for text in panel.get_xticklabels():
-        text.set_parse_math(False)
+        text.set(parse_math=False, fontfamily=families(names))
     panel.set(ylim=(0, 1), ylabel="AP", title=f"R-CNN, stage by stage ({classes}: VOC07)")
     panel.axvline(1.5, color="#cccccc", linewidth=0.8)  # between the means and the classes
     panel.grid(axis="y", alpha=0.3)

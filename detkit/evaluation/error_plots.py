@@ -20,6 +20,7 @@ from detkit.evaluation.pictures import (
 from detkit.evaluation.plots import picture_name, save_figure
 from detkit.evaluation.results import Results
 from detkit.files import whole_file
+from detkit.fonts import families, readable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -52,7 +53,7 @@ def confusion_figure(confusion: Confusion) -> Figure:
     """Draw the matrix: truth down, detection across, background last."""
     from matplotlib.figure import Figure
 
-    names = [_short(name) for name in (*confusion.class_names, BACKGROUND_NAME)]
+    names = [_short(name) for name in (*readable(confusion.class_names), BACKGROUND_NAME)]
     numbered = len(names) - 1 <= NUMBERED_CLASSES
     side = max(len(names) * CELL_INCHES[0 if numbered else 1], LEAST_INCHES)
     margin = 0.09 * max(map(len, names)) + 0.6  # for the names, an inch for about eleven letters
@@ -61,8 +62,11 @@ def confusion_figure(confusion: Confusion) -> Figure:
     shares = confusion_shares(confusion)
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     size = "medium" if numbered else "x-small"
-    axes.set_xticks(range(len(names)), names, rotation=90, fontsize=size, parse_math=False)
-    axes.set_yticks(range(len(names)), names, fontsize=size, parse_math=False)
+    places, letters = range(len(names)), families(names)
+    axes.set_xticks(places, names, rotation=90)
+    axes.set_yticks(places, names)
+    for text in (*axes.get_xticklabels(), *axes.get_yticklabels()):
+        text.set(fontsize=size, fontfamily=letters, parse_math=False)
     axes.set(xlabel="detected as", ylabel="truth")
     axes.set_title(
         f"Score >= {confusion.threshold:g}, IoU > 0.5. Colour: share of the row;\n"

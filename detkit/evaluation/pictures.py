@@ -17,11 +17,12 @@ from torch import Tensor
 from detkit.data.base import Annotations, DetectionDataset
 from detkit.evaluation.errors import ERROR_KINDS, ErrorExample
 from detkit.evaluation.results import Results
+from detkit.fonts import fonts_for, readable
 
 if TYPE_CHECKING:
     from PIL.Image import Image
     from PIL.ImageDraw import ImageDraw
-    from PIL.ImageFont import FreeTypeFont, ImageFont
+    from PIL.ImageFont import FreeTypeFont
 
 Region = tuple[int, int, int, int]  # x1, y1, x2, y2 in whole pixels of the image
 
@@ -63,7 +64,7 @@ def draw_marks(
         region: what is shown; all of it by default.
     """
     from PIL import Image as PILImage
-    from PIL import ImageDraw, ImageFont
+    from PIL import ImageDraw
 
     pixels = np.ascontiguousarray(image.permute(1, 2, 0).numpy())
     picture = PILImage.fromarray(pixels)
@@ -72,14 +73,14 @@ def draw_marks(
     size = (max(1, round((right - x) * scale)), max(1, round((bottom - y) * scale)))
     picture = picture.crop((x, y, right, bottom)).resize(size, PILImage.Resampling.LANCZOS)
     pen = ImageDraw.Draw(picture)
-    font = ImageFont.load_default(size=LETTERS)
+    fonts = fonts_for([mark.text for mark in marks], LETTERS)
     placed = []
     for mark in marks:
         x1, y1, x2, y2 = mark.box
         placed.append(((x1 - x) * scale, (y1 - y) * scale, (x2 - x) * scale, (y2 - y) * scale))
     for mark, box in zip(marks, placed, strict=True):
         _draw_box(pen, box, mark, size)
-    for mark, box in zip(marks, placed, strict=True):
+    for mark, font, box in zip(marks, fonts, placed, strict=True):
         if mark.text:
             _draw_text(pen, font, box, mark, size)
     return picture
@@ -109,7 +110,7 @@ def _draw_box(
 
 def _draw_text(
     pen: ImageDraw,
-    font: FreeTypeFont | ImageFont,
+    font: FreeTypeFont,
     box: tuple[float, float, float, float],
     mark: Mark,
     size: tuple[int, int],
@@ -166,15 +167,15 @@ def example_picture(
     The detection is red; green is the one that took the truth before a duplicate.
     """
     annotations = dataset.annotations
-    marks = []
+    marks, names = [], readable(annotations.class_names)
     if example.truth is not None:
         box = annotations.boxes[example.truth].tolist()
-        name = annotations.class_names[annotations.labels[example.truth]]
+        name = names[annotations.labels[example.truth]]
         colour = MISSED_COLOUR if example.detection is None else FOUND_COLOUR
         marks.append(Mark(tuple(box), colour, name, dashed=True))
     for row, colour in ((example.rival, RIGHT_COLOUR), (example.detection, WRONG_COLOUR)):
         if row is not None:
-            name = annotations.class_names[results.labels[row]]
+            name = names[results.labels[row]]
             text = f"{name} {results.scores[row]:.2f}"
             marks.append(Mark(tuple(results.boxes[row].tolist()), colour, text))
     sample = dataset[example.image]
@@ -208,9 +209,9 @@ def example_caption(annotations: Annotations, results: Results, example: ErrorEx
 def with_caption(picture: Image, caption: str) -> Image:
     """Put ``caption`` above ``picture``, broken into lines that fit, for files to look at."""
     from PIL import Image as PILImage
-    from PIL import ImageDraw, ImageFont
+    from PIL import ImageDraw
 
-    font = ImageFont.load_default(size=LETTERS)
+    (font,) = fonts_for([caption], LETTERS)
     lines = _break_lines(caption, picture.width - 2 * CAPTION_MARGIN, font)
     height = (LETTERS + 4) * len(lines) + 2 * CAPTION_MARGIN
     page = PILImage.new("RGB", (picture.width, picture.height + height), "white")
@@ -221,7 +222,7 @@ def with_caption(picture: Image, caption: str) -> Image:
     return page
 
 
-def _break_lines(text: str, width: int, font: FreeTypeFont | ImageFont) -> list[str]:
+def _break_lines(text: str, width: int, font: FreeTypeFont) -> list[str]:
     """Words laid into lines no wider than ``width`` pixels; a longer word stands alone."""
     lines: list[str] = []
     line = ""

@@ -35,6 +35,7 @@ from detkit.evaluation.voc_map import (
     voc_fates,
 )
 from detkit.files import whole_file
+from detkit.fonts import families, readable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -65,8 +66,12 @@ def precision_recall_figure(voc: VocResult) -> Figure:
         f"Precision over recall, IoU > 0.5: mAP VOC07 {voc.map07:.3f}, VOC10+ {voc.map10:.3f}"
     )
     panels = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True).flat
+    names = readable(voc.class_names)
+    letters = families(names)
     for panel, label in zip(panels, shown, strict=False):
         _draw_curve(panel, voc, label)
+        title = f"{printable(names[label])} ({voc.curves[label].truths}): {voc.ap07[label]:.3f}"
+        panel.set_title(title, fontsize="medium", fontfamily=letters, parse_math=False)
     for panel in list(panels)[len(shown) :]:
         panel.set_visible(False)
     return figure
@@ -81,8 +86,6 @@ def _draw_curve(panel: Axes, voc: VocResult, label: int) -> None:
     panel.set(xlim=(0, 1), ylim=(0, 1.02), xlabel="recall", ylabel="precision")
     panel.label_outer()
     panel.grid(alpha=0.3)
-    title = f"{printable(voc.class_names[label])} ({curve.truths}): {voc.ap07[label]:.3f}"
-    panel.set_title(title, fontsize="medium", parse_math=False)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -144,7 +147,7 @@ def image_picture(
     rows = range(int(annotations.offsets[index]), int(annotations.offsets[index + 1]))
     marks = [_truth_mark(annotations, row, found) for row in rows]
     for row in by_score(mine.scores)[::-1]:  # the best on top
-        name = annotations.class_names[mine.labels[row]]
+        name = readable(annotations.class_names)[mine.labels[row]]
         text = f"{name} {mine.scores[row]:.2f}"
         marks.append(Mark(tuple(mine.boxes[row].tolist()), COLOURS[int(fates.fate[row])], text))
     return draw_marks(sample.image, marks, longest)
@@ -156,7 +159,8 @@ def _truth_mark(annotations: Annotations, row: int, found: set[int]) -> Mark:
         return Mark(box, UNCOUNTED_COLOUR, dashed=True)
     if row in found:
         return Mark(box, FOUND_COLOUR, dashed=True)
-    return Mark(box, MISSED_COLOUR, annotations.class_names[annotations.labels[row]], dashed=True)
+    name = readable(annotations.class_names)[annotations.labels[row]]
+    return Mark(box, MISSED_COLOUR, name, dashed=True)
 
 
 def image_caption(image_id: str, index: int, scores: ImageScores) -> str:
