@@ -46,7 +46,7 @@ def _readable(names: tuple[str, ...]) -> tuple[str, ...]:
     lost = [f"#{label} {name}" for label, name in enumerate(names) if shown[label] != name]
     if lost:
         _log.warning(
-            f"no font on this machine has the letters of {len(lost)} class names; pictures show "
+            f"no font on this machine has the letters of these class names, so pictures show "
             f"their numbers: {', '.join(lost)}. Install one that has them, such as Noto Sans CJK."
         )
     return shown

@@ -61,8 +61,8 @@ def test_names_that_no_font_can_write_are_told_apart_by_number(
     assert fonts.readable(names) == ("cat", "#1", "#2")
     fonts.readable(names)  # the next picture says nothing more
     assert [record.getMessage() for record in caplog.records] == [
-        "no font on this machine has the letters of 2 class names; pictures show their numbers: "
-        "#1 汽, #2 车. Install one that has them, such as Noto Sans CJK."
+        "no font on this machine has the letters of these class names, so pictures show their "
+        "numbers: #1 汽, #2 车. Install one that has them, such as Noto Sans CJK."
     ]
     assert picture("汽", 1) != picture("车", 2)  # one colour each, but the texts differ as well
     same_colour = len(PALETTE)

@@ -26,9 +26,15 @@ def shade(number: int) -> int:
     return 20 + 8 * number
 
 
-def write_video(path: Path, frames: int = 12, code: str = "mp4v", size: tuple[int, int] = (48, 64)):
+def write_video(
+    path: Path,
+    frames: int = 12,
+    code: str = "mp4v",
+    size: tuple[int, int] = (48, 64),
+    fps: float = FPS,
+) -> Path:
     """Frames of one colour each: red is their shade, green a constant, blue nothing."""
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*code), FPS, size[::-1])
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*code), fps, size[::-1])
     for number in range(frames):
         picture = np.zeros((*size, 3), np.uint8)  # OpenCV's order: blue, green, red
         picture[:, :, 1], picture[:, :, 2] = 90, shade(number)
@@ -158,6 +164,72 @@ def test_a_live_recording_keeps_time(tmp_path: Path) -> None:
     frames, _ = read(path)
     shades = [round((mean_colour(frame.image)[0] - 40) / 50) for frame in frames]
     assert shades == [0] + [1] * 4 + [2] * 7 + [3]
+
+
+@pytest.mark.parametrize("fps", [0.02, 0.5, 0.99, 29.97, 240.02, 300.0, 960.0])
+def test_time_lapse_and_slow_motion_keep_their_rate(tmp_path: Path, fps: float) -> None:
+    path = write_video(tmp_path / "a.mp4", frames=4, fps=fps)
+    with closing(VideoFile(path)) as video:
+        assert video.fps == pytest.approx(fps, rel=1e-3)
+        assert not video.timed
+        assert video.rate_note == ""
+        with closing(VideoRecorder(tmp_path / "b.mp4", video.fps)) as recorder:
+            for frame in video.frames():
+                assert isinstance(frame, Frame)
+                recorder.add(frame.image, frame.seconds if video.timed else None)
+    drawn = cv2.VideoCapture(str(tmp_path / "b.mp4"))
+    seconds = drawn.get(cv2.CAP_PROP_FRAME_COUNT) / drawn.get(cv2.CAP_PROP_FPS)
+    assert seconds == pytest.approx(4 / fps, rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("stated", "milliseconds", "fps"),
+    [
+        (1000.0, [0, 33, 67, 100], 30.0),  # a screen recorder: the rate of its clock
+        (90000.0, [0, 40, 80, 120], 25.0),
+        (0.0, [0, 2000, 4000], 25.0),  # no rate; a time lapse by its times
+        (float("nan"), [0, 0, 0], 25.0),  # nor times
+        (0.0, [], 25.0),
+    ],
+)
+def test_a_rate_that_the_frames_contradict_is_not_believed(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    stated: float,
+    milliseconds: list[float],
+    fps: float,
+) -> None:
+    path = write_video(tmp_path / "a.mp4", frames=4)
+
+    class Capture:
+        """A file of this rate and these times."""
+
+        def __init__(self) -> None:
+            self.times = iter(milliseconds)
+            self.now = 0.0
+
+        def isOpened(self) -> bool:  # noqa: N802
+            return True
+
+        def grab(self) -> bool:
+            self.now = next(self.times, -1.0)
+            return self.now >= 0
+
+        def get(self, which: int) -> float:
+            return {cv2.CAP_PROP_FPS: stated, cv2.CAP_PROP_POS_MSEC: self.now}.get(which, 0.0)
+
+        def release(self) -> None:
+            pass
+
+    monkeypatch.setattr("detkit.video.file.open_with_ffmpeg", lambda *_: Capture())
+    video = VideoFile(path)
+    assert video.fps == pytest.approx(fps, rel=0.01)
+    assert video.timed
+    states = "states no frame rate for its frames"
+    if stated > 0:
+        states = f"states {stated:g} frames a second, which its frames contradict"
+    note = f"{path}: {states}; recorded by their times, at {video.fps:g}."
+    assert video.rate_note == note
 
 
 def test_a_recording_that_cannot_be_made_says_so(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from detkit.types import Detections
-    from detkit.video import Frame
+    from detkit.video import Frame, LiveStream, VideoFile
 
 WRITTEN = {  # by --save-format
     "json": "detections.json and images.json",
@@ -279,18 +279,18 @@ def _text(path: Path) -> Iterator[IO[str]]:
 class VideoFiles:
     """One video's two files: drawn frames, and a JSON line for each."""
 
-    def __init__(self, lines: IO[str], recorder: Any) -> None:
-        self._lines, self._recorder = lines, recorder
+    def __init__(self, lines: IO[str], recorder: Any, timed: bool) -> None:
+        self._lines, self._recorder, self._timed = lines, recorder, timed
 
     def add(self, frame: Frame, found: Detections, picture: Tensor) -> None:
         """Append a frame; ``picture`` is it with what was found drawn on it."""
         line = {"frame": frame.number, "seconds": frame.seconds, "detections": as_records(found)}
         self._lines.write(json.dumps(line, allow_nan=False) + "\n")
-        self._recorder.add(picture, frame.seconds if frame.live else None)
+        self._recorder.add(picture, frame.seconds if self._timed else None)
 
 
 @contextmanager
-def video_files(folder: Path, stem: str, fps: float) -> Iterator[VideoFiles]:
+def video_files(folder: Path, stem: str, video: VideoFile | LiveStream) -> Iterator[VideoFiles]:
     """``stem.mp4`` and ``stem.jsonl`` in ``folder``, both whole at the end."""
     from detkit.files import whole_file
     from detkit.video import VideoRecorder
@@ -298,6 +298,6 @@ def video_files(folder: Path, stem: str, fps: float) -> Iterator[VideoFiles]:
     with (
         whole_file(folder / f"{stem}.mp4") as place,
         _text(folder / f"{stem}.jsonl") as lines,
-        closing(VideoRecorder(place, fps)) as recorder,
+        closing(VideoRecorder(place, video.fps)) as recorder,
     ):
-        yield VideoFiles(lines, recorder)
+        yield VideoFiles(lines, recorder, video.timed)

@@ -203,7 +203,9 @@ def run_video(source: Source, job: Job) -> None:
         add = None
         for batch in detect_batches(job.readable(video.frames()), job.model, job.threshold):
             if add is None:  # a stream knows its fps only now, and one without frames has no files
-                add = stack.enter_context(video_files(job.out, stem, video.fps)).add
+                add = stack.enter_context(video_files(job.out, stem, video)).add
+                if video.rate_note:
+                    print(f"detkit detect: {video.rate_note}", file=sys.stderr)
             for frame, found in zip(batch.frames, batch.found, strict=True):
                 add(frame, found, job.draw(frame, found))
             tally.count(batch.found, batch.seconds, batch.frames[-1].dropped)

@@ -10,11 +10,13 @@ from pathlib import Path
 from detkit.errors import DataError
 from detkit.image import MAX_PIXELS
 from detkit.video.frames import (
+    DEFAULT_FPS,
     STALL_SECONDS,
     Frame,
     import_cv2,
+    is_possible,
+    is_usual,
     open_with_ffmpeg,
-    possible_fps,
     to_rgb,
 )
 
@@ -22,6 +24,8 @@ EXTENSIONS = (
     *(".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg"),
     *(".ts", ".wmv", ".flv", ".ogv", ".3gp"),
 )
+PEEKED = 10  # frames whose times are looked at where the stated rate is unusual
+SAME_RATE = 0.01  # of a rate; what times in milliseconds take from it
 MISSING_SHARE = 0.02  # of the frames a file announces; some formats only estimate their number
 _SNIFF_BYTES = 512
 # How the containers begin. Others are not tried: FFmpeg would follow a playlist to other files.
@@ -56,6 +60,9 @@ def check_video(path: Path) -> None:
 class VideoFile:
     """Every frame of a video file, in order, upright; of a URL too, if its server answers.
 
+    ``fps`` is its rate; where ``timed``, frames are shown when their own times say, since the rate
+    that the file states cannot be, as ``rate_note`` says in a sentence.
+
     Raises:
         DataError: on construction, when it cannot be opened or its frames are too large.
     """
@@ -71,13 +78,50 @@ class VideoFile:
         if not self._capture.isOpened():
             advice = "Check the address" if remote else "Copy it again, or convert it to MP4"
             raise DataError(f"{self.name}: the video cannot be opened, or is damaged. {advice}.")
-        self.fps = possible_fps(self._capture.get(cv2.CAP_PROP_FPS))
+        self.fps, self.timed = self._rate(place)
+        self.rate_note = self._rate_note() if self.timed else ""
         said = self._capture.get(cv2.CAP_PROP_FRAME_COUNT)
         self.announced = int(said) if math.isfinite(said) and said > 0 else None  # frames
         sides = (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT)
         if math.prod(self._capture.get(side) for side in sides) > MAX_PIXELS:
             self.close()
             raise DataError(f"{self.name}: frames of more than {MAX_PIXELS:,} pixels. Scale it.")
+
+    def _rate(self, place: str) -> tuple[float, bool]:
+        """Frames a second, and whether to go by the frames' own times instead.
+
+        Time lapses have less than one and slow motion more than 240. Other files state the rate of
+        their clock there, 1,000 or 90,000, which the times of the first frames contradict.
+        """
+        said = float(self._capture.get(self._cv2.CAP_PROP_FPS))
+        if is_usual(said):
+            return said, False
+        seconds = self._first_seconds(place)
+        if len(seconds) < 2 or seconds[-1] <= seconds[0]:
+            believed = is_possible(said) and not self._remote
+            return (said, False) if believed else (DEFAULT_FPS, True)
+        counted = (len(seconds) - 1) / (seconds[-1] - seconds[0])
+        if is_possible(said) and abs(counted - said) <= SAME_RATE * said:
+            return said, False
+        return (counted if is_usual(counted) else DEFAULT_FPS), True
+
+    def _rate_note(self) -> str:
+        said = float(self._capture.get(self._cv2.CAP_PROP_FPS))
+        states = "states no frame rate for its frames"
+        if said > 0:
+            states = f"states {said:g} frames a second, which its frames contradict"
+        return f"{self.name}: {states}; recorded by their times, at {self.fps:g}."
+
+    def _first_seconds(self, place: str) -> list[float]:
+        """When the first frames are shown; of a URL, which cannot be read twice, nothing."""
+        if self._remote:
+            return []
+        peek = open_with_ffmpeg(self._cv2, place, STALL_SECONDS)
+        seconds: list[float] = []
+        while len(seconds) < PEEKED and peek.grab():
+            seconds.append(peek.get(self._cv2.CAP_PROP_POS_MSEC) / 1000)
+        peek.release()
+        return seconds
 
     def frames(self) -> Iterator[Frame | DataError]:
         """Frames in order; last comes the error of a file that ends before its time."""

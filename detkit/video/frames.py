@@ -13,7 +13,8 @@ from torch import Tensor
 
 STALL_SECONDS = 10.0  # without a frame, after which a stream counts as dead
 DEFAULT_FPS = 25.0  # where a file or camera says nothing that can be
-POSSIBLE_FPS = (1.0, 240.0)
+USUAL_FPS = (1.0, 240.0)  # believed at once
+POSSIBLE_FPS = (0.01, 2000.0)  # that OpenCV's recorder keeps; believed where the frames agree
 _SILENT = "-8"  # FFmpeg's AV_LOG_QUIET: what is wrong is said in our own sentence
 
 
@@ -45,9 +46,14 @@ def open_with_ffmpeg(cv2: ModuleType, place: str, seconds: float) -> Any:
     return cv2.VideoCapture(place, cv2.CAP_FFMPEG, limits)
 
 
-def possible_fps(said: float) -> float:
-    """Frames a second, or a usual number in place of zero, NaN and 90,000."""
-    return said if POSSIBLE_FPS[0] <= said <= POSSIBLE_FPS[1] else DEFAULT_FPS
+def is_usual(fps: float) -> bool:
+    """Whether a rate can be believed by itself, as those of cameras and films can."""
+    return USUAL_FPS[0] <= fps <= USUAL_FPS[1]
+
+
+def is_possible(fps: float) -> bool:
+    """Whether a rate can be recorded; zero, NaN and a clock's 90,000 cannot."""
+    return POSSIBLE_FPS[0] <= fps <= POSSIBLE_FPS[1]
 
 
 def to_rgb(frame: np.ndarray[Any, Any]) -> Tensor:

@@ -16,8 +16,8 @@ from detkit.video.frames import (
     STALL_SECONDS,
     Frame,
     import_cv2,
+    is_usual,
     open_with_ffmpeg,
-    possible_fps,
     to_rgb,
 )
 
@@ -66,6 +66,9 @@ class LiveStream:
         self._thread = threading.Thread(target=self._read, name=f"reader of {name}", daemon=True)
         self._thread.start()
 
+    timed = True  # its frames are shown when their own times say
+    rate_note = ""
+
     @property
     def fps(self) -> float:
         """Frames a second as the stream says; known once the first frame is there."""
@@ -79,7 +82,8 @@ class LiveStream:
                 capture = cv2.VideoCapture(self._source)
             else:
                 capture = open_with_ffmpeg(cv2, self._source, self._stall_seconds)
-            state.fps = possible_fps(capture.get(cv2.CAP_PROP_FPS))
+            said = capture.get(cv2.CAP_PROP_FPS)
+            state.fps = said if is_usual(said) else DEFAULT_FPS  # its frames come with their time
             while not state.stop:
                 asked = time.monotonic()
                 good, pixels = capture.read()

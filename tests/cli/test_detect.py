@@ -11,6 +11,7 @@ import time
 import tracemalloc
 import zipfile
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -25,6 +26,7 @@ from detkit.cli.detect_files import WRITTEN, Looked, saving
 from detkit.cli.output_names import Stems
 from detkit.data import read_dataset
 from detkit.types import Detections
+from detkit.video import VideoFile
 from tests.engine.conftest import CONFIG
 from tests.oracles import voc_xml, write_image, write_voc
 from tests.test_video import camera, endless_camera, read, stalling_camera, write_video
@@ -288,6 +290,15 @@ def test_a_video_gives_a_video_and_a_line_a_frame(
     assert said[1].startswith(f"12 frames: {total} detections, 0 refused, ")
     assert said[1].endswith(f" ms each; clip.mp4 and clip.jsonl in {out}")
     assert sorted(path.name for path in out.iterdir()) == ["clip.jsonl", "clip.mp4"]
+
+
+def test_the_video_of_a_time_lapse_lasts_as_long(place: Path, tmp_path: Path) -> None:
+    video, out = write_video(tmp_path / "clip.mp4", frames=3, fps=0.5), tmp_path / "out"
+    assert detect(place, out, video) == 0
+    lines = [json.loads(line) for line in (out / "clip.jsonl").read_text().splitlines()]
+    assert [line["seconds"] for line in lines] == [0.0, 2.0, 4.0]
+    with closing(VideoFile(out / "clip.mp4")) as drawn:
+        assert (drawn.fps, drawn.announced) == (0.5, 3)
 
 
 def test_max_images_counts_images_and_frames(
