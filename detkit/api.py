@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from detkit.arguments import check_choice, check_flag, check_path, check_threshold, check_whole
 from detkit.detectors import Detector
 from detkit.engine.console_watch import ConsoleWatch
 from detkit.engine.named import find_default, find_named
@@ -30,6 +31,7 @@ from detkit.weights.zoo import DEFAULT_MODEL, find_entry
 logger = logging.getLogger(__name__)
 
 BATCH = 8  # images that `detect` hands to the network at once
+NMS = ("per_class", "across_classes")
 ACROSS_CLASSES_IOU = 0.45  # the YOLO authors' threshold within a class, here across them
 
 
@@ -56,6 +58,7 @@ def load(path: str | Path, device: torch.device | str = "cpu") -> Detector:
             does not know or cannot use here.
         DetkitError: weights of the zoo that cannot be had; it says what to fetch by hand.
     """
+    check_path(path, "load: path")
     check_device(device)
     with ConsoleWatch() as watch:
         named = find_named(path, watch)
@@ -168,9 +171,11 @@ def detect(
         Detections in the pixels of the image, best first, on the CPU; a list for a list.
 
     Raises:
+        ConfigError: an argument that cannot be.
         DetkitError: an image that cannot be read, a detector in training mode, weights that cannot
             be had.
     """
+    _check("detect", score_threshold, nms, max_detections)
     detector = _detector(model)
     images: Sequence[ImageLike] = image if isinstance(image, list | tuple) else [image]
     found: list[Detections] = []
@@ -209,9 +214,12 @@ def detect_all(
         ``seconds`` and ``dropped``), and what was found in it.
 
     Raises:
+        ConfigError: an argument that cannot be.
         DetkitError: a source that matches nothing, an image that cannot be read unless
             ``skip_unreadable``, weights that cannot be had.
     """
+    _check("detect_all", score_threshold, nms, max_detections)
+    check_flag(skip_unreadable, "detect_all: skip_unreadable")
     detector = _detector(model)
     # Arrays and tensors can be walked through as well, but are one image each.
     several = isinstance(sources, Iterable) and not isinstance(sources, str | np.ndarray | Tensor)
@@ -287,6 +295,14 @@ def _frames_of(word: Word | ImageLike, turn: int) -> Iterator[Frame | DataError]
         yield problem
 
 
+def _check(where: str, score_threshold: float | None, nms: str, max_detections: int | None) -> None:
+    if score_threshold is not None:
+        check_threshold(score_threshold, f"{where}: score_threshold")
+    check_choice(nms, f"{where}: nms", NMS)
+    if max_detections is not None:
+        check_whole(max_detections, f"{where}: max_detections", least=1)
+
+
 def _pixels(image: ImageLike) -> Tensor:
     if isinstance(image, str) and is_url(image):
         return read_url(image)
@@ -315,8 +331,13 @@ def _detect(
 def _detector(model: Detector | str | Path | None) -> Detector:
     if model is None:
         return _default()
-    if not isinstance(model, Detector):
+    if isinstance(model, str | os.PathLike):
         return load(model)
+    if not isinstance(model, Detector):
+        raise ConfigError(
+            f"model={model!r}: expected a detector, a folder or a name of the zoo. "
+            "detkit.load gives a detector."
+        )
     if model.training:
         raise DetkitError("detect: the detector is in training mode; call .eval() first.")
     return model

@@ -28,12 +28,14 @@ from xml.sax.saxutils import escape
 
 from torch import Tensor
 
+from detkit.arguments import check_choice, check_size
 from detkit.class_names import COCO_UNUSED, coco_category_ids, names_in_words
 from detkit.errors import ConfigError, DataError, DetkitError, nearest
 from detkit.files import write_atomically
 
 CSV_COLUMNS = ("path", "x1", "y1", "x2", "y2", "name", "score")
 FIRST_COCO_ID = 1  # of a class, where nobody named ids; 0 is background to many readers
+SLACK = 1.0  # pixels that a box may reach beyond its image without a word
 YOLO_DIGITS = 6  # behind the point, as darknet's own label files have
 _NOT_XML = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")  # XML 1.0, 2.2
 
@@ -97,8 +99,14 @@ def to_coco(
         to the last bit. ``category`` is the name, which ``detkit eval --detections`` reads.
 
     Raises:
-        ConfigError: a class that COCO or ``category_ids`` lacks.
+        ConfigError: a class that COCO or ``category_ids`` lacks, an id that cannot be.
     """
+    if not isinstance(image_id, str):
+        if isinstance(image_id, bool) or not hasattr(image_id, "__index__"):
+            raise ConfigError(f"to_coco: image_id={image_id!r}: expected a whole number or a text.")
+        image_id = int(image_id)  # numpy's numbers are none of JSON's
+    if isinstance(category_ids, str):
+        check_choice(category_ids, "to_coco: category_ids", ["coco"])
     entries = []
     every = rows(found)
     if category_ids == "coco":
@@ -130,8 +138,10 @@ def to_voc(found: Found, size: tuple[int, int], file_name: str = "") -> str:
         file_name: the image's plain file name.
 
     Raises:
+        ConfigError: a size that cannot be, or that is (width, height).
         DataError: a name that XML cannot hold.
     """
+    _check_size(found, size, "to_voc")
     height, width = size
     lines = ["<annotation>", f"  <filename>{_xml(file_name)}</filename>", "  <size>"]
     lines += [f"    <width>{width}</width>", f"    <height>{height}</height>"]
@@ -146,6 +156,20 @@ def to_voc(found: Found, size: tuple[int, int], file_name: str = "") -> str:
         lines += [f"      <{side}>{value}</{side}>" for side, value in corners.items()]
         lines += ["    </bndbox>", "  </object>"]
     return "\n".join([*lines, "</annotation>", ""])
+
+
+def _check_size(found: Found, size: tuple[int, int], where: str) -> None:
+    """Refuse a size that is none, and one that is turned around: boxes would be cut in silence."""
+    check_size(size, f"{where}: size")
+    height, width = size
+    farthest = found.boxes.detach().cpu().numpy().reshape(-1, 4).max(axis=0, initial=0.0)
+    x, y = float(farthest[2]), float(farthest[3])
+    fits = x <= width + SLACK and y <= height + SLACK
+    if not fits and x <= height + SLACK and y <= width + SLACK:
+        raise ConfigError(
+            f"{where}: size={tuple(size)}: expected (height, width), but a box reaches to x = "
+            f"{x:g}, y = {y:g}, so it seems to be (width, height). Turn it around."
+        )
 
 
 def _inclusive(low: float, high: float, limit: int) -> tuple[int, int]:
@@ -170,7 +194,11 @@ def to_yolo(found: Found, size: tuple[int, int], *, scores: bool = False) -> str
         found: the detections of one image.
         size: (height, width) of the image.
         scores: write the score behind each line, too; not every reader takes that.
+
+    Raises:
+        ConfigError: a size that cannot be, or that is (width, height).
     """
+    _check_size(found, size, "to_yolo")
     height, width = size
     lines = []
     for (x1, y1, x2, y2), score, label, _ in rows(found):

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from detkit.arguments import check_flag, check_names, check_threshold
 from detkit.fonts import fonts_for, readable
 from detkit.image import ImageLike, to_image_tensor
 from detkit.types import Boxes, Detections, Target
@@ -63,7 +64,13 @@ def draw(
 
     Returns:
         ``[3, H, W]`` uint8 RGB, a permuted view of contiguous ``[H, W, 3]`` memory.
+
+    Raises:
+        ConfigError: an argument that cannot be.
+        DataError: an image that cannot be read.
     """
+    check_threshold(score_threshold, "draw: score_threshold")
+    check_flag(show_scores, "draw: show_scores")
     shown = detections[detections.scores >= score_threshold]
     names = readable(shown.names)
     texts = [name_of(label, names) for label in shown.labels.tolist()]
@@ -82,6 +89,7 @@ def draw_target(image: ImageLike, target: Target, names: Sequence[str] = ()) -> 
         target: in the image's pixels.
         names: ``names[label]``; without them the label is written.
     """
+    check_names(names, "draw_target: names")
     labels, names = target.labels.tolist(), readable(names)
     texts = [name_of(label, names) for label in labels]
     colours = [colour_of(label) for label in labels]

@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
+from detkit.arguments import check_path
 from detkit.errors import DataError
 
 ImageLike: TypeAlias = str | os.PathLike[str] | Image.Image | NDArray[np.uint8] | Tensor
@@ -104,8 +105,10 @@ def read_image(path: str | os.PathLike[str]) -> Tensor:
         ``.permute(1, 2, 0).numpy()`` copies nothing.
 
     Raises:
+        ConfigError: no path.
         DataError: a file that is missing, empty, foreign, damaged, too large or unsupported.
     """
+    check_path(path, "read_image: path")
     with _open_file(path) as file:
         image = _open_header(path, file)
         return _as_tensor(_decode(image, str(path))[0])

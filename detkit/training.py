@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from detkit.api import check_device
+from detkit.arguments import check_flag, check_path
 from detkit.engine.overrides import override_texts
 from detkit.engine.train import Outcome
 from detkit.engine.train import train as train_config
@@ -50,6 +51,10 @@ def train(
     """
     import torch
 
+    check_path(config, "train: config")
+    if out is not None:
+        check_path(out, "train: out")
+    check_flag(resume, "train: resume")
     if device is None:
         device = "cuda" if torch.cuda.is_available() else "cpu"
     check_device(device)

@@ -106,8 +106,11 @@ class Detections:
     def __len__(self) -> int:
         return len(self.boxes)
 
-    def __getitem__(self, keep: Tensor | slice) -> Detections:
-        """Select rows: ``detections[detections.scores > 0.5]``."""
+    def __getitem__(self, keep: Tensor | slice | int) -> Detections:
+        """Select rows: ``detections[detections.scores > 0.5]``; ``detections[0]`` is the best."""
+        if isinstance(keep, int):
+            rows = range(len(self))[keep]  # IndexError where there is no such row
+            keep = slice(rows, rows + 1)
         return replace(
             self, boxes=self.boxes[keep], scores=self.scores[keep], labels=self.labels[keep]
         )

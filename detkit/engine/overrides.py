@@ -24,6 +24,9 @@ def override_texts(overrides: Sequence[str] | Mapping[str, Any]) -> list[str]:
     if isinstance(overrides, str):
         return [overrides]
     if not isinstance(overrides, Mapping):
+        for text in overrides:
+            if not isinstance(text, str):
+                raise ConfigError(f"{text!r}: expected a text such as 'train.lr=0.01'.")
         return list(overrides)
     texts = []
     for key, value in overrides.items():

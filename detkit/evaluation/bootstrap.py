@@ -27,6 +27,7 @@ from statistics import NormalDist
 import numpy as np
 from numpy.typing import NDArray
 
+from detkit.arguments import check_whole
 from detkit.data.base import Annotations
 from detkit.errors import DetkitError
 from detkit.evaluation.matches import ClassMatches, voc_matches
@@ -114,6 +115,8 @@ def bootstrap_map(
     Raises:
         DetkitError: there is no image to draw.
     """
+    check_whole(resamples, "bootstrap_map: resamples", least=1)
+    check_whole(seed, "bootstrap_map: seed", least=0)
     count = len(annotations)
     if not count:
         raise DetkitError("bootstrap: the split has no images to draw from.")
