@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from detkit.data.base import DATASETS, PLACE_KEYS, DatasetConfig
-from detkit.data.coco import LAYOUTS
+from detkit.data.coco_layout import LAYOUTS
 from detkit.data.csv_table import IN_FOLDER, image_names, looks_like_table
 from detkit.data.listing import contents
 from detkit.data.places import COUNTED, SPLIT, below_root
