@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Set
 from pathlib import Path
 from typing import Any
 
 from detkit.data.coco_values import wrong_value
 from detkit.data.listing import read_text
 from detkit.errors import DataError
+
+# COCO's JSON files of other kinds, by a key that their annotations alone have.
+OTHER_KINDS = {
+    "segments_info": (
+        "is of panoptic segmentation: its objects lie in PNG files. Convert it with panopticapi's "
+        "panoptic2detection_coco_format.py, or name the file of instances."
+    ),
+    "caption": "holds captions, which have no boxes. Name the file of instances.",
+}
+STUFF = {"food-stuff", "furniture-stuff"}  # supercategories of COCO-Stuff alone
 
 
 def load_blocks(path: Path) -> dict[str, list[Any]]:
@@ -24,6 +35,7 @@ def load_blocks(path: Path) -> dict[str, list[Any]]:
         raise DataError(f"{path}: is nested too deep for a COCO file. Repair it.") from None
     except ValueError as problem:  # not JSON; a number of thousands of digits
         raise DataError(f"{path}: not readable as JSON ({problem}). Repair the file.") from None
+    _refuse_other_kinds(path, content)
     blocks = {}
     for name in ("images", "annotations", "categories"):
         block = content.get(name) if isinstance(content, dict) else None
@@ -34,3 +46,38 @@ def load_blocks(path: Path) -> dict[str, list[Any]]:
                 raise wrong_value(path, f"{name}[{index}]", "a block of keys", entry)
         blocks[name] = block
     return blocks
+
+
+def _refuse_other_kinds(path: Path, content: Any) -> None:
+    """Call COCO's other files, and its results files, what they are."""
+    if _keys_of_first(content) >= {"image_id", "score"}:
+        raise DataError(
+            f"{path}: is a list of detections, not of annotations. Measure them with detkit eval "
+            "--detections FILE."
+        )
+    if not isinstance(content, dict):
+        return
+    keys = _keys_of_first(content.get("annotations"))
+    for key, sentence in OTHER_KINDS.items():
+        if key in keys:
+            raise DataError(f"{path}: {sentence}")
+    categories = content.get("categories")
+    parents = [
+        entry.get("supercategory")
+        for entry in (categories if isinstance(categories, list) else ())
+        if isinstance(entry, dict)
+    ]
+    if any(parent in STUFF for parent in parents if isinstance(parent, str)):
+        raise DataError(
+            f"{path}: holds COCO's stuff: its boxes go around regions such as sky, not around "
+            "objects. Name the file of instances."
+        )
+
+
+def _keys_of_first(block: Any) -> Set[str]:
+    """The keys of a list's first entry; none of what is no such list."""
+    return (
+        block[0].keys()
+        if isinstance(block, list) and block and isinstance(block[0], dict)
+        else set()
+    )

@@ -18,7 +18,16 @@ LAYOUTS = (  # where the JSON of a split lies below the root
     "annotations/{split}.json",
     "{split}.json",
 )
+# Likewise where the split's name says what it is for; they come before the last of the others.
+MORE_LAYOUTS = (
+    "{split}/labels.json",  # FiftyOne
+    "{split}/result.json",  # Label Studio
+    "{split}/annotations.json",
+    "instances_{split}.json",
+    "annotations_{split}.json",
+)
 IMAGE_FOLDERS = ("{split}", "images/{split}", "images", "data", ".")  # or beside the JSON
+FOLDERS_BESIDE = ("data", "images")  # the JSON, as FiftyOne and Label Studio have them
 PROBED_IMAGES = 5  # that are looked for in each of these folders
 
 
@@ -66,7 +75,9 @@ def find_annotations(config: CocoConfig) -> Path:
         )
     layouts = (config.annotations,) if config.annotations else LAYOUTS
     looked = [layout.replace(SPLIT, config.split) for layout in layouts]
-    for name in looked:
+    more = () if config.annotations else MORE_LAYOUTS
+    others = [layout.replace(SPLIT, config.split) for layout in more]
+    for name in (*looked[:-1], *others, looked[-1]):
         if os.path.isfile(config.root / name):
             return config.root / name
     if config.annotations:
@@ -90,7 +101,7 @@ def find_folder(config: CocoConfig, path: Path, names: Sequence[str]) -> Path:
             )
         return folder
     folders = [config.root / name.replace(SPLIT, config.split) for name in IMAGE_FOLDERS]
-    folders.insert(1, path.parent)
+    folders[1:1] = [path.parent, *(path.parent / name for name in FOLDERS_BESIDE)]
     for folder in folders:
         if any(os.path.isfile(folder / name) for name in names[:PROBED_IMAGES]):
             return folder
