@@ -29,7 +29,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from detkit.data.base import DATASETS, PLACE_KEYS, DatasetConfig
-from detkit.data.coco_layout import LAYOUTS
+from detkit.data.coco_file import load_blocks
+from detkit.data.coco_layout import LAYOUTS, MORE_LAYOUTS
 from detkit.data.csv_table import IN_FOLDER, image_names, looks_like_table
 from detkit.data.listing import contents
 from detkit.data.places import COUNTED, SPLIT, below_root
@@ -194,6 +195,7 @@ def _find_named(root: Path, annotations: str) -> tuple[str, list[Split]]:
         )
     count = _coco_images(root / annotations)
     if not count:
+        load_blocks(root / annotations)  # which says what it is instead
         raise DataError(f"data.annotations: {root / annotations} is no COCO file with images.")
     return "coco", [Split("", count, "")]
 
@@ -219,12 +221,13 @@ def _find_voc(root: Path, annotations: str = "") -> list[Split]:
 
 def _find_coco(root: Path) -> list[Split]:
     found: dict[str, Path] = {}
-    for layout in LAYOUTS:  # the reader's own order, and it takes the first
+    for layout in (*LAYOUTS[:-1], *MORE_LAYOUTS, LAYOUTS[-1]):  # the reader's order: the first
         before, _, behind = layout.partition(SPLIT)
         for path in sorted(root.glob(before + "*" + behind)):
             name = path.relative_to(root).as_posix()
-            if path not in found.values():
-                found.setdefault(name[len(before) : len(name) - len(behind)], path)
+            split = name[len(before) : len(name) - len(behind)]
+            if path not in found.values() and (layout in LAYOUTS or _purpose(split)):
+                found.setdefault(split, path)
     official = {name: path for name, path in found.items() if path.name.startswith("instances_")}
     counts = {name: _coco_images(path) for name, path in (official or found).items()}
     return [Split(name, count, _purpose(name)) for name, count in counts.items() if count]
