@@ -112,7 +112,8 @@ class _Search:
         self.path = path  # the JSON, for the messages
         self.folder = folder  # of the images: looked through first
         self.root = folder if config.images else config.root
-        words = [word for word in PURPOSES if word in config.split.lower()]
+        named = (config.split or str(path.relative_to(config.root))).lower()
+        words = [word for word in PURPOSES if word in named]
         self.others = tuple(word for word in PURPOSES if words and word not in words)
 
     @cached_property

@@ -78,6 +78,8 @@ def convert(
         split: replace(join([data], names), category_ids=category_ids)
         for split, data in zip(splits, stripped, strict=True)
     }
+    if data_format != "csv":  # whose rows of one image need not stand together
+        _check_twice(splits)
     if data_format in ("voc", "yolo"):
         _check_shared(renamed)
     file_names = choose_file_names([path for data in splits.values() for path in data.paths])
@@ -175,6 +177,20 @@ def _image_numbers(splits: Sequence[Annotations], file_names: Mapping[str, str])
         if len(pairs) == len(own) == len(set(own.values())):
             return own
     return {path: number for number, path in enumerate(file_names, 1)}
+
+
+def _check_twice(splits: Mapping[str, Annotations]) -> None:
+    """Refuse an image that stands in one split under two ids, as COCO's files allow."""
+    for split, data in splits.items():
+        id_of: dict[str, str] = {}
+        for path, image_id in zip(data.paths.tolist(), data.image_ids.tolist(), strict=True):
+            if path in id_of:
+                raise DataError(
+                    f"{path}: stands in split {split} under the ids {id_of[path]} and {image_id}, "
+                    "and the new format has one entry an image. Give the objects of both one "
+                    "image_id, and remove the other image."
+                )
+            id_of[path] = image_id
 
 
 def _check_shared(splits: Mapping[str, Annotations]) -> None:

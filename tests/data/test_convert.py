@@ -444,6 +444,19 @@ def test_unknown_format(data: Annotations, tmp_path: Path) -> None:
     assert str(caught.value) == "no format 'cocoo' to write. Did you mean 'coco'?"
 
 
+@pytest.mark.parametrize("data_format", ["voc", "yolo", "coco"])
+def test_an_image_under_two_ids(data: Annotations, tmp_path: Path, data_format: str) -> None:
+    path = str(data.paths[0])
+    twins = replace(data, paths=np.array([path, path, *data.paths[2:]]))
+    with pytest.raises(DataError) as caught:
+        convert({"train": twins}, data_format, tmp_path / "out")
+    assert str(caught.value) == (
+        f"{path}: stands in split train under the ids {data.image_ids[0]} and {data.image_ids[1]}, "
+        "and the new format has one entry an image. Give the objects of both one image_id, and "
+        "remove the other image."
+    )
+
+
 @pytest.mark.parametrize("data_format", ["voc", "yolo"])
 def test_an_image_with_other_objects_in_another_split(
     data: Annotations, tmp_path: Path, data_format: str
