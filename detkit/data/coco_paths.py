@@ -5,17 +5,20 @@ An export may call its images by where they lay: ``images\\1/0.jpg``, ``/data/up
 outside the root is ever looked at:
 
 =========================================  ====================================================
-a name below the folder of the images      that file
-no such file, but there is one once        that one, counted (``BY_LAST_PART``)
-``%20`` and the like are undone
-a name of another folder or machine, or    the one image that is called by the name's last part,
-no name of the whole file that is right    below the folder of the images, else below the root;
-                                           counted (``BY_LAST_PART``)
-likewise, and only without the eight       that one, counted (``WITHOUT_PREFIX``)
-digits that Label Studio puts in front
+a name below the folder of the images, or  that file
+an absolute path into the root
+no such file, but one where ``%20`` and    that one, counted (``BY_LAST_PART``)
+the like are undone
+no such file, but one in other upper and   that one, if no entry names it; counted
+lower case or form of Unicode (macOS's)    (``IN_OTHER_FORM``)
+a name of another folder or machine; any,  the one image below the folder of the images, else below
+where no name of the file is right         the root, that is called by the name's last part, counted
+                                           (``BY_LAST_PART``, ``IN_OTHER_FORM``), else by that
+                                           without Label Studio's prefix of eight digits, counted
+                                           (``WITHOUT_PREFIX``)
 likewise, in the folder of another split   passed over: ``val/0.jpg`` is no ``train/0.jpg``
-several images of that last part, or two   refused, naming them: none is picked
-names that come to one file
+several such images, or two names that     refused, naming them: none is picked
+come to one
 none                                       one that is missing (see ``settle.py``); more of them
                                            than may be missing are refused, saying why
 the same name twice, under two ids         both kept, each with its own objects, as pycocotools
@@ -27,9 +30,12 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping, Sequence
+import unicodedata
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import TypeAlias
 from urllib.parse import unquote
 
 from detkit.data.coco_layout import CocoConfig, find_folder
@@ -38,6 +44,7 @@ from detkit.data.settle import allowed_unreadable
 from detkit.errors import DataError, shown
 
 BY_LAST_PART = "images found by the last part of their name"
+IN_OTHER_FORM = "images found in other upper and lower case or Unicode form"
 WITHOUT_PREFIX = "images found without Label Studio's prefix"
 AGAIN = "images listed again under another id, each id with its own objects"
 
@@ -46,6 +53,8 @@ LOCAL_FILES = re.compile(r".*/local-files/\?(?:.*&)?d=([^&]*).*")  # its address
 ADDRESS = re.compile(r"[A-Za-z][\w+.-]*://[^?#]*")  # up to a query
 PURPOSES = ("train", "val", "test")
 SHOWN_ALIKE = 3  # images of one name, in an error
+
+Found: TypeAlias = tuple[str, Path]  # how it is counted; empty: not at all
 
 
 def last_parts(name: str) -> list[str]:
@@ -77,77 +86,110 @@ def find_files(
     inner = [None if ADDRESS.match(name) else inner_path(name) for name in names]
     folder = find_folder(config, path, [name for name in inner if name])
     paths = [folder / (inner[i] or last_parts(name)[-1]) for i, name in enumerate(names)]
-    missing = [i for i, file in enumerate(paths) if not inner[i] or not os.path.isfile(file)]
-    any_is_right = len(missing) < len(names)
-    noted: dict[str, list[int]] = {BY_LAST_PART: [], WITHOUT_PREFIX: []}
+    there = [bool(inner[i]) and os.path.isfile(file) for i, file in enumerate(paths)]
+    right = {file for i, file in enumerate(paths) if there[i]}
+    search = _Search(path, config, folder, right)
+    noted: dict[str, list[int]] = {BY_LAST_PART: [], IN_OTHER_FORM: [], WITHOUT_PREFIX: [], "": []}
     lost: list[int] = []
-    search = _Search(path, config, folder)
-    for i in missing:
-        undone = inner_path(unquote(names[i])) if inner[i] else None
-        inside = None if inner[i] else _inside(config.root, names[i])
-        found: tuple[str, Path] | None = None
-        if inside:
-            paths[i] = inside
-            continue
-        if undone and os.path.isfile(folder / undone):
-            found = BY_LAST_PART, folder / undone
-        elif inner[i] and any_is_right:
-            continue  # an image that is lost, as its name says where it was
+    for i in (i for i in range(len(names)) if not there[i]):
+        found = search.in_its_folder(names[i], inner[i])
+        if found is None and inner[i] and right:
+            continue  # its name says where it was, as those of others say where they are
+        found = found or search.anywhere(i, names[i])
+        if found is None:
+            lost.append(i)
         else:
-            found = search.find(i, names[i])
-        if found:
             noted[found[0]].append(i)
             paths[i] = found[1]
-        else:
-            lost.append(i)
     _check_lost(config, search, names, lost)
+    del noted[""]  # as they were named
     noted[AGAIN] = _check_shared(path, names, paths)
     return paths, noted
+
+
+@dataclass(frozen=True, slots=True)
+class _Below:
+    """The images below a folder by the last part of their path."""
+
+    of_name: Mapping[str, Sequence[Path]]
+    of_form: Mapping[str, Sequence[Path]]  # in one case and form of Unicode
+
+    @staticmethod
+    def of(folder: Path, names: Sequence[str]) -> _Below:
+        of_name: dict[str, list[Path]] = {}
+        of_form: dict[str, list[Path]] = {}
+        for name in names:
+            last = name.rpartition("/")[2]
+            of_name.setdefault(last, []).append(folder / name)
+            of_form.setdefault(_one_form(last), []).append(folder / name)
+        return _Below(of_name, of_form)
 
 
 class _Search:
     """Looks for images by what they are called, wherever they lie below the root."""
 
-    def __init__(self, path: Path, config: CocoConfig, folder: Path) -> None:
+    def __init__(
+        self, path: Path, config: CocoConfig, folder: Path, right: Collection[Path]
+    ) -> None:
         self.path = path  # the JSON, for the messages
+        self.top = config.root
         self.folder = folder  # of the images: looked through first
         self.root = folder if config.images else config.root
+        self.right = right  # images that are called as they are
         named = (config.split or str(path.relative_to(config.root))).lower()
         words = [word for word in PURPOSES if word in named]
         self.others = tuple(word for word in PURPOSES if words and word not in words)
 
-    @cached_property
-    def by_name(self) -> Sequence[Mapping[str, Sequence[Path]]]:
-        """The images of the folder, and then those of the root, by the last part of their path."""
-        places = [self.folder] if self.folder == self.root else [self.folder, self.root]
-        found: list[dict[str, list[Path]]] = []
-        for place in places:
-            found.append({})
-            for name in find_images(place) if place.is_dir() else ():
-                *folders, last = name.split("/")
-                if place == self.folder or not any(map(self._is_other, folders)):
-                    found[-1].setdefault(last, []).append(place / name)
-        return found
+    def in_its_folder(self, name: str, inner: str | None) -> Found | None:
+        """The image that a name may mean without another folder; None where there is none."""
+        if inner is None:
+            inside = _inside(self.top, name)
+            return ("", inside) if inside else None
+        undone = inner_path(unquote(name))
+        if undone and os.path.isfile(self.folder / undone):
+            return BY_LAST_PART, self.folder / undone
+        alike = [file for file in self.by_form.get(_one_form(inner), ()) if file not in self.right]
+        return (IN_OTHER_FORM, alike[0]) if len(alike) == 1 else None
 
-    def _is_other(self, folder: str) -> bool:
-        return bool(self.others) and folder.lower().startswith(self.others)
-
-    def find(self, index: int, name: str) -> tuple[str, Path] | None:
-        """The one image that may be meant, and how it was found; None where there is none.
+    def anywhere(self, index: int, name: str) -> Found | None:
+        """The one image that is called by the last part of a name; None where there is none.
 
         Raises:
             DataError: several may be meant.
         """
         lasts = last_parts(name)
         bare = [match[1] for last in lasts if (match := PREFIXED.fullmatch(last))]
-        for kind, parts in ((BY_LAST_PART, lasts), (WITHOUT_PREFIX, bare)):
-            for alike in self.by_name:
+        forms = list(dict.fromkeys(map(_one_form, lasts)))
+        for kind, parts in ((BY_LAST_PART, lasts), (IN_OTHER_FORM, forms), (WITHOUT_PREFIX, bare)):
+            for images in self.below:
+                alike = images.of_form if kind == IN_OTHER_FORM else images.of_name
                 hits = [hit for part in parts for hit in alike.get(part, ())]
                 if len(hits) > 1:
                     raise DataError(self._several(index, name, hits))
                 if hits:
                     return kind, hits[0]
         return None
+
+    @cached_property
+    def by_form(self) -> Mapping[str, Sequence[Path]]:
+        """The images of the folder by their paths there, in one case and form of Unicode."""
+        found: dict[str, list[Path]] = {}
+        for name in _images_of(self.folder):
+            found.setdefault(_one_form(name), []).append(self.folder / name)
+        return found
+
+    @cached_property
+    def below(self) -> Sequence[_Below]:
+        """The images of the folder, then those of the root that are of no other split."""
+        places = [_Below.of(self.folder, _images_of(self.folder))]
+        if self.folder != self.root:
+            names = [name for name in _images_of(self.root) if not self._is_of_others(name)]
+            places.append(_Below.of(self.root, names))
+        return places
+
+    def _is_of_others(self, name: str) -> bool:
+        folders = name.lower().split("/")[:-1]
+        return bool(self.others) and any(folder.startswith(self.others) for folder in folders)
 
     def _several(self, index: int, name: str, hits: Sequence[Path]) -> str:
         listed = ", ".join(str(hit.relative_to(self.root)) for hit in sorted(hits)[:SHOWN_ALIKE])
@@ -157,6 +199,14 @@ class _Search:
             f"{len(hits)} images below {self.root} may be meant: {listed}{more}. Write each file's "
             "path below the folder of the images, or name that folder with data.images=FOLDER."
         )
+
+
+def _images_of(folder: Path) -> list[str]:
+    return find_images(folder) if folder.is_dir() else []
+
+
+def _one_form(name: str) -> str:
+    return unicodedata.normalize("NFC", name).casefold()
 
 
 def _inside(root: Path, name: str) -> Path | None:

@@ -13,6 +13,7 @@ from detkit.errors import DataError
 from tests.oracles import write_image
 
 BY_LAST_PART = "images found by the last part of their name"
+IN_OTHER_FORM = "images found in other upper and lower case or Unicode form"
 WITHOUT_PREFIX = "images found without Label Studio's prefix"
 AGAIN = "images listed again under another id, each id with its own objects"
 
@@ -71,6 +72,8 @@ def refusal(root: Path, split: str = "result", **keys: Any) -> str:
         ("0.jpg", "deep/er/0.jpg", BY_LAST_PART),
         ("1a2b3c4d-photo.jpg", "images/photo.jpg", WITHOUT_PREFIX),
         ("/data/upload/4/1a2b3c4d-my%20photo.jpg", "images/my photo.jpg", WITHOUT_PREFIX),
+        ("IMG_0.JPG", "images/img_0.jpg", IN_OTHER_FORM),
+        ("images/Caf\u00e9.jpg", "images/Cafe\u0301.jpg", IN_OTHER_FORM),  # as macOS writes it
         # names that are right are counted as nothing
         ("images/0.jpg", "images/0.jpg", ""),
         ("images\\0.jpg", "images/0.jpg", ""),
@@ -161,6 +164,18 @@ def test_a_lost_image_is_not_looked_for_in_other_folders(tmp_path: Path) -> None
     data = read(tmp_path)
     assert [Path(p).relative_to(tmp_path).as_posix() for p in data.paths] == ["cam1/0.jpg"]
     assert [path for path, _ in data.report.unreadable] == [str(tmp_path / "cam1" / "1.jpg")]
+
+
+def test_an_image_that_another_entry_names_is_not_taken_for_one_in_other_case(
+    tmp_path: Path,
+) -> None:
+    export(tmp_path, "images/a.jpg", "images/A.JPG", "images/B.jpg")
+    for name in ("a.jpg", "b.jpg"):
+        write_image(tmp_path / "images" / name)
+    data = read(tmp_path)
+    assert [Path(p).name for p in data.paths] == ["a.jpg", "b.jpg"]
+    assert [path for path, _ in data.report.unreadable] == [str(tmp_path / "images" / "A.JPG")]
+    assert data.report.counts[IN_OTHER_FORM] == 1
 
 
 def test_images_of_another_split_are_not_taken(tmp_path: Path) -> None:
