@@ -20,7 +20,8 @@ likewise, in the folder of another split   passed over: ``val/0.jpg`` is no ``tr
 several such images, or two names that     refused, naming them: none is picked
 come to one
 none                                       one that is missing (see ``settle.py``); more of them
-                                           than may be missing are refused, saying why
+                                           than may be missing are refused, saying why, where the
+                                           root has any image
 the same name twice, under two ids         both kept, each with its own objects, as pycocotools
                                            measures them; counted (``AGAIN``)
 =========================================  ====================================================
@@ -223,6 +224,8 @@ def _check_lost(
 ) -> None:
     """Refuse more lost images than may be missing, where names of other folders are the reason."""
     foreign = [index for index in lost if names[index] != last_parts(names[index])[-1]]
+    if not lost or not any(images.of_name for images in search.below):
+        return  # no names are the reason where no image is
     if not foreign or len(lost) <= allowed_unreadable(config.max_unreadable, len(names)):
         return
     index = foreign[0]

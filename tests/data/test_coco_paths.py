@@ -210,3 +210,10 @@ def test_names_of_no_file(tmp_path: Path, name: str) -> None:
     assert refusal(tmp_path) == (
         f"{path}: images[0].file_name: expected a file name inside the folder; got {name!r}."
     )
+
+
+def test_where_no_image_is_at_all_no_name_is_to_blame(tmp_path: Path) -> None:
+    path = export(tmp_path, "..\\upload\\0.jpg", "..\\upload\\1.jpg")
+    assert refusal(tmp_path).startswith(
+        f"{path}: 2 of 2 images cannot be used, more than the 1 that max_unreadable=0.01 allows. "
+    )
