@@ -3,7 +3,10 @@
 from detkit.data import (  # noqa: F401  (each registers its format)
     auto,
     coco,
+    createml,
     csv_table,
+    cvat,
+    labelme,
     shapes,
     voc,
     yolo_txt,

@@ -31,7 +31,13 @@ from typing import Any, Literal
 from detkit.data.base import DATASETS, PLACE_KEYS, DatasetConfig
 from detkit.data.coco_file import load_blocks
 from detkit.data.coco_layout import LAYOUTS, MORE_LAYOUTS
+from detkit.data.createml import count_images as count_createml
+from detkit.data.createml import createml_parts
 from detkit.data.csv_table import IN_FOLDER, image_names, looks_like_table
+from detkit.data.cvat import count_images as count_cvat
+from detkit.data.cvat import cvat_parts
+from detkit.data.documents import files_below
+from detkit.data.labelme import labelme_folders
 from detkit.data.listing import contents
 from detkit.data.places import COUNTED, SPLIT, below_root
 from detkit.data.unrecognised import TITLES, Split, has_images, nothing_found
@@ -276,11 +282,32 @@ def _find_csv(root: Path) -> list[Split]:
     ]
 
 
+def _find_labelme(root: Path) -> list[Split]:
+    folders = labelme_folders(root)
+    counts = {name: sum(1 for _ in files_below(path, ".json")) for name, path in folders.items()}
+    if "" in folders and len(folders) > 1:  # its own files only
+        counts[""] -= sum(counts[name] for name in folders if name)
+    return [Split(name, count, _purpose(name)) for name, count in counts.items() if count]
+
+
+def _find_createml(root: Path) -> list[Split]:
+    counts = {name: sum(map(count_createml, paths)) for name, paths in createml_parts(root).items()}
+    return [Split(name, count, _purpose(name)) for name, count in counts.items() if count]
+
+
+def _find_cvat(root: Path) -> list[Split]:
+    counts = {name: sum(map(count_cvat, parts)) for name, parts in cvat_parts(root).items()}
+    return [Split(name, count, _purpose(name)) for name, count in counts.items() if count]
+
+
 _FINDERS: dict[str, Callable[[Path], list[Split]]] = {
     "voc": _find_voc,
     "coco": _find_coco,
     "yolo": _find_yolo,
     "csv": _find_csv,
+    "labelme": _find_labelme,
+    "createml": _find_createml,
+    "cvat": _find_cvat,
 }
 
 

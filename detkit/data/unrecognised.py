@@ -18,11 +18,15 @@ from detkit.data.listing import contents
 from detkit.data.voc_layout import xml_below
 from detkit.image import EXTENSIONS, images_below
 
-TITLES = {"voc": "PASCAL VOC", "coco": "COCO JSON", "yolo": "YOLO text", "csv": "CSV"}
+TITLES = {
+    **{"voc": "PASCAL VOC", "coco": "COCO JSON", "yolo": "YOLO text", "csv": "CSV"},
+    **{"labelme": "labelme JSON", "createml": "CreateML JSON", "cvat": "CVAT XML"},
+}
 LOOKED_FOR = (
     "PASCAL VOC (XML files in annotations/, or beside the images), COCO JSON "
     "(annotations/instances_SPLIT.json, SPLIT/_annotations.coco.json), YOLO text (images/SPLIT "
-    "and labels/SPLIT, data.yaml) and CSV (path,x1,y1,x2,y2,name)"
+    "and labels/SPLIT, data.yaml), CSV (path,x1,y1,x2,y2,name), labelme JSON (one an image), "
+    "CreateML JSON (SPLIT/_annotations.createml.json) and CVAT XML (annotations.xml)"
 )
 SHOWN = 4  # folders in a sentence
 PROBED = 5  # names of images in a JSON that are looked for
