@@ -137,9 +137,12 @@ def createml_parts(root: Path) -> dict[str, list[Path]]:
     return _by_stem(apart[0]) if len(apart) == 1 else {}
 
 
-def count_images(path: Path) -> int:
-    """How many entries a JSON has, without parsing it."""
-    return len(NAMES_IMAGE.findall(path.read_bytes()))
+def createml_counts(root: Path) -> dict[str, int]:
+    """How many entries the JSON files of each split have, without parsing them."""
+    return {
+        name: sum(len(NAMES_IMAGE.findall(path.read_bytes())) for path in paths)
+        for name, paths in createml_parts(root).items()
+    }
 
 
 def is_createml(path: Path) -> bool:

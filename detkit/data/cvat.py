@@ -146,8 +146,12 @@ def cvat_parts(root: Path) -> dict[str, list[Part]]:
     return _of_folder(apart[0]) if len(apart) == 1 else {}
 
 
-def count_images(part: Part) -> int:
-    """How many images are listed, without parsing the XML."""
+def cvat_counts(root: Path) -> dict[str, int]:
+    """How many images each split lists, without parsing the XML."""
+    return {name: sum(map(_count, parts)) for name, parts in cvat_parts(root).items()}
+
+
+def _count(part: Part) -> int:
     images = IMAGE.findall(part.path.read_bytes())
     return sum(part.subset is None or _subset(image) == part.subset for image in images)
 

@@ -175,6 +175,15 @@ def labelme_folders(root: Path) -> dict[str, Path]:
     return {"": apart[0]}
 
 
+def labelme_counts(root: Path) -> dict[str, int]:
+    """How many JSON files each split has."""
+    folders = labelme_folders(root)
+    counts = {name: sum(1 for _ in files_below(path, ".json")) for name, path in folders.items()}
+    if "" in counts:  # without those of the other splits
+        counts[""] -= sum(counts[name] for name in counts if name)
+    return counts
+
+
 def is_labelme(path: Path) -> bool:
     """Whether a file looks like labelme's JSON; only its first and last bytes are looked at."""
     head, tail = look_into(path)

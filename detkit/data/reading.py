@@ -11,6 +11,7 @@ import numpy as np
 
 from detkit.config import parse
 from detkit.data.base import DATASETS, Annotations, DatasetConfig
+from detkit.data.foreign import name_foreign
 from detkit.data.recognise import find_splits
 from detkit.data.scan import same_content
 from detkit.data.split import hold_out
@@ -88,6 +89,6 @@ def _other_format(name: str, root: Path) -> str:
         found, _ = find_splits(root)
     except (DataError, OSError):  # no format, several, or a folder that cannot be read
         return ""
-    if found == name:
-        return ""
+    if found == name:  # label files of another kind may lie where this format has its own
+        return name_foreign(root)
     return f"It looks like {TITLES[found]}, not {TITLES[name]}: set data.format=auto."

@@ -31,13 +31,10 @@ from typing import Any, Literal
 from detkit.data.base import DATASETS, PLACE_KEYS, DatasetConfig
 from detkit.data.coco_file import load_blocks
 from detkit.data.coco_layout import LAYOUTS, MORE_LAYOUTS
-from detkit.data.createml import count_images as count_createml
-from detkit.data.createml import createml_parts
+from detkit.data.createml import createml_counts
 from detkit.data.csv_table import IN_FOLDER, image_names, looks_like_table
-from detkit.data.cvat import count_images as count_cvat
-from detkit.data.cvat import cvat_parts
-from detkit.data.documents import files_below
-from detkit.data.labelme import labelme_folders
+from detkit.data.cvat import cvat_counts
+from detkit.data.labelme import labelme_counts
 from detkit.data.listing import contents
 from detkit.data.places import COUNTED, SPLIT, below_root
 from detkit.data.unrecognised import TITLES, Split, has_images, nothing_found
@@ -282,22 +279,14 @@ def _find_csv(root: Path) -> list[Split]:
     ]
 
 
-def _find_labelme(root: Path) -> list[Split]:
-    folders = labelme_folders(root)
-    counts = {name: sum(1 for _ in files_below(path, ".json")) for name, path in folders.items()}
-    if "" in folders and len(folders) > 1:  # its own files only
-        counts[""] -= sum(counts[name] for name in folders if name)
-    return [Split(name, count, _purpose(name)) for name, count in counts.items() if count]
+def _counted(count: Callable[[Path], dict[str, int]]) -> Callable[[Path], list[Split]]:
+    """A finder, from what counts the images of each split."""
 
+    def find(root: Path) -> list[Split]:
+        counts = count(root)
+        return [Split(name, counts[name], _purpose(name)) for name in counts if counts[name]]
 
-def _find_createml(root: Path) -> list[Split]:
-    counts = {name: sum(map(count_createml, paths)) for name, paths in createml_parts(root).items()}
-    return [Split(name, count, _purpose(name)) for name, count in counts.items() if count]
-
-
-def _find_cvat(root: Path) -> list[Split]:
-    counts = {name: sum(map(count_cvat, parts)) for name, parts in cvat_parts(root).items()}
-    return [Split(name, count, _purpose(name)) for name, count in counts.items() if count]
+    return find
 
 
 _FINDERS: dict[str, Callable[[Path], list[Split]]] = {
@@ -305,9 +294,9 @@ _FINDERS: dict[str, Callable[[Path], list[Split]]] = {
     "coco": _find_coco,
     "yolo": _find_yolo,
     "csv": _find_csv,
-    "labelme": _find_labelme,
-    "createml": _find_createml,
-    "cvat": _find_cvat,
+    "labelme": _counted(labelme_counts),
+    "createml": _counted(createml_counts),
+    "cvat": _counted(cvat_counts),
 }
 
 

@@ -14,6 +14,7 @@ from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
+from detkit.data.foreign import name_foreign
 from detkit.data.listing import contents
 from detkit.data.voc_layout import xml_below
 from detkit.image import EXTENSIONS, images_below
@@ -83,6 +84,15 @@ def nothing_found(
         purpose_of: what a name says that a split is for.
     """
     if root.is_file():
+        foreign = name_foreign(root)
+        if foreign:
+            return foreign
+        for name, find in finders.items():
+            if find(root.parent):
+                return (
+                    f"{root}: is a file of a folder that holds {TITLES[name]}. "
+                    f"Write data.root={root.parent}."
+                )
         return f"{root}: neither a CSV table (path,x1,y1,x2,y2,name) nor a YOLO data.yaml."
     folders = [p for p in sorted(root.iterdir()) if p.is_dir() and not p.name.startswith(".")]
     inner = []
@@ -94,6 +104,8 @@ def nothing_found(
     apart = [one for one in inner if one.format == "coco" and not any(images_below(one.path))]
     if apart and len(apart) == len(inner):
         return _coco_apart(root, apart[0].path, folders)
+    if not inner and (foreign := name_foreign(root)):
+        return f"{root}: no dataset is recognised, but {foreign}"
     for path in folders:
         bare = any(xml_below(path, deep=False)) and not has_images(path)
         if bare and path not in [one.path for one in inner]:

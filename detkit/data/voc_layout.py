@@ -47,6 +47,7 @@ PURPOSES = ("train", "val", "test", "dev", "eval")  # how a folder's name begins
 OFFICIAL = ("Annotations", "JPEGImages")
 PROBED = 20  # annotation files that are looked at where a folder is to be chosen
 FIRST_TAG = re.compile(rb"<(?:\w+:)?annotation[\s>/]")
+MIT_TAGS = (b"<nrows>", b"<pt>")  # of LabelMe 3.0, which begins as VOC does and has polygons
 HEAD_BYTES = 4096  # of an XML file, in which its first tag must stand
 
 
@@ -251,7 +252,7 @@ def find_annotations(base: Path, *, listed: bool = False) -> Path | None:
         DataError: several folders may be meant.
     """
     official = base / OFFICIAL[0]
-    if official.is_dir() and (listed or any(xml_below(official))):
+    if official.is_dir() and (listed or (any(xml_below(official)) and not _holds_mit(official))):
         return official
     found = [
         folder
@@ -343,13 +344,27 @@ def _holds_images(folder: Path) -> bool:
         return any(entry.name.lower().endswith(EXTENSIONS) for entry in entries)
 
 
+def _holds_mit(folder: Path) -> bool:
+    """Whether one of the first XML files below a folder is LabelMe's 3.0."""
+    return any(_is_mit(_head(folder / name)) for name in islice(xml_below(folder), PROBED))
+
+
+def _is_mit(head: bytes) -> bool:
+    return any(tag in head for tag in MIT_TAGS) and b"<bndbox>" not in head
+
+
 def _is_voc(path: Path) -> bool:
+    head = _head(path)
+    return FIRST_TAG.search(head) is not None and not _is_mit(head)
+
+
+def _head(path: Path) -> bytes:
+    """The first bytes of a file; none where it cannot be read."""
     try:
         with path.open("rb") as file:
-            head = file.read(HEAD_BYTES).replace(b"\0", b"")  # UTF-16's
+            return file.read(HEAD_BYTES).replace(b"\0", b"")  # UTF-16's
     except OSError:
-        return False
-    return FIRST_TAG.search(head) is not None
+        return b""
 
 
 def _folders(folder: Path) -> list[Path]:

@@ -278,6 +278,15 @@ def test_an_export_without_images_is_refused(tmp_path: Path) -> None:
     assert objects(one(tmp_path, BOX), 0) == [("cat", [10, 20, 30, 40], False)]
 
 
+def test_the_file_itself_leads_to_its_folder(tmp_path: Path) -> None:
+    path = write(tmp_path / "annotations.xml", document(image("a.png", BOX)), "images/a.png")
+    with pytest.raises(DataError) as caught:
+        recognise(path)
+    assert str(caught.value) == (
+        f"{path}: is a file of a folder that holds CVAT XML. Write data.root={tmp_path}."
+    )
+
+
 def test_missing_places_get_a_sentence(tmp_path: Path) -> None:
     assert refusal(tmp_path / "no") == (
         f"{tmp_path}/no: no such folder. Expected a folder with CVAT XML (annotations.xml); point "
