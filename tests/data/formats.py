@@ -79,6 +79,49 @@ def write_csv(folder: Path, data: Annotations, split: str) -> None:
     (folder / f"{split}.csv").write_text("\n".join(lines) + "\n")
 
 
+def write_labelme(folder: Path, data: Annotations, split: str) -> None:
+    link_images(folder / split, data)
+    for index, path in enumerate(data.paths):
+        height, width = data.sizes[index].tolist()
+        shapes = [
+            {"label": name, "points": [[x2, y1], [x1, y2]], "shape_type": "rectangle"}
+            for name, (x1, y1, x2, y2), _ in objects(data, index)
+        ]
+        content = {"version": "5.5.0", "flags": {}, "shapes": shapes, "imagePath": Path(path).name}
+        content |= {"imageData": None, "imageHeight": height, "imageWidth": width}
+        (folder / split / f"{Path(path).stem}.json").write_text(json.dumps(content, indent=1))
+
+
+def write_createml(folder: Path, data: Annotations, split: str) -> None:
+    link_images(folder / split, data)
+    entries = []
+    for index, path in enumerate(data.paths):
+        found = [
+            {"label": name, "coordinates": {"x": (x1 + x2) / 2, "y": (y1 + y2) / 2,
+                                            "width": x2 - x1, "height": y2 - y1}}
+            for name, (x1, y1, x2, y2), _ in objects(data, index)
+        ]  # fmt: skip
+        entries.append({"image": Path(path).name, "annotations": found})
+    path = folder / split / "_annotations.createml.json"
+    path.write_text(json.dumps(entries, indent=1))
+
+
+def write_cvat(folder: Path, data: Annotations, split: str) -> None:
+    link_images(folder / "images", data)
+    labels = "".join(f"<label><name>{name}</name></label>" for name in data.class_names)
+    lines = [f"<annotations><meta><task><labels>{labels}</labels></task></meta>"]
+    for index, path in enumerate(data.paths):
+        height, width = data.sizes[index].tolist()
+        lines.append(f'<image id="{index}" name="{Path(path).name}" width="{width}" '
+                     f'height="{height}">')  # fmt: skip
+        lines += [
+            f'<box label="{name}" xtl="{x1}" ytl="{y1}" xbr="{x2}" ybr="{y2}"/>'
+            for name, (x1, y1, x2, y2), _ in objects(data, index)
+        ]
+        lines.append("</image>")
+    (folder / f"{split}.xml").write_text("\n".join([*lines, "</annotations>"]) + "\n")
+
+
 def link_images(folder: Path, data: Annotations) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for path in data.paths:

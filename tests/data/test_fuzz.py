@@ -34,7 +34,14 @@ from detkit.data.recognise import recognise
 from detkit.errors import DetkitError
 from detkit.files import is_plain
 from detkit.image import check_image, read_image
-from tests.data.formats import write_coco, write_csv, write_yolo
+from tests.data.formats import (
+    write_coco,
+    write_createml,
+    write_csv,
+    write_cvat,
+    write_labelme,
+    write_yolo,
+)
 from tests.oracles import voc_xml, write_voc
 
 FILES = int(os.environ.get("DETKIT_FUZZ_FILES", "200"))  # annotation files; 2000 is all of it
@@ -59,7 +66,9 @@ def make_victims(folder: Path) -> list[Victim]:
     pages |= {"c": voc_xml([]), "photo 4": voc_xml(boxes[1:])}
     voc = write_voc(folder / "voc", pages, split="train")
     data = read_dataset({"format": "voc", "root": voc, "split": "train"})
-    for name, write in (("coco", write_coco), ("yolo", write_yolo), ("csv", write_csv)):
+    writers = {"coco": write_coco, "yolo": write_yolo, "csv": write_csv, "cvat": write_cvat}
+    writers |= {"labelme": write_labelme, "createml": write_createml}
+    for name, write in writers.items():
         (folder / name).mkdir()
         write(folder / name, data, "train")
     coco = folder / "coco" / "annotations" / "instances_train.json"
@@ -79,6 +88,9 @@ def make_victims(folder: Path) -> list[Victim]:
         (folder / "yolo" / "few.txt", "few"),
         (table, "train"),
         (table, "train"),
+        (folder / "labelme" / "train" / "a.json", "train"),
+        (folder / "createml" / "train" / "_annotations.createml.json", "train"),
+        (folder / "cvat" / "train.xml", "train"),
     ]
     return [
         Victim(path, {"format": root.name, "root": str(root), "split": split}, path.read_bytes())
