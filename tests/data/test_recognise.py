@@ -22,12 +22,26 @@ from detkit.data.unrecognised import LOOKED_FOR
 from detkit.engine.experiment import read_experiment
 from detkit.engine.train import train
 from detkit.errors import ConfigError, DataError, DetkitError
-from tests.data.formats import objects, write_coco, write_csv, write_yolo
+from tests.data.formats import (
+    objects,
+    write_coco,
+    write_createml,
+    write_csv,
+    write_cvat,
+    write_labelme,
+    write_yolo,
+)
 from tests.oracles import voc_xml, write_image, write_voc
 
 Writer = Callable[[Path, Annotations, str], None]
-WRITERS = {"coco": write_coco, "yolo": write_yolo, "csv": write_csv}
-TITLES = {"voc": "PASCAL VOC", "coco": "COCO JSON", "yolo": "YOLO text", "csv": "CSV"}
+WRITERS = {
+    **{"coco": write_coco, "yolo": write_yolo, "csv": write_csv},
+    **{"labelme": write_labelme, "createml": write_createml, "cvat": write_cvat},
+}
+TITLES = {
+    **{"voc": "PASCAL VOC", "coco": "COCO JSON", "yolo": "YOLO text", "csv": "CSV"},
+    **{"labelme": "labelme JSON", "createml": "CreateML JSON", "cvat": "CVAT XML"},
+}
 
 
 @pytest.fixture
@@ -452,15 +466,16 @@ def test_several_formats_join(source: Path) -> None:
     parts = [read_dataset(entry) for entry in entries]
     whole = join(parts)
     assert whole.class_names == ("cat", "dog")
-    assert len(whole) == 8
+    assert len(whole) == 14
     expected = [sorted(objects(parts[0], i)) for i in range(2)]
-    for start in (0, 2, 4, 6):
+    for start in range(0, 14, 2):
         for index in (0, 1):
             for ours, theirs in zip(objects(whole, start + index), expected[index], strict=True):
                 assert ours[0] == theirs[0]
                 np.testing.assert_allclose(ours[1], theirs[1], atol=1e-4)
     assert whole.image_ids.tolist() == [
-        "test0", "test1", "100", "101", "3/test0", "3/test1", "4/test0", "4/test1",
+        "test0", "test1", "100", "101",
+        *(f"{place}/test{index}" for place in range(3, 8) for index in (0, 1)),
     ]  # fmt: skip
 
 
