@@ -110,8 +110,10 @@ def read_createml(config: CreateMLConfig, classes: Sequence[str] = ()) -> Annota
     if not found:
         raise DataError(f"{paths[0]}: lists no images. Is this the right file?")
     boxes = [box for page in found for box in page.boxes]
-    if config.anchor == "" and config.units == "pixel":
-        _refuse_corners(paths[0], boxes)
+    if config.units == "pixel":
+        _refuse_shares(paths[0], boxes)
+        if config.anchor == "":
+            _refuse_corners(paths[0], boxes)
     names = sorted({name for page in found for name in page.names})
     noted = {UNLISTED: _unlisted(index, found, split, parts)}
     draft = make_draft(root, paths[0], found, names, classes, noted)
@@ -264,6 +266,16 @@ def _read_box(given: object, anchor: str) -> Box:
     if anchor == "topLeft":
         return x, y, x + width, y + height
     return x - width / 2, y - height / 2, x + width / 2, y + height / 2
+
+
+def _refuse_shares(source: Path, boxes: Sequence[Box]) -> None:
+    """Refuse boxes that all end within the first pixel: they are shares of the image."""
+    ends = [max(x, y) for _, _, x, y in boxes if math.isfinite(x)]
+    if ends and max(ends) <= 1:
+        raise DataError(
+            f"{source}: all {len(ends)} boxes end within the first pixel, so they seem to be "
+            "shares of the image. Set data.units=normalized (with data.format=createml)."
+        )
 
 
 def _refuse_corners(source: Path, boxes: Sequence[Box]) -> None:

@@ -39,6 +39,7 @@ HEAD_BYTES = 1 << 16  # of a document, in which its first keys must stand
 TAIL_BYTES = 1 << 12  # behind a picture embedded in it
 MAX_DOCUMENT = 1 << 30  # bytes
 PURPOSES = ("train", "val", "test", "dev", "eval")  # how a name begins that is a split's
+ALL = "all"
 PROBED = 20  # documents of a folder that are looked into
 
 
@@ -250,6 +251,8 @@ def choose_split(root: Path, split: str, parts: Mapping[str, T], what: str) -> t
         raise DataError(f"{root}: holds no {what}; {contents(root)}. Check data.root.")
     if split in parts:
         return split, parts[split]
+    if split == ALL and "" in parts:  # as format auto calls it
+        return "", parts[""]
     if not split and len(parts) == 1:
         return next(iter(parts.items()))
     if not split:

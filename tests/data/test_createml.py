@@ -73,7 +73,12 @@ def test_the_keys_of_apples_reference(tmp_path: Path) -> None:
 
 
 def test_shares_and_corners_as_the_entry_says(tmp_path: Path) -> None:
-    write(tmp_path, [{"image": "a.png", "annotations": [at("cat", 0.25, 0.5, 0.25, 0.4)]}])
+    share = at("cat", 0.25, 0.5, 0.25, 0.4)
+    path = write(tmp_path, [{"image": "a.png", "annotations": [share]}])
+    assert refusal(tmp_path) == (
+        f"{path}: all 1 boxes end within the first pixel, so they seem to be shares of the image. "
+        "Set data.units=normalized (with data.format=createml)."
+    )
     # of 80 x 60: centre (20, 30), 20 x 24
     assert read(tmp_path, units="normalized").boxes.tolist() == [[10, 18, 30, 42]]
     corner = read(tmp_path, units="normalized", anchor="topLeft")
@@ -159,7 +164,7 @@ def test_one_json_an_image_as_labelimg_saves_them(tmp_path: Path) -> None:
         write(tmp_path, [entry], (f"{name}.png",), f"{name}.json")
     write_image(tmp_path / "d.png")
     assert [split[:2] for split in recognise(tmp_path).splits] == [("", 3)]
-    data = read(tmp_path)
+    data = read(tmp_path, "all")  # as the recognised line calls it
     assert data.image_ids.tolist() == ["a", "b", "c"]
     assert counts(data) == {"images that no entry names left out": 1}
 
