@@ -107,7 +107,7 @@ def test_shapes_without_a_box_are_counted(tmp_path: Path, kind: Any, count: str)
     [
         ("rectangle", [[10, 20]]), ("rectangle", []), ("rectangle", None), ("rectangle", "text"),
         ("polygon", [[10, 20], [30, 40]]), ("circle", [[10, 20]]),
-        ("rectangle", [[10, 20], [30]]), ("rectangle", [[10, 20], [30, "40"]]),
+        ("rectangle", [[10, 20], [30]]), ("rectangle", [[10, 20], [30, "x"]]),
         ("rectangle", [[10, 20], [True, 40]]), ("rectangle", [[10, 20], [float("nan"), 40]]),
         ("rectangle", [[10, 20], [float("inf"), 40]]), ("circle", [[10, 20], [10**400, 40]]),
         ("mask", [[10, float("nan")], [30, 40]]),
