@@ -221,7 +221,12 @@ def measure_checkpoint(
     row = Row(
         name=name,
         data=described,
-        result=evaluate_results(fresh.results, annotations),
+        result=evaluate_results(
+            fresh.results,
+            annotations,
+            voc_rule=config.voc_rule,
+            max_detections=config.max_detections,
+        ),
         network=describe_network(detector, loaded.experiment.model["name"]),
         speed=timed.about.speed if settings.speed_images is not None else None,
         device=device_name(device),
@@ -229,6 +234,7 @@ def measure_checkpoint(
         step=loaded.step,
         source=str(loaded.path),
         left_out=left_out(detector.class_names, annotations.class_names),
+        own_limit=_own_limit(detector),
         changed=tuple(f"{key}={value}" for key, value in flat({"model": settings.model}).items()),
         cached=fresh.about.when if kept is not None else "",
         speed_cached=timed.about.speed_when if timed is fresh else "",
@@ -236,6 +242,14 @@ def measure_checkpoint(
     shown = getattr(detector.config, "show_threshold", PICTURE_SCORE)
     resolved = yaml.safe_dump(loaded.experiment.model_dump(mode="json"), sort_keys=False)
     return _finished(Evaluated(row, dataset, shown, resolved), settings)
+
+
+def _own_limit(detector: Detector) -> tuple[int, str] | None:
+    """How many detections the detector gives at most, and of what by which setting."""
+    for key, of in (("max_detections", "an image"), ("max_per_class", "an image and class")):
+        if (limit := getattr(getattr(detector, "config", None), key, None)) is not None:
+            return limit, f"{of}: model.{key}"
+    return None
 
 
 def with_proposals(
@@ -330,7 +344,13 @@ def measure_file(path: Path, settings: Settings, read: dict[str, Annotations]) -
         raise ConfigError(f"--detections {path}: say what they were found in: {EVAL_DATA}.")
     data = parse(DataConfig, settings.data, "data.")
     annotations, described = read_eval_data(data, data.classes, settings, read)
-    result = evaluate_results(read_detections(path, annotations), annotations)
+    config = parse(EvalConfig, settings.eval, "eval.")
+    result = evaluate_results(
+        read_detections(path, annotations),
+        annotations,
+        voc_rule=config.voc_rule,
+        max_detections=config.max_detections,
+    )
     row = Row(name=path.stem, data=described, result=result, source=str(path))
     return _finished(Evaluated(row, DetectionDataset(annotations)), settings)
 
@@ -338,10 +358,11 @@ def measure_file(path: Path, settings: Settings, read: dict[str, Annotations]) -
 def _finished(one: Evaluated, settings: Settings) -> Evaluated:
     """Split the errors, draw the images again and write pictures, where that was asked for."""
     results, annotations = one.row.result.results, one.dataset.annotations
+    rule = one.row.result.voc.rule
     row = replace(
         one.row,
-        errors=split_errors(results, annotations),
-        confusion=confusion_matrix(results, annotations, threshold=one.threshold),
+        errors=split_errors(results, annotations, rule=rule),
+        confusion=confusion_matrix(results, annotations, threshold=one.threshold, rule=rule),
     )
     if settings.resamples:
         row = replace(row, bootstrap=bootstrap_map(row.result, annotations, settings.resamples))
@@ -362,7 +383,8 @@ def _write_pictures(one: Evaluated, out: Path) -> None:
     write_curves(folder / "precision_recall.png", row.result.voc)
     write_confusion(folder / "confusion.png", row.confusion)
     write_error_bars(folder / "errors.png", row.errors)
-    write_pictures(folder, one.dataset, row.result.results, threshold=one.threshold)
+    rule = row.result.voc.rule
+    write_pictures(folder, one.dataset, row.result.results, threshold=one.threshold, rule=rule)
     write_examples(folder, one.dataset, row.result.results, row.errors)
 
 

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from detkit.detectors.rcnn import Way
+from detkit.engine.experiment import EvalConfig
 from detkit.engine.rcnn_work import Work, read_kept
 from detkit.evaluation import EvalResult, evaluate_results
 from detkit.evaluation.pictures import printable
@@ -40,7 +41,7 @@ DPI = 120
 
 
 @torch.no_grad()
-def measure_ways(work: Work, folder: Path) -> Mapping[str, EvalResult]:
+def measure_ways(work: Work, folder: Path, config: EvalConfig) -> Mapping[str, EvalResult]:
     """Detect in every image in each of the ways, from one look at it; say what each is worth."""
     data, detector = work.eval_data, work.detector
     assert data is not None  # the caller asks
@@ -59,7 +60,12 @@ def measure_ways(work: Work, folder: Path) -> Mapping[str, EvalResult]:
     results = {}
     longest = max(map(len, WAYS))
     for number, name in enumerate(WAYS):
-        result = evaluate_results(collect(read_found(path)[number] for path in paths), data)
+        result = evaluate_results(
+            collect(read_found(path)[number] for path in paths),
+            data,
+            voc_rule=config.voc_rule,
+            max_detections=config.max_detections,
+        )
         figures = result.metrics()
         work.log.say(
             f"  {name:<{longest}}  mAP VOC07 {figures['voc07_map']:.3f}, "

@@ -32,6 +32,8 @@ from detkit.data.base import FOLDER_KEYS
 from detkit.engine.entries import NAMES, replace_entries, split_overrides
 from detkit.engine.records import RecordName
 from detkit.errors import ConfigError, did_you_mean
+from detkit.evaluation.coco_map import COCO_LIMIT
+from detkit.evaluation.voc_map import DEVKIT, VocRule
 from detkit.recipes import called
 
 STAGE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
@@ -216,6 +218,10 @@ class EvalConfig(Config):
     every: PositiveInt | None = None  # epochs between evaluations; none: only at the end
     batch_size: PositiveInt = 8  # images; no result depends on it
     best: Metric | None = "voc07_map"  # what the best checkpoint is chosen by; none: keep the last
+    # whose VOC figures: its own devkit's (IoU >= 0.5), or Fast R-CNN's voc_eval.py's (IoU > 0.5)
+    voc_rule: VocRule = DEVKIT
+    # of an image and class that COCO's figures take, the best ones; COCO's own are with 100
+    max_detections: int = Field(COCO_LIMIT, gt=10)
 
 
 class ExperimentConfig(Config):

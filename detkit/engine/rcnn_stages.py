@@ -164,7 +164,7 @@ def fit_rcnn(work: Work, experiment: ExperimentConfig) -> dict[str, float]:
     metrics: dict[str, float] = {}
     if work.eval_data is not None:
         whole = [*seen, every, content_of(work.eval_data)]
-        results = measure_ways(work, part_folder(work, "found", whole))
+        results = measure_ways(work, part_folder(work, "found", whole), experiment.eval)
         for path in write_ablation(work.folder, results):
             work.log.say(f"  drawn: {path}" if path.suffix == ".png" else f"  figures: {path}")
         figures = list(results.values())[-1].metrics()

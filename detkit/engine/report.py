@@ -27,6 +27,8 @@ from detkit.engine.records import flat
 from detkit.engine.stages import Stage
 from detkit.engine.state import TrainState
 from detkit.evaluation import EvalResult
+from detkit.evaluation.coco_map import COCO_LIMIT
+from detkit.evaluation.voc_map import DEVKIT
 from detkit.files import whole_file
 from detkit.preprocess import denormalise
 
@@ -200,7 +202,11 @@ def metrics_line(result: EvalResult) -> str:
     shown = {"mAP VOC07": "voc07_map", "mAP VOC10+": "voc10_map", "COCO AP": "coco_ap"}
     metrics = result.metrics()
     parts = [f"{name} {metrics[key]:.3f}" for name, key in shown.items() if key in metrics]
-    return f"  on {result.images} images: {', '.join(parts)}"
+    rules = [] if result.voc.rule == DEVKIT else [f"eval.voc_rule={result.voc.rule}"]
+    if result.coco is not None and result.coco.limit != COCO_LIMIT:
+        rules.append(f"eval.max_detections={result.coco.limit}")
+    said = f" ({', '.join(rules)})" if rules else ""
+    return f"  on {result.images} images: {', '.join(parts)}{said}"
 
 
 def farewell(stage: Stage, finished: bool, step: int) -> str:

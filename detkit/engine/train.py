@@ -261,7 +261,13 @@ def measure(
 
     def figures() -> dict[str, float]:
         coco = run.step == run.horizon.steps or str(experiment.eval.best).startswith("coco")
-        result = evaluate_results(found, eval_data, coco=coco)
+        result = evaluate_results(
+            found,
+            eval_data,
+            coco=coco,
+            voc_rule=experiment.eval.voc_rule,
+            max_detections=experiment.eval.max_detections,
+        )
         log.say(metrics_line(result))
         return {name: value for name, value in result.metrics().items() if value == value}
 

@@ -39,6 +39,7 @@ COCO_AP50 = 0  # the first of its IoU thresholds
 COCO_AP75 = 5
 LEVEL = 0.95  # how often an interval should hold the figure of all such images
 NORMAL = NormalDist()
+ROUNDING = 1e-12  # by which two sums of the same parts may differ
 BLOCK = 50  # draws that are computed together; a block's arrays fit into a cache
 
 Draws = NDArray[np.int32]  # [R, I] how often each image stands in each draw
@@ -120,7 +121,7 @@ def bootstrap_map(
     count = len(annotations)
     if not count:
         raise DetkitError("bootstrap: the split has no images to draw from.")
-    voc = voc_matches(result.results, annotations)
+    voc = voc_matches(result.results, annotations, result.voc.rule)
     parts: list[dict[str, NDArray[np.float64]]] = []
     for draws in draw_images(count, resamples, seed):
         part = {
@@ -172,7 +173,8 @@ def _interval(samples: NDArray[np.float64], value: float) -> Interval:
     known = samples[~np.isnan(samples)]
     if not len(known) or np.isnan(value):
         return Interval(float("nan"), float("nan"))
-    below = ((known < value).mean() + (known <= value).mean()) / 2  # equal ones count half
+    # Equal ones count half. Draws add up in another order than the figure: the last digits differ.
+    below = ((known < value - ROUNDING).mean() + (known <= value + ROUNDING).mean()) / 2
     edge = 0.5 / len(known)  # a normal deviate of 0 or 1 would be infinite
     shift = 2 * NORMAL.inv_cdf(float(np.clip(below, edge, 1 - edge)))
     reach = NORMAL.inv_cdf((1 + LEVEL) / 2)

@@ -25,12 +25,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detkit.data.base import Annotations
+from detkit.errors import ConfigError
 from detkit.evaluation.matches import ClassMatches, coco_matches
 from detkit.evaluation.results import Results
 
 OUTSIDE_EVERY_RANGE = -1.0  # an area that makes pycocotools ignore an object
 OWN_DECIMALS = 3  # what float32 corners below 4,096 pixels keep; COCO's files have two
 THRESHOLDS = 10  # IoU 0.50, 0.55, ..., 0.95
+COCO_LIMIT = 100  # detections of an image and class that COCO's own figures are of
+FEWER = (1, 10)  # limits besides, which have a recall of their own
+AP50, AP75 = 0, 5  # among these thresholds
 AREA_RANGES = {  # pycocotools' own, square pixels; an area on a border is in both
     "small": (0.0, 32.0**2),
     "medium": (32.0**2, 96.0**2),
@@ -50,7 +54,7 @@ class CocoFigures:
     ap_large: float  # area above 96 * 96
     ar1: float  # mean best recall with 1 detection an image and class
     ar10: float
-    ar100: float
+    ar_limit: float  # and with as many as are taken at all: COCO's AR100
     ar_small: float
     ar_medium: float
     ar_large: float
@@ -66,40 +70,93 @@ class CocoResult:
     class_ap50: NDArray[np.float64]  # [K]
     size_truths: Mapping[str, int]  # scored objects that are small, medium, large
     matches: tuple[ClassMatches, ...]  # [K] over all areas, at each IoU threshold
+    limit: int = COCO_LIMIT  # detections of an image and class that were taken, the best ones
+    beyond: int = 0  # images with more scored objects of one class than that
+    most: int = 0  # scored objects of one class in one image
 
 
-def coco_map(results: Results, annotations: Annotations) -> CocoResult:
+def coco_map(
+    results: Results, annotations: Annotations, *, max_detections: int = COCO_LIMIT
+) -> CocoResult:
     """Measure ``results`` by COCO's rules.
 
     Where scores tie, images rank in the order of their ids where these are whole numbers, as on
     COCO's own data, else in the order of ``annotations``.
+
+    Args:
+        results: the detections.
+        annotations: the truth.
+        max_detections: that are taken of an image and class, the best ones.
+
+    Raises:
+        ConfigError: a limit of 10 or less.
     """
     from pycocotools.cocoeval import COCOeval
 
+    if max_detections <= max(FEWER):
+        raise ConfigError(
+            f"max_detections: is {max_detections}; expected more than {max(FEWER)}, of which COCO "
+            "has a figure of its own. model.score_threshold leaves out weak detections."
+        )
     names = annotations.class_names
     if not len(annotations) or not names:
-        return _nothing_measured(names)
+        return _nothing_measured(names, max_detections)
     with contextlib.redirect_stdout(io.StringIO()):  # it prints its progress and its summary
         numbers = _image_numbers(annotations)
         truth = _as_coco(_truth_entries(annotations, numbers), annotations)
         found = _as_coco(_detection_entries(results, numbers), annotations)
         referee = COCOeval(truth, found, "bbox")
+        referee.params.maxDets = [*FEWER, max_detections]
         referee.evaluate()
         referee.accumulate()
-        referee.summarize()
-    # [IoU thresholds, recalls, K, areas, detection limits]: all areas stand first, 100 last
+    # [IoU thresholds, recalls, K, areas, detection limits]: all areas stand first, most last
     precision = referee.eval["precision"][:, :, :, 0, -1]
+    most = _most_of_a_class(annotations)
     return CocoResult(
-        figures=CocoFigures(*(_absent_as_nan(float(value)) for value in referee.stats)),
+        figures=_figures(referee.eval["precision"], referee.eval["recall"]),
         class_names=names,
         class_ap=_class_means(precision),
         class_ap50=_class_means(precision[:1]),
         size_truths=_count_sizes(annotations),
         matches=coco_matches(referee, image_of_number=np.argsort(numbers)),
+        limit=max_detections,
+        beyond=int((most > max_detections).sum()),
+        most=int(most.max(initial=0)),
     )
 
 
-def _nothing_measured(names: tuple[str, ...]) -> CocoResult:
+def _figures(precision: NDArray[np.float64], recall: NDArray[np.float64]) -> CocoFigures:
+    """The twelve numbers as pycocotools' ``summarize`` has them, which knows the limit 100 alone.
+
+    Args:
+        precision: ``[IoU thresholds, recalls, K, areas, limits]``; -1: nothing to measure.
+        recall: ``[IoU thresholds, K, areas, limits]``, likewise.
+    """
+    areas = range(1 + len(AREA_RANGES))
+    return CocoFigures(
+        _mean(precision[..., 0, -1]),
+        _mean(precision[AP50, ..., 0, -1]),
+        _mean(precision[AP75, ..., 0, -1]),
+        *(_mean(precision[..., area, -1]) for area in areas[1:]),
+        *(_mean(recall[..., 0, limit]) for limit in range(1 + len(FEWER))),
+        *(_mean(recall[..., area, -1]) for area in areas[1:]),
+    )
+
+
+def _mean(values: NDArray[np.float64]) -> float:
+    known = values[values > -1]
+    return float(np.mean(known)) if len(known) else float("nan")
+
+
+def _most_of_a_class(annotations: Annotations) -> NDArray[np.int64]:
+    """``[I]`` how many scored objects each image has of the class that it has most of."""
+    scored = ~(annotations.difficult | annotations.crowd)
+    shape = len(annotations), len(annotations.class_names)
+    place = annotations.image_of_row()[scored] * shape[1] + annotations.labels[scored]
+    return np.bincount(place, minlength=shape[0] * shape[1]).reshape(shape).max(axis=1)
+
+
+def _nothing_measured(names: tuple[str, ...], limit: int) -> CocoResult:
     flags, rows = np.zeros((THRESHOLDS, 0), dtype=np.bool_), np.zeros(0, dtype=np.int32)
     return CocoResult(
         figures=CocoFigures(*(float("nan") for _ in fields(CocoFigures))),
@@ -108,6 +165,7 @@ def _nothing_measured(names: tuple[str, ...]) -> CocoResult:
         class_ap50=np.full(len(names), np.nan),
         size_truths=dict.fromkeys(AREA_RANGES, 0),
         matches=(ClassMatches(rows, flags, flags, rows),) * len(names),
+        limit=limit,
     )
 
 
@@ -117,10 +175,6 @@ def _count_sizes(annotations: Annotations) -> dict[str, int]:
         name: int(((area >= low) & (area <= high)).sum())
         for name, (low, high) in AREA_RANGES.items()
     }
-
-
-def _absent_as_nan(value: float) -> float:
-    return float("nan") if value == -1 else value
 
 
 def _class_means(precision: NDArray[np.float64]) -> NDArray[np.float64]:

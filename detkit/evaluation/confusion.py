@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from detkit.data.base import Annotations
 from detkit.evaluation.pairs import Pairs, overlapping_pairs
 from detkit.evaluation.results import Results
-from detkit.evaluation.voc_map import IOU_THRESHOLD, by_score
+from detkit.evaluation.voc_map import DEVKIT, IOU_THRESHOLD, VocRule, by_score, passes
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -20,6 +20,7 @@ class Confusion:
     class_names: tuple[str, ...]  # [K]
     counts: NDArray[np.int64]  # [K + 1, K + 1] truth, detection; K is background, K, K is 0
     threshold: float  # detections with a lower score do not exist here
+    rule: VocRule = DEVKIT
 
     @property
     def recall(self) -> NDArray[np.float64]:
@@ -52,18 +53,20 @@ def confusion_matrix(
     annotations: Annotations,
     *,
     threshold: float,
+    rule: VocRule = DEVKIT,
     iou_threshold: float = IOU_THRESHOLD,
 ) -> Confusion:
     """Count what each truth was taken for, and each detection taken from.
 
     Detections below ``threshold`` are left out. The others are taken in order of score, those of
     all classes together; of equals the earlier in ``results`` goes first. Each takes one truth of
-    its image that no earlier one took and that it overlaps above ``iou_threshold``: one of its own
-    class where there is such a one, else one of another class; of several the one it overlaps
-    most, of equals the first. That counts at ``[truth's class, detection's class]``. Difficult and
-    crowd truths cannot be taken: a detection that takes nothing and overlaps one of its own class
-    above ``iou_threshold`` counts for nothing. Any other detection that takes nothing counts at
-    ``[K, its class]``, and each scored truth that nothing took at ``[its class, K]``.
+    its image that no earlier one took and that it overlaps enough (by the devkit's rule with an IoU
+    of ``iou_threshold``, by that of ``voc_eval`` with more): one of its own class where there is
+    such a one, else one of another class; of several the one it overlaps most, of equals the
+    first. That counts at ``[truth's class, detection's class]``. Difficult and crowd truths cannot
+    be taken: a detection that takes nothing and overlaps one of its own class enough counts for
+    nothing. Any other detection that takes nothing counts at ``[K, its class]``, and each scored
+    truth that nothing took at ``[its class, K]``.
 
     On the diagonal stands, other than in VOC's AP, a detection that got its second choice; and a
     truth that a better-scored detection of another class took is not there, although a detection
@@ -73,7 +76,7 @@ def confusion_matrix(
     confident = results.select(results.scores >= threshold)
     scored = ~(annotations.difficult | annotations.crowd)  # [T]
     pairs = overlapping_pairs(confident, annotations, floor=iou_threshold)
-    pairs = pairs.select(pairs.iou > iou_threshold)
+    pairs = pairs.select(passes(pairs.iou, rule, iou_threshold))
     own = confident.labels[pairs.detection] == annotations.labels[pairs.truth]  # [J]
     truth_of = _match_greedily(
         confident, pairs.select(scored[pairs.truth]), own[scored[pairs.truth]]
@@ -92,7 +95,7 @@ def confusion_matrix(
     counts[:num_classes, num_classes] += np.bincount(
         annotations.labels[missed], minlength=num_classes
     )
-    return Confusion(annotations.class_names, counts, threshold)
+    return Confusion(annotations.class_names, counts, threshold, rule)
 
 
 def _match_greedily(results: Results, pairs: Pairs, own: NDArray[np.bool_]) -> NDArray[np.int64]:

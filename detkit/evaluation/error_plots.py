@@ -19,6 +19,7 @@ from detkit.evaluation.pictures import (
 )
 from detkit.evaluation.plots import picture_name, save_figure
 from detkit.evaluation.results import Results
+from detkit.evaluation.voc_map import bound
 from detkit.files import whole_file
 from detkit.fonts import families, readable
 
@@ -69,7 +70,8 @@ def confusion_figure(confusion: Confusion) -> Figure:
         text.set(fontsize=size, fontfamily=letters, parse_math=False)
     axes.set(xlabel="detected as", ylabel="truth")
     axes.set_title(
-        f"Score >= {confusion.threshold:g}, IoU > 0.5. Colour: share of the row;\n"
+        f"Score >= {confusion.threshold:g}, IoU {bound(confusion.rule)}. "
+        "Colour: share of the row;\n"
         "in the last row, share of the column",
         fontsize="medium",
     )

@@ -1,8 +1,8 @@
 """Where a detector's average precision goes: its errors split by kind.
 
 The split follows TIDE (Bolya et al., "TIDE: A General Toolbox for Identifying Object Detection
-Errors", ECCV 2020, sections 2.2 and 2.3), on VOC's matching at IoU > 0.5 and its all-point AP, so
-that its figures add to ``voc10_map``. Differences to the authors' code are in
+Errors", ECCV 2020, sections 2.2 and 2.3), on VOC's matching at an IoU of 0.5 and its all-point
+AP, so that its figures add to ``voc10_map``. Differences to the authors' code are in
 :func:`split_errors`.
 """
 
@@ -17,15 +17,17 @@ from detkit.data.base import Annotations
 from detkit.evaluation.pairs import Pairs, overlapping_pairs
 from detkit.evaluation.results import Results
 from detkit.evaluation.voc_map import (
+    DEVKIT,
     IGNORED,
-    IOU_THRESHOLD,
     RIGHT,
     WRONG,
     Fates,
+    VocRule,
     ap_all_point,
     by_score,
     curves_of,
     mean_of_known,
+    passes,
     voc_fates,
 )
 
@@ -51,6 +53,7 @@ class ErrorSplit:
     counts: NDArray[np.int64]  # [6, K] by the detection's class; missed: the truth's
     ap: NDArray[np.float64]  # [K] AP50 as it is; NaN: no scored truth
     fixed_ap: NDArray[np.float64]  # [6, K] AP50 if the errors of one kind were put right
+    rule: VocRule = DEVKIT
 
     @property
     def map(self) -> float:
@@ -63,18 +66,21 @@ class ErrorSplit:
         return np.array([mean_of_known(fixed - self.ap) for fixed in self.fixed_ap])
 
 
-def split_errors(results: Results, annotations: Annotations) -> ErrorSplit:
+def split_errors(
+    results: Results, annotations: Annotations, *, rule: VocRule = DEVKIT
+) -> ErrorSplit:
     """Say of each wrong detection and each truth not found what went wrong.
 
-    Right, wrong and ignored are as in VOC's AP at IoU > 0.5. A wrong detection is, by its overlap
-    with the scored truths of its image (neither difficult nor crowd), the first that holds of:
+    Right, wrong and ignored are as in VOC's AP by ``rule``, which says whether an IoU of exactly
+    0.5 is *enough*. A wrong detection is, by its overlap with the scored truths of its image
+    (neither difficult nor crowd), the first that holds of:
 
     ==========  ===================================================================================
-    location    0.1 <= IoU <= 0.5 with the truth of its class that it overlaps most
-    class       IoU > 0.5 with a truth of another class
-    duplicate   IoU > 0.5 with a truth of its class, which a better-scored one took
+    location    IoU >= 0.1, not enough, with the truth of its class that it overlaps most
+    class       IoU enough with a truth of another class
+    duplicate   IoU enough with a truth of its class, which a better-scored one took
     background  IoU <= 0.1 with every truth
-    both        otherwise: 0.1 < IoU <= 0.5 with a truth of another class
+    both        otherwise: IoU > 0.1, not enough, with a truth of another class
     ==========  ===================================================================================
 
     A truth is *missed* when nothing took it and no class or location error is about it.
@@ -85,12 +91,13 @@ def split_errors(results: Results, annotations: Annotations) -> ErrorSplit:
     been found as precisely as the others; a class of which every truth was missed gains nothing.
 
     The fixes are the paper's, the order of the tests its code's (``tidecv``), so that counts agree.
-    The code's dAP differs a little: its AP has 101 recall levels, its matching a second choice,
-    IoU of exactly 0.5 and 100 detections an image. And its class and location errors gain less:
-    there a corrected detection never displaces a right one of a lower score, and of class and
-    location errors about one truth only the best-scored is put right, whichever kind is asked for.
+    The code's dAP differs a little: its AP has 101 recall levels, its matching a second choice and
+    100 detections an image; an IoU of exactly 0.5 is enough there, as by the devkit's rule. And
+    its class and location errors gain less: there a corrected detection never displaces a right
+    one of a lower score, and of class and location errors about one truth only the best-scored is
+    put right, whichever kind is asked for.
     """
-    fates = voc_fates(results, annotations)
+    fates = voc_fates(results, annotations, rule=rule)
     scored = ~(annotations.difficult | annotations.crowd)
     pairs = overlapping_pairs(results, annotations, floor=BACKGROUND_IOU)
     pairs = pairs.select(scored[pairs.truth])
@@ -99,13 +106,14 @@ def split_errors(results: Results, annotations: Annotations) -> ErrorSplit:
     other_iou, other_truth = _best_of(pairs.select(~own), len(results))
 
     wrong = fates.fate == WRONG
+    enough, other_enough = passes(own_iou, rule), passes(other_iou, rule)
     # The first condition that holds counts; a right detection's truth is its own class's best.
     rules = (
         (fates.fate == IGNORED, NO_ERROR, -1),
         (~wrong, NO_ERROR, own_truth),
-        ((own_iou >= BACKGROUND_IOU) & (own_iou <= IOU_THRESHOLD), LOCATION, own_truth),
-        (other_iou > IOU_THRESHOLD, CLASS, other_truth),
-        (own_iou > IOU_THRESHOLD, DUPLICATE, own_truth),
+        ((own_iou >= BACKGROUND_IOU) & ~enough, LOCATION, own_truth),
+        (other_enough, CLASS, other_truth),
+        (enough, DUPLICATE, own_truth),
         (other_iou <= BACKGROUND_IOU, BACKGROUND, -1),
     )
     conditions = [condition for condition, _, _ in rules]
@@ -115,7 +123,7 @@ def split_errors(results: Results, annotations: Annotations) -> ErrorSplit:
 
     missed = scored.copy()
     missed[truth[(fates.fate == RIGHT) | (kind == CLASS) | (kind == LOCATION)]] = False
-    return _measure_split(results, annotations, fates, kind, truth, iou, missed)
+    return _measure_split(results, annotations, rule, fates, kind, truth, iou, missed)
 
 
 def _best_of(pairs: Pairs, count: int) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
@@ -131,6 +139,7 @@ def _best_of(pairs: Pairs, count: int) -> tuple[NDArray[np.float64], NDArray[np.
 def _measure_split(
     results: Results,
     annotations: Annotations,
+    rule: VocRule,
     fates: Fates,
     kind: NDArray[np.int8],
     truth: NDArray[np.int64],
@@ -151,7 +160,7 @@ def _measure_split(
         truths: NDArray[np.int64],
     ) -> NDArray[np.float64]:
         curves = curves_of(scores[keep], labels[keep], right[keep], truths)
-        return np.array([ap_all_point(curve) for curve in curves])
+        return np.array([ap_all_point(curve, rule) for curve in curves])
 
     ap = class_aps(counted, labels, right, truths)
     fixed = np.empty((len(ERROR_KINDS), num_classes))
@@ -177,6 +186,7 @@ def _measure_split(
         counts=counts,
         ap=ap,
         fixed_ap=fixed,
+        rule=rule,
     )
 
 

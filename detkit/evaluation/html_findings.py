@@ -32,6 +32,7 @@ from detkit.evaluation.plots import (
     score_images,
 )
 from detkit.evaluation.rows import Row
+from detkit.evaluation.voc_map import bound
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -45,7 +46,7 @@ CHART_WIDTH = 1500  # pixels; a matrix of many classes is scaled down to it
 DASH = "-"
 
 KIND_MEANINGS = {
-    "class": "on an object of another class (IoU > 0.5)",
+    "class": "on an object of another class (IoU {bound})",
     "location": "on an object of its class, but loosely (IoU 0.1 to 0.5)",
     "both": "loosely on an object of another class",
     "duplicate": "on an object that a better-scored one has found",
@@ -74,7 +75,7 @@ def errors_part(one: Evaluated, pictures: int) -> Iterator[Html]:
     results, annotations = one.row.result.results, one.dataset.annotations
     split = one.row.errors
     if split is None:
-        split = split_errors(results, annotations)
+        split = split_errors(results, annotations, rule=one.row.result.voc.rule)
     confident = np.bincount(
         split.kind[(results.scores >= one.threshold) & (split.kind >= 0)],
         minlength=len(ERROR_KINDS),
@@ -84,7 +85,8 @@ def errors_part(one: Evaluated, pictures: int) -> Iterator[Html]:
         gain = 100 * float(split.gains[kind])
         shown = DASH if kind == MISSED else f"{confident[kind]:,}"
         figures = (f"{split.counts[kind].sum():,}", shown, figure_text(gain, 1))
-        bars.append(Bar(name, KIND_MEANINGS[name], figures, gain))
+        meaning = KIND_MEANINGS[name].format(bound=bound(split.rule))
+        bars.append(Bar(name, meaning, figures, gain))
     yield page.heading(3, "Errors")
     yield page.paragraph(
         f"AP50 is {figure_text(100 * split.map, 1)} (VOC10+'s, in points). dAP is what would be "
@@ -154,16 +156,19 @@ def confusion_part(one: Evaluated) -> Iterator[Html]:
     """The confusion matrix as a picture, the commonest mix-ups, and each class in figures."""
     from PIL import Image as PILImage
 
-    confusion = one.row.confusion
+    confusion, result = one.row.confusion, one.row.result
     if confusion is None or confusion.threshold != one.threshold:
         confusion = confusion_matrix(
-            one.row.result.results, one.dataset.annotations, threshold=one.threshold
+            result.results,
+            one.dataset.annotations,
+            threshold=one.threshold,
+            rule=result.voc.rule,
         )
     yield page.heading(3, "Confusion")
     yield page.paragraph(
         f"Detections of score {one.threshold:g} and up, in order of score, each on one object of "
-        "any class that it overlaps with IoU > 0.5, its own class first. The last column: not "
-        "found. The last row: found where nothing is."
+        f"any class that it overlaps with IoU {bound(confusion.rule)}, its own class first. The "
+        "last column: not found. The last row: found where nothing is."
     )
     drawn = io.BytesIO()
     figure = confusion_figure(confusion)
@@ -198,7 +203,7 @@ def images_part(one: Evaluated, pictures: int) -> Iterator[Html]:
     if not pictures:
         return
     results, annotations = one.row.result.results, one.dataset.annotations
-    scores = score_images(results, annotations, one.threshold)
+    scores = score_images(results, annotations, one.threshold, one.row.result.voc.rule)
     for kind, chosen in (("Worst", scores.worst(pictures)), ("Best", scores.best(pictures))):
         if not chosen:
             continue

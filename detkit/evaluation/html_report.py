@@ -29,7 +29,7 @@ from detkit.evaluation.html_findings import (
 )
 from detkit.evaluation.html_page import Bar, Html
 from detkit.evaluation.rows import Row
-from detkit.evaluation.rules import SHORT_LEGEND, comparison_lines, legend, notes
+from detkit.evaluation.rules import comparison_lines, legend, notes, short_protocols
 from detkit.evaluation.speed import PROPOSALS_TEXT
 from detkit.evaluation.tables import (
     COLUMNS,
@@ -40,7 +40,7 @@ from detkit.evaluation.tables import (
     interval_table,
     main_table,
 )
-from detkit.evaluation.voc_map import falling_precision
+from detkit.evaluation.voc_map import bound, falling_precision
 from detkit.files import write_atomically
 
 __all__ = ["Evaluated", "write_html_report"]
@@ -110,7 +110,7 @@ def _figures_part(rows: Sequence[Row]) -> Iterator[Html]:
     cost.title = Text("Speed and size")
     yield page.rich_table(cost)
     protocols = dict.fromkeys(row.speed.protocol.short_text() for row in rows if row.speed)
-    for line in (*SHORT_LEGEND, *protocols, *notes(rows)):
+    for line in (*short_protocols(rows), *protocols, *notes(rows)):
         yield page.paragraph(line, soft=True)
     if any(row.bootstrap for row in rows):
         yield page.rich_table(interval_table(rows))
@@ -201,8 +201,8 @@ def _curves_part(row: Row) -> Iterator[Html]:
         cells.append(page.curve(CURVE_LEVELS, precision, alt, f"{name} ({one.truths} objects)"))
     yield page.heading(3, "Precision over recall")
     yield page.paragraph(
-        "At IoU > 0.5: the best precision at each recall or beyond, which VOC's figures sum. It "
-        "falls to zero at the recall that all detections together reach.",
+        f"At IoU {bound(voc.rule)}: the best precision at each recall or beyond, which VOC's "
+        "figures sum. It falls to zero at the recall that all detections together reach.",
         soft=True,
     )
     yield page.grid(cells[:OPEN_CURVES])

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from detkit.data.base import Annotations
 from detkit.evaluation.results import Results
-from detkit.evaluation.voc_map import IGNORED, RIGHT, voc_fates
+from detkit.evaluation.voc_map import DEVKIT, IGNORED, RIGHT, VocRule, voc_fates
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -28,9 +28,11 @@ class ClassMatches:
     truth_images: NDArray[np.int32]  # [G] image of every truth that is scored
 
 
-def voc_matches(results: Results, annotations: Annotations) -> tuple[ClassMatches, ...]:
+def voc_matches(
+    results: Results, annotations: Annotations, rule: VocRule = DEVKIT
+) -> tuple[ClassMatches, ...]:
     """``[K]`` matches by VOC's rules, at its one threshold."""
-    fate = voc_fates(results, annotations).fate
+    fate = voc_fates(results, annotations, rule=rule).fate
     order = np.argsort(-results.scores, kind="stable")
     scored = ~(annotations.difficult | annotations.crowd)
     truth_images = annotations.image_of_row().astype(np.int32)
@@ -49,7 +51,7 @@ def voc_matches(results: Results, annotations: Annotations) -> tuple[ClassMatche
 
 
 def coco_matches(referee: Any, image_of_number: NDArray[np.int64]) -> tuple[ClassMatches, ...]:
-    """``[K]`` matches that pycocotools made, over all areas, 100 detections an image and class.
+    """``[K]`` matches that pycocotools made, over all areas, up to its limit of detections.
 
     Args:
         referee: a ``COCOeval`` that has evaluated; it calls its I images 1 to I.

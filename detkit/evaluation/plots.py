@@ -27,10 +27,13 @@ from detkit.evaluation.pictures import (
 )
 from detkit.evaluation.results import Results
 from detkit.evaluation.voc_map import (
+    DEVKIT,
     IGNORED,
     RIGHT,
     WRONG,
     VocResult,
+    VocRule,
+    bound,
     by_score,
     voc_fates,
 )
@@ -63,7 +66,8 @@ def precision_recall_figure(voc: VocResult) -> Figure:
         figsize=(PANEL_INCHES[0] * columns, PANEL_INCHES[1] * rows + 0.5), layout="constrained"
     )
     figure.suptitle(
-        f"Precision over recall, IoU > 0.5: mAP VOC07 {voc.map07:.3f}, VOC10+ {voc.map10:.3f}"
+        f"Precision over recall, IoU {bound(voc.rule)}: mAP VOC07 {voc.map07:.3f}, "
+        f"VOC10+ {voc.map10:.3f}"
     )
     panels = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True).flat
     names = readable(voc.class_names)
@@ -96,6 +100,7 @@ class ImageScores:
     wrong: NDArray[np.int64]  # [I] false positives
     missed: NDArray[np.int64]  # [I] scored truths that nothing found
     threshold: float  # detections with a lower score do not exist here
+    rule: VocRule = DEVKIT
 
     @property
     def f1(self) -> NDArray[np.float64]:
@@ -118,17 +123,20 @@ class ImageScores:
 
 
 def score_images(
-    results: Results, annotations: Annotations, threshold: float = PICTURE_SCORE
+    results: Results,
+    annotations: Annotations,
+    threshold: float = PICTURE_SCORE,
+    rule: VocRule = DEVKIT,
 ) -> ImageScores:
-    """Count right, wrong and missed in each image, by VOC's rules at IoU > 0.5."""
+    """Count right, wrong and missed in each image, by VOC's rules at an IoU of 0.5."""
     confident = results.select(results.scores >= threshold)
-    fate = voc_fates(confident, annotations).fate
+    fate = voc_fates(confident, annotations, rule=rule).fate
     images = len(annotations)
     right = np.bincount(confident.images[fate == RIGHT], minlength=images)
     wrong = np.bincount(confident.images[fate == WRONG], minlength=images)
     scored = ~(annotations.difficult | annotations.crowd)
     truths = np.bincount(annotations.image_of_row()[scored], minlength=images)
-    return ImageScores(right, wrong, truths - right, threshold)
+    return ImageScores(right, wrong, truths - right, threshold, rule)
 
 
 def image_picture(
@@ -142,7 +150,7 @@ def image_picture(
     annotations = dataset.annotations
     sample = dataset[index]
     mine = results.select((results.images == index) & (results.scores >= scores.threshold))
-    fates = voc_fates(mine, annotations)
+    fates = voc_fates(mine, annotations, rule=scores.rule)
     found = set(fates.truth[fates.fate == RIGHT].tolist())
     rows = range(int(annotations.offsets[index]), int(annotations.offsets[index + 1]))
     marks = [_truth_mark(annotations, row, found) for row in rows]
@@ -166,7 +174,8 @@ def _truth_mark(annotations: Annotations, row: int, found: set[int]) -> Mark:
 def image_caption(image_id: str, index: int, scores: ImageScores) -> str:
     """How one image came out, and how to read its colours."""
     return (
-        f"{image_id}: F1 {scores.f1[index]:.2f} at score >= {scores.threshold:g}, IoU > 0.5: "
+        f"{image_id}: F1 {scores.f1[index]:.2f} at score >= {scores.threshold:g}, "
+        f"IoU {bound(scores.rule)}: "
         f"{scores.right[index]} right (green), {scores.wrong[index]} wrong (red), "
         f"{scores.missed[index]} missed (yellow). Dashed: truth. Grey: not counted."
     )
@@ -179,12 +188,13 @@ def write_pictures(
     *,
     threshold: float = PICTURE_SCORE,
     count: int = PICTURES,
+    rule: VocRule = DEVKIT,
 ) -> list[Path]:
     """Write the worst and the best images as ``worst_01_<id>.png``, ..., ``best_01_<id>.png``.
 
     Fewer than ``count`` are written where fewer deserve the name.
     """
-    scores = score_images(results, dataset.annotations, threshold)
+    scores = score_images(results, dataset.annotations, threshold, rule)
     written = []
     for kind, chosen in (("worst", scores.worst(count)), ("best", scores.best(count))):
         for rank, index in enumerate(chosen, start=1):

@@ -25,6 +25,8 @@ class Row:
     step: int | None = None  # of training, where the checkpoint was written
     source: str = ""  # path of the checkpoint or the file
     left_out: int = 0  # classes that the detector knows and the data has not
+    # detections that the detector gives at most, and of what: (100, "an image: model.max_det...")
+    own_limit: tuple[int, str] | None = None
     changed: tuple[str, ...] = ()  # settings of the model that are not the checkpoint's, "a=1"
     cached: str = ""  # when the detections were made, where they come from the cache
     speed_cached: str = ""  # the same of the speed

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 
 from detkit.evaluation.bootstrap import Comparison, compare
+from detkit.evaluation.coco_map import COCO_LIMIT
 from detkit.evaluation.rows import Row
 from detkit.evaluation.speed import PROPOSALS_TEXT, Speed
+from detkit.evaluation.voc_map import VocRule, bound
 
 DOUBT = "~"  # beside a speed that is likely too low
 INTERVALS = {  # figures that have one, and their headings
@@ -18,35 +20,51 @@ INTERVALS = {  # figures that have one, and their headings
     "coco_ap75": "AP75",
 }
 COMPARED = ("voc07_map", "coco_ap")  # in words; the JSON file has them all
-LEGEND = (
+VOC = (
     "mAP VOC07: mean over the classes of the 11-point AP, the best precision at recall 0, 0.1, "
-    "..., 1 or beyond. mAP VOC10+: mean of the all-point AP, the area under the curve made to "
-    "fall. Both: a detection is right when its IoU with the truth it overlaps most is > 0.5 and no "
+    "..., 1 or beyond (0:0.1:1 in doubles: a recall of exactly 0.3, 0.6 or 0.7 falls short of its "
+    "level). mAP VOC10+: mean of the all-point AP, the area under the curve made to fall. Both: a "
+    "detection is right when its IoU with the truth it overlaps most is {bound} and no "
     "better-scored one took that truth; difficult and crowd objects count for nothing; boxes have "
-    "exclusive edges, so no +1; no limit on detections.",
+    "exclusive edges, so no +1; no limit on detections. {who}"
+)
+WHO: Mapping[VocRule, str] = {
+    "devkit": "So counts VOC's own devkit, VOCevaldet.m (eval.voc_rule=devkit); Fast R-CNN's "
+    "voc_eval.py asks for an IoU > 0.5 (eval.voc_rule=voc_eval).",
+    "voc_eval": "So counts Fast R-CNN's voc_eval.py (eval.voc_rule=voc_eval); VOC's own devkit, "
+    "VOCevaldet.m, takes an IoU >= 0.5 (eval.voc_rule=devkit).",
+}
+SHORT_VOC = (
+    "VOC07, VOC10+ by rule {rule}: IoU {bound}; 11 recall points, or all; all detections; "
+    "difficult and crowd objects not counted."
+)
+COCO = (
     "COCO AP: pycocotools, mean over IoU 0.50, 0.55, ..., 0.95; AP50 and AP75 at one IoU; 101 "
-    "recall points, at most 100 detections an image and class; difficult objects are ignored. "
-    "AR1, AR10, AR100: mean recall with so many detections an image and class. Small: area up to "
-    "32 x 32 pixels, medium: up to 96 x 96, large: above.",
-    "Why they differ: VOC asks whether an object was found (IoU > 0.5), COCO AP also how well its "
-    "box fits (up to 0.95), so it is mostly the lowest. VOC07 and VOC10+ sum the same curve, at 11 "
-    "points or exactly. COCO's AP50 is near VOC10+; it has 101 points, cuts at 100 detections, and "
-    "gives a detection whose best truth is taken the next best one.",
+    "recall points, at most {limit} detections an image and class{own}; difficult objects are "
+    "ignored. AR1, AR10, AR{limit}: mean recall with so many detections an image and class. Small: "
+    "area up to 32 x 32 pixels, medium: up to 96 x 96, large: above."
+)
+SHORT_COCO = (
+    "COCO: IoU 0.50 to 0.95, 101 recall points, {limit} detections an image and class{own}; "
+    "difficult and crowd objects not counted."
+)
+LEGEND = (
+    "Why they differ: VOC asks whether an object was found (an IoU of 0.5), COCO AP also how well "
+    "its box fits (up to 0.95), so it is mostly the lowest. VOC07 and VOC10+ sum the same curve, "
+    "at 11 points or exactly. COCO's AP50 is near VOC10+; it has 101 points, a limit of "
+    "detections, and gives a detection whose best truth is taken the next best one.",
     "input: height x width of the canvas of a square image; for R-CNN, how many crops at most, and "
     "their size. params: all parameters, in millions. GFLOPs: 2 x multiply-adds of the network for "
     "one image, with as many regions as may be proposed.",
 )
-SHORT_LEGEND = (
-    "VOC07, VOC10+: IoU > 0.5; 11 recall points, or all; all detections; difficult and crowd "
-    "objects not counted.",
-    "COCO: IoU 0.50 to 0.95, 101 recall points, 100 detections an image and class; difficult and "
-    "crowd objects not counted.",
-)
 
 
 def notes(rows: Sequence[Row]) -> list[str]:
-    """What a reader must know about single rows: classes, settings, old figures, a busy machine."""
-    lines = []
+    """What a reader must know about the data and about single rows: limits, classes, settings.
+
+    And where figures are old, or of a busy machine.
+    """
+    lines = list(dict.fromkeys(line for row in rows for line in _beyond_the_limit(row)))
     for row in rows:
         if row.left_out:
             what = "1 class" if row.left_out == 1 else f"{row.left_out} classes"
@@ -76,11 +94,75 @@ def notes(rows: Sequence[Row]) -> list[str]:
     return lines
 
 
+def _beyond_the_limit(row: Row) -> list[str]:
+    """That images hold more objects than COCO's limit lets a detector find, where some do."""
+    coco = row.result.coco
+    if coco is None or not coco.beyond:
+        return []
+    holding = "1 image holds" if coco.beyond == 1 else f"{coco.beyond} images hold"
+    line = (
+        f"{row.data}: {holding} more than {coco.limit} objects of a class (most: {coco.most}); "
+        f"COCO's figures cannot reach 1 there: eval.max_detections={coco.most}"
+    )
+    if row.own_limit is None or row.own_limit[0] >= coco.most:
+        return [f"{line}."]
+    most, of = row.own_limit
+    return [f"{line}. {row.name} itself gives at most {most} {of}."]
+
+
+def protocols(rows: Sequence[Row]) -> list[str]:
+    """VOC's and COCO's rules in full as ``rows`` were measured, and why their figures differ."""
+    return [*_each(rows, _voc_rule), *_each(rows, _coco_rule), *LEGEND]
+
+
+def short_protocols(rows: Sequence[Row]) -> list[str]:
+    """VOC's and COCO's rules in a line each."""
+    return _each(rows, _short_voc_rule) + _each(rows, _short_coco_rule)
+
+
+def _each(rows: Sequence[Row], words: Callable[[Row], str]) -> list[str]:
+    """What there is to say of the rows, once; with their names where it is not one thing."""
+    names: dict[str, list[str]] = {}
+    for row in rows:
+        if said := words(row):
+            names.setdefault(said, []).append(row.name)
+    if len(names) < 2:
+        return list(names)
+    return [f"{', '.join(who)}: {said}" for said, who in names.items()]
+
+
+def _voc_rule(row: Row) -> str:
+    rule = row.result.voc.rule
+    return VOC.format(bound=bound(rule), who=WHO[rule])
+
+
+def _short_voc_rule(row: Row) -> str:
+    rule = row.result.voc.rule
+    return SHORT_VOC.format(bound=bound(rule), rule=rule)
+
+
+def _coco_rule(row: Row) -> str:
+    return _with_limit(COCO, row)
+
+
+def _short_coco_rule(row: Row) -> str:
+    return _with_limit(SHORT_COCO, row)
+
+
+def _with_limit(text: str, row: Row) -> str:
+    """A text about COCO with its limit; nothing where COCO's figures were not asked for."""
+    if row.result.coco is None:
+        return ""
+    limit = row.result.coco.limit
+    own = "" if limit == COCO_LIMIT else f" (eval.max_detections; COCO's own figures: {COCO_LIMIT})"
+    return text.format(limit=limit, own=own)
+
+
 def legend(rows: Sequence[Row]) -> list[str]:
     """The rules by which the figures of ``rows`` were measured, one paragraph a protocol."""
-    lines = list(LEGEND) + _score_lines(rows)
-    protocols = dict.fromkeys(row.speed.protocol for row in rows if row.speed)
-    lines += [protocol.text() for protocol in protocols]
+    lines = protocols(rows) + _score_lines(rows)
+    of_speed = dict.fromkeys(row.speed.protocol for row in rows if row.speed)
+    lines += [protocol.text() for protocol in of_speed]
     if any(row.speed and row.speed.given_ms is not None for row in rows):
         lines.append(PROPOSALS_TEXT)
     return lines + [
@@ -90,9 +172,9 @@ def legend(rows: Sequence[Row]) -> list[str]:
 
 def short_legend(rows: Sequence[Row]) -> list[str]:
     """What no figure should stand without, in a few lines."""
-    lines = list(SHORT_LEGEND) + _score_lines(rows)
-    protocols = dict.fromkeys(row.speed.protocol for row in rows if row.speed)
-    lines += [protocol.short_text() for protocol in protocols]
+    lines = short_protocols(rows) + _score_lines(rows)
+    of_speed = dict.fromkeys(row.speed.protocol for row in rows if row.speed)
+    lines += [protocol.short_text() for protocol in of_speed]
     return [*lines, "--rules prints every rule, and why the three mAPs differ."]
 
 
@@ -128,9 +210,8 @@ def comparison_lines(rows: Sequence[Row]) -> list[str]:
     for row in drawn[1:]:
         compared = comparisons(row, drawn[0])
         if not compared:
-            lines.append(
-                f"{row.name} and {drawn[0].name} were measured on different images: not compared."
-            )
+            others = "on different images" if _unlike_images(row, drawn[0]) else "by other rules"
+            lines.append(f"{row.name} and {drawn[0].name} were measured {others}: not compared.")
         elif all(each.is_same for each in compared.values()):
             lines.append(f"{row.name} and {drawn[0].name} have the same figures in every draw.")
         else:
@@ -140,12 +221,25 @@ def comparison_lines(rows: Sequence[Row]) -> list[str]:
 
 
 def comparisons(row: Row, first: Row) -> dict[str, Comparison]:
-    """Each figure of ``row`` against that of ``first``; empty where their images differ."""
+    """Each figure of ``row`` against that of ``first``; none where their images or rules differ."""
     one, other = row.bootstrap, first.bootstrap
-    if one is None or other is None or one.data != other.data:
+    if one is None or other is None or _unlike_images(row, first):
         return {}
     shared = [name for name in INTERVALS if name in one.samples and name in other.samples]
-    return {name: compare(one, other, name) for name in shared}
+    return {
+        name: compare(one, other, name) for name in shared if _rule(row, name) == _rule(first, name)
+    }
+
+
+def _unlike_images(row: Row, first: Row) -> bool:
+    return (row.bootstrap and row.bootstrap.data) != (first.bootstrap and first.bootstrap.data)
+
+
+def _rule(row: Row, figure: str) -> object:
+    """What a figure was measured by: VOC's rule, or COCO's limit."""
+    if figure.startswith("voc"):
+        return row.result.voc.rule
+    return row.result.coco and row.result.coco.limit
 
 
 def _in_words(row: Row, first: Row, compared: Comparison) -> str:

@@ -18,9 +18,9 @@ from detkit.class_names import few, match_classes, names_in_words, read_as_one
 from detkit.data.base import Annotations, DetectionDataset, Sample, given_proposals
 from detkit.detectors.base import Detector
 from detkit.errors import DataError, DetkitError
-from detkit.evaluation.coco_map import CocoResult, coco_map
+from detkit.evaluation.coco_map import COCO_LIMIT, CocoResult, coco_map
 from detkit.evaluation.results import Results, collect, nan_to_none
-from detkit.evaluation.voc_map import VocResult, voc_map
+from detkit.evaluation.voc_map import DEVKIT, VocResult, VocRule, voc_map
 from detkit.types import Detections
 
 _log = logging.getLogger(__name__)
@@ -75,12 +75,14 @@ class EvalResult:
     def metrics(self) -> dict[str, float]:
         """Every figure under a flat name: ``voc07_map``, ``voc10_map``, ``coco_ap``, ...
 
-        NaN where there was nothing to measure; without COCO's names where that was not asked for.
+        COCO's recall at the limit of detections is named after it, ``coco_ar100``. NaN where there
+        was nothing to measure; without COCO's names where that was not asked for.
         """
         named = {"voc07_map": self.voc.map07, "voc10_map": self.voc.map10}
         if self.coco is not None:
-            figures = self.coco.figures
-            named |= {f"coco_{key}": value for key, value in asdict(figures).items()}
+            at_limit = {"ar_limit": f"ar{self.coco.limit}"}
+            figures = asdict(self.coco.figures).items()
+            named |= {f"coco_{at_limit.get(key, key)}": value for key, value in figures}
         return named
 
     def per_class(self) -> dict[str, dict[str, float | int | None]]:
@@ -106,6 +108,8 @@ def evaluate(
     workers: int = 0,
     progress: Progress | None = None,
     coco: bool = True,
+    voc_rule: VocRule = DEVKIT,
+    max_detections: int = COCO_LIMIT,
 ) -> EvalResult:
     """Detect in every image of ``dataset`` and measure what was found.
 
@@ -118,8 +122,12 @@ def evaluate(
         workers: processes that read images; 0 reads them here.
         progress: told after each batch how many images are done, of how many.
         coco: measure by COCO's protocol, too; its referee takes seconds on large datasets.
+        voc_rule: whose VOC figures: those of its ``devkit``, or of Fast R-CNN's ``voc_eval``.
+        max_detections: that COCO's figures take of an image and class, the best ones; its own are
+            with 100.
 
     Raises:
+        ConfigError: no such rule, or a limit of 10 or less.
         DataError: the data has classes that the predictor lacks, or an image is unreadable.
         DetkitError: the predictor is in training mode.
     """
@@ -128,7 +136,13 @@ def evaluate(
     results = detect_dataset(
         predictor, dataset, batch_size=batch_size, workers=workers, progress=progress
     )
-    return evaluate_results(results, dataset.annotations, coco=coco)
+    return evaluate_results(
+        results,
+        dataset.annotations,
+        coco=coco,
+        voc_rule=voc_rule,
+        max_detections=max_detections,
+    )
 
 
 def detect_dataset(
@@ -245,12 +259,20 @@ def left_out(ours: Sequence[str], theirs: Sequence[str]) -> int:
 
 
 def evaluate_results(
-    results: Results, annotations: Annotations, *, coco: bool = True
+    results: Results,
+    annotations: Annotations,
+    *,
+    coco: bool = True,
+    voc_rule: VocRule = DEVKIT,
+    max_detections: int = COCO_LIMIT,
 ) -> EvalResult:
-    """Measure detections that exist already, such as another toolkit's."""
+    """Measure detections that exist already, such as another toolkit's.
+
+    The last three as in :func:`evaluate`.
+    """
     return EvalResult(
-        voc=voc_map(results, annotations),
-        coco=coco_map(results, annotations) if coco else None,
+        voc=voc_map(results, annotations, rule=voc_rule),
+        coco=coco_map(results, annotations, max_detections=max_detections) if coco else None,
         results=results,
         images=len(annotations),
         objects=len(annotations.boxes),

@@ -17,7 +17,7 @@ from detkit.evaluation.error_plots import BACKGROUND_NAME
 from detkit.evaluation.errors import ERROR_KINDS
 from detkit.evaluation.results import nan_to_none
 from detkit.evaluation.rows import Row
-from detkit.evaluation.rules import LEGEND, comparison_lines, comparisons, legend, notes
+from detkit.evaluation.rules import comparison_lines, comparisons, legend, notes, protocols
 from detkit.evaluation.speed import PROPOSALS_TEXT
 from detkit.evaluation.tables import (
     class_table,
@@ -43,8 +43,10 @@ def as_record(row: Row, first: Row | None = None) -> dict[str, Any]:
     record["data"] = row.data
     record |= {"images": row.result.images, "objects": row.result.objects}
     record["detections"] = len(row.result.results)
+    record["voc_rule"] = row.result.voc.rule
     record |= {name: nan_to_none(value) for name, value in row.result.metrics().items()}
     if row.result.coco is not None:
+        record["coco_max_detections"] = row.result.coco.limit
         sizes = row.result.coco.size_truths
         record |= {f"coco_objects_{size}": count for size, count in sizes.items()}
     if row.network is not None:
@@ -59,7 +61,9 @@ def as_record(row: Row, first: Row | None = None) -> dict[str, Any]:
         record |= asdict(row.speed.parts) if row.speed.parts else {}
         record |= {"speed_measured": row.speed_cached or None, "speed_doubt": row.speed.doubt}
     record |= {"device": row.device, "precision": row.precision}
-    record["protocols"] = [*LEGEND, row.speed.protocol.text()] if row.speed else [*LEGEND]
+    record["protocols"] = protocols([row])
+    if row.speed is not None:
+        record["protocols"].append(row.speed.protocol.text())
     if row.speed is not None and row.speed.given_ms is not None:
         record["protocols"].append(PROPOSALS_TEXT)
     record["per_class"] = row.result.per_class()

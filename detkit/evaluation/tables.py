@@ -203,8 +203,10 @@ def coco_table(rows: Sequence[Row], headings: Sequence[str] = COCO_HEADINGS) -> 
     """COCO's twelve figures, small, medium and large objects among them; or some of them."""
     measured = [row for row in rows if row.result.coco is not None]
     sizes = dict.fromkeys(_sizes_said(row) for row in measured)
+    limits = dict.fromkeys(row.result.coco.limit for row in measured if row.result.coco)
     title = f"COCO's twelve figures; s, m, l: by size of the object ({'; '.join(sizes)})"
-    table = plain_table(title, "model", headings)
+    at_limit = "AR" + "/".join(map(str, limits))  # AR100 where it is COCO's own
+    table = plain_table(title, "model", [at_limit if h == "AR100" else h for h in headings])
     for row in measured:
         assert row.result.coco is not None
         figures = dict(zip(COCO_HEADINGS, astuple(row.result.coco.figures), strict=True))

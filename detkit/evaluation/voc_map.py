@@ -1,35 +1,58 @@
-"""Average precision as the PASCAL VOC devkit computes it, over all classes at once.
+"""Average precision as the PASCAL VOC devkit or Fast R-CNN computes it, all classes at once.
 
-The rules, per class: detections are taken in order of score. Each looks at every truth of its
-class in its image, difficult ones included, and picks the one it overlaps most, whether or not
-that one is taken (no second choice). Where their IoU is *above* 0.5: a difficult truth makes the
-detection count for nothing; a free truth makes it right and is taken; a taken truth makes it
-wrong. Otherwise it is wrong. Crowds are treated as difficult. There is no score threshold and no
-limit on detections.
+The rules, per class: detections are taken in order of score, equals in the order they came in.
+Each looks at every truth of its class in its image, difficult ones included, and picks the one it
+overlaps most (of equals the first), whether or not that one is taken (no second choice). Where
+their IoU passes: a difficult truth makes the detection count for nothing; a free truth makes it
+right and is taken; a taken truth makes it wrong. Otherwise it is wrong. Crowds are treated as
+difficult. There is no score threshold and no limit on detections.
 
-The devkit's boxes are one-based with inclusive corners, so its sides are ``x2 - x1 + 1``. Ours
+What passes is where the two programs differ:
+
+========  ==================================  ====================================================
+rule      program                             an IoU passes
+========  ==================================  ====================================================
+devkit    VOC's own, ``VOCevaldet.m``         of 0.5 and more
+voc_eval  Fast R-CNN's, ``voc_eval.py``       of more than 0.5
+========  ==================================  ====================================================
+
+Both ask for the best precision at recalls of at least 0, 0.1, ..., 1 as ``0:0.1:1`` and
+``arange(0, 1.1, 0.1)`` have them: multiples of the double 0.1, of which 0.3, 0.6 and 0.7 come out
+one digit too large, so that a recall of exactly 3/10 does not reach its level. They add up the
+area under the curve in two orders, which can differ in the last digit; so does this.
+
+Three answers differ from theirs. A class without truth has 0 or no number there, and NaN here: it
+is left out of the means. A class of which every detection lies on a difficult truth has 0 here and
+in ``voc_eval.py``, no number by the devkit's 11 points. A figure above 1 by the last digit, which
+their sums give where all is found, is 1 here. And ``voc_eval.py`` does not sort equals stably.
+
+The programs' boxes are one-based with inclusive corners, so their sides are ``x2 - x1 + 1``. Ours
 have exclusive edges: the conversion in the reader holds that 1 already, and none is added here.
 
-Source: the devkit's ``VOCevaldet.m`` and Fast R-CNN's ``voc_eval.py``, whose test is ``>``.
+Source: the devkit's ``VOCevaldet.m`` and ``VOCap.m``; Fast R-CNN's ``voc_eval.py``.
 Paper: The PASCAL VOC challenge (Everingham et al., 2010), section 4.2.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from detkit.data.base import Annotations
+from detkit.errors import ConfigError, did_you_mean
 from detkit.evaluation.results import Results
 
-IOU_THRESHOLD = 0.5  # VOC's; a match lies above it
+VocRule = Literal["devkit", "voc_eval"]  # whose figures: VOC's own program, or Fast R-CNN's
 
-# Integers over ten. Adding 0.1 three times, as some implementations do, gives
-# 0.30000000000000004 and leaves out a recall of exactly 3/10 there, likewise 6/10 and 7/10.
-RECALL_LEVELS = np.arange(11) / 10
+DEVKIT: VocRule = "devkit"
+IOU_THRESHOLD = 0.5  # VOC's
+
+# Multiples of the double 0.1, as both programs have them, not tenths: 0.3, 0.6 and 0.7 are
+# 0.30000000000000004, 0.6000000000000001 and 0.7000000000000001.
+RECALL_LEVELS: NDArray[np.float64] = np.arange(11) * np.float64(0.1)
 
 RIGHT, WRONG, IGNORED = 1, 0, -1  # what becomes of a detection
 
@@ -63,6 +86,7 @@ class VocResult:
     ap07: NDArray[np.float64]  # [K] mean of the best precision at 11 recall levels
     ap10: NDArray[np.float64]  # [K] area under the curve made to fall
     curves: tuple[Curve, ...]  # [K]
+    rule: VocRule = DEVKIT
 
     @property
     def map07(self) -> float:
@@ -81,11 +105,39 @@ def mean_of_known(values: NDArray[np.float64]) -> float:
     return float(known.mean()) if len(known) else float("nan")
 
 
+def passes(
+    iou: NDArray[np.float64], rule: VocRule, threshold: float = IOU_THRESHOLD
+) -> NDArray[np.bool_]:
+    """Where an IoU is enough for a detection to be on a truth.
+
+    Raises:
+        ConfigError: no such rule.
+    """
+    if rule not in get_args(VocRule):
+        raise ConfigError(
+            f"voc_rule: is {rule!r}, which is none.{did_you_mean(rule, get_args(VocRule))}"
+        )
+    return iou >= threshold if rule == DEVKIT else iou > threshold
+
+
+def bound(rule: VocRule) -> str:
+    """What an IoU must be to pass, in signs: ``>= 0.5`` or ``> 0.5``."""
+    return f"{'>=' if rule == DEVKIT else '>'} {IOU_THRESHOLD:g}"
+
+
 def voc_map(
-    results: Results, annotations: Annotations, *, iou_threshold: float = IOU_THRESHOLD
+    results: Results,
+    annotations: Annotations,
+    *,
+    rule: VocRule = DEVKIT,
+    iou_threshold: float = IOU_THRESHOLD,
 ) -> VocResult:
-    """Measure ``results`` by VOC's rules."""
-    fates = voc_fates(results, annotations, iou_threshold=iou_threshold)
+    """Measure ``results`` by VOC's rules, those of its devkit or those of ``voc_eval.py``.
+
+    Raises:
+        ConfigError: no such rule.
+    """
+    fates = voc_fates(results, annotations, rule=rule, iou_threshold=iou_threshold)
     scored = ~(annotations.difficult | annotations.crowd)  # [T]
     truths = np.bincount(annotations.labels[scored], minlength=len(annotations.class_names))
     counted = fates.fate != IGNORED
@@ -95,8 +147,9 @@ def voc_map(
     return VocResult(
         class_names=annotations.class_names,
         ap07=np.array([ap_11_point(curve) for curve in curves]),
-        ap10=np.array([ap_all_point(curve) for curve in curves]),
+        ap10=np.array([ap_all_point(curve, rule) for curve in curves]),
         curves=curves,
+        rule=rule,
     )
 
 
@@ -125,11 +178,15 @@ def curves_of(
 
 
 def voc_fates(
-    results: Results, annotations: Annotations, *, iou_threshold: float = IOU_THRESHOLD
+    results: Results,
+    annotations: Annotations,
+    *,
+    rule: VocRule = DEVKIT,
+    iou_threshold: float = IOU_THRESHOLD,
 ) -> Fates:
     """Decide for every detection whether it is right, wrong or ignored."""
     best_iou, truth = _best_truths(results, annotations)
-    hit = best_iou > iou_threshold
+    hit = passes(best_iou, rule, iou_threshold) & (truth >= 0)
     unscored = np.append(annotations.difficult | annotations.crowd, False)  # [T + 1]; -1: the last
     ignored = hit & unscored[truth]
     claims = by_score(results.scores)
@@ -207,11 +264,23 @@ def ap_11_point(curve: Curve) -> float:
     if not curve.truths:
         return float("nan")
     precision = np.append(falling_precision(curve), 0.0)  # the last: recall never reached
-    return float(precision[np.searchsorted(curve.recall, RECALL_LEVELS, "left")].mean())
+    best = precision[np.searchsorted(curve.recall, RECALL_LEVELS, "left")]
+    return _at_most_1(_added(best / len(RECALL_LEVELS)))
 
 
-def ap_all_point(curve: Curve) -> float:
+def ap_all_point(curve: Curve, rule: VocRule = DEVKIT) -> float:
     """Area under the falling precision, from recall 0."""
     if not curve.truths:
         return float("nan")
-    return float((np.diff(curve.recall, prepend=0.0) * falling_precision(curve)).sum())
+    rises = np.diff(curve.recall, prepend=0.0, append=1.0)
+    parts = (rises * np.append(falling_precision(curve), 0.0))[rises != 0]
+    return _at_most_1(_added(parts) if rule == DEVKIT else float(parts.sum()))
+
+
+def _added(parts: NDArray[np.float64]) -> float:
+    """Their sum from the first to the last, one by one; numpy's own goes in pairs."""
+    return float(parts.cumsum()[-1])
+
+
+def _at_most_1(share: float) -> float:
+    return min(share, 1.0)  # eleven times 1/11 are 1.0000000000000002

@@ -14,6 +14,7 @@ from detkit.evaluation import pairs
 from detkit.evaluation.confusion import confusion_matrix
 from detkit.evaluation.pairs import overlapping_pairs
 from detkit.evaluation.results import Results, no_results
+from detkit.evaluation.voc_map import VocRule
 from tests.evaluation.noise import make_annotations, make_results, noisy_detections, with_difficult
 
 WHOLE = (0.0, 0.0, 10.0, 10.0)
@@ -36,12 +37,18 @@ def scene(seed: int, images: int = 8, truths: int = 60) -> Annotations:
     return with_difficult(made, 0.15, seed)
 
 
+def enough(iou: float, rule: VocRule) -> bool:
+    return bool(iou >= 0.5 if rule == "devkit" else iou > 0.5)
+
+
 def iou_of(results: Results, annotations: Annotations) -> np.ndarray:
     found = torch.from_numpy(results.boxes).double()
     return torchvision.ops.box_iou(found, torch.from_numpy(annotations.boxes).double()).numpy()
 
 
-def slow_confusion(results: Results, annotations: Annotations, threshold: float) -> np.ndarray:
+def slow_confusion(
+    results: Results, annotations: Annotations, threshold: float, rule: VocRule
+) -> np.ndarray:
     """The definition, read aloud."""
     classes = len(annotations.class_names)
     counts = np.zeros((classes + 1, classes + 1), dtype=int)
@@ -56,7 +63,7 @@ def slow_confusion(results: Results, annotations: Annotations, threshold: float)
         over = [
             truth
             for truth in range(len(image_of))
-            if image_of[truth] == results.images[row] and iou[row, truth] > 0.5
+            if image_of[truth] == results.images[row] and enough(iou[row, truth], rule)
         ]
         free = [truth for truth in over if truth not in taken and not unscored[truth]]
         own = [truth for truth in free if annotations.labels[truth] == label]
@@ -74,11 +81,14 @@ def slow_confusion(results: Results, annotations: Annotations, threshold: float)
 
 @pytest.mark.parametrize("seed", range(6))
 @pytest.mark.parametrize("threshold", [0.0, 0.5])
-def test_agrees_with_the_slow_loop(seed: int, threshold: float) -> None:
+@pytest.mark.parametrize("rule", ["devkit", "voc_eval"])
+def test_agrees_with_the_slow_loop(seed: int, threshold: float, rule: VocRule) -> None:
     annotations = scene(seed)
     results = noisy_detections(annotations, 300, seed)
-    confusion = confusion_matrix(results, annotations, threshold=threshold)
-    np.testing.assert_array_equal(confusion.counts, slow_confusion(results, annotations, threshold))
+    confusion = confusion_matrix(results, annotations, threshold=threshold, rule=rule)
+    slow = slow_confusion(results, annotations, threshold, rule)
+    np.testing.assert_array_equal(confusion.counts, slow)
+    assert confusion.rule == rule
     assert confusion.counts[:3, :3].sum() > 20  # something was matched
     assert (confusion.counts[:3, :3] - np.diag(confusion.counts.diagonal()[:3])).any()
 

@@ -21,9 +21,9 @@ from detkit.evaluation.errors import (
     split_errors,
 )
 from detkit.evaluation.results import Results, no_results
-from detkit.evaluation.voc_map import voc_map
+from detkit.evaluation.voc_map import VocRule, voc_map
 from tests.evaluation.noise import make_annotations, make_results, noisy_detections, with_difficult
-from tests.evaluation.test_confusion import iou_of, scene
+from tests.evaluation.test_confusion import enough, iou_of, scene
 
 WHOLE = (0.0, 0.0, 10.0, 10.0)
 NEAR = (0.0, 0.0, 10.0, 9.0)
@@ -33,7 +33,7 @@ ELSEWHERE = (80.0, 10.0, 90.0, 20.0)
 
 
 def slow_split(
-    results: Results, annotations: Annotations
+    results: Results, annotations: Annotations, rule: VocRule
 ) -> tuple[list[str], list[int], set[int], dict[str, np.ndarray]]:
     """Kinds, truths, missed rows and AP of each class per fix: loops over every pair."""
     iou = iou_of(results, annotations)
@@ -46,7 +46,7 @@ def slow_split(
         mine = [t for t in range(len(labels)) if image_of[t] == results.images[row]]
         same = [t for t in mine if labels[t] == results.labels[row]]
         best = max(same, key=lambda t: (iou[row, t], -t), default=None)
-        if best is not None and iou[row, best] > 0.5:
+        if best is not None and enough(iou[row, best], rule):
             if unscored[best]:
                 kinds[row] = "ignored"
                 continue
@@ -60,11 +60,11 @@ def slow_split(
         other = max(others, key=lambda t: (iou[row, t], -t), default=-1)
         own_iou = iou[row, own] if own >= 0 else 0.0
         other_iou = iou[row, other] if other >= 0 else 0.0
-        if 0.1 <= own_iou <= 0.5:
+        if own_iou >= 0.1 and not enough(own_iou, rule):
             kinds[row], abouts[row] = "location", own
-        elif other_iou > 0.5:
+        elif enough(other_iou, rule):
             kinds[row], abouts[row] = "class", other
-        elif own_iou > 0.5:
+        elif enough(own_iou, rule):
             kinds[row], abouts[row] = "duplicate", own
         elif max(own_iou, other_iou) <= 0.1:
             kinds[row] = "background"
@@ -108,16 +108,18 @@ def slow_ap(
     return np.array(areas)
 
 
-@pytest.mark.parametrize("seed", range(8))
-def test_agrees_with_the_slow_loop(seed: int) -> None:
+@pytest.mark.parametrize(
+    ("seed", "rule"), [*((seed, "devkit") for seed in range(8)), (0, "voc_eval"), (2, "voc_eval")]
+)
+def test_agrees_with_the_slow_loop(seed: int, rule: VocRule) -> None:
     annotations = scene(seed)
     results = noisy_detections(annotations, 250, seed)
     if seed % 2:  # others' boxes, so that every kind occurs
         results = Results(
             results.images, np.roll(results.boxes, 3, axis=0), results.scores, results.labels
         )
-    split = split_errors(results, annotations)
-    kinds, abouts, missed, aps = slow_split(results, annotations)
+    split = split_errors(results, annotations, rule=rule)
+    kinds, abouts, missed, aps = slow_split(results, annotations, rule)
     named = dict(enumerate(ERROR_KINDS))
     ours = [named.get(kind, "none") for kind in split.kind.tolist()]
     assert ours == [kind if kind in ERROR_KINDS else "none" for kind in kinds]

@@ -5,11 +5,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from detkit.evaluation.bootstrap import Bootstrap
+from detkit.evaluation.bootstrap import Bootstrap, bootstrap_map
 from detkit.evaluation.rows import Row
 from detkit.evaluation.rules import comparison_lines, comparisons, legend, notes, short_legend
 from detkit.evaluation.run import evaluate_results
 from detkit.evaluation.speed import Network, Speed, SpeedProtocol
+from detkit.evaluation.voc_map import VocRule
 from tests.evaluation.noise import make_annotations, make_results
 
 WHOLE = (0.0, 0.0, 10.0, 10.0)
@@ -78,8 +79,8 @@ def test_what_is_noted_of_a_row(change: dict[str, object], said: str) -> None:
 
 def test_the_short_rules() -> None:
     assert short_legend([replace(ROW, speed=CALM)]) == [
-        "VOC07, VOC10+: IoU > 0.5; 11 recall points, or all; all detections; difficult and crowd "
-        "objects not counted.",
+        "VOC07, VOC10+ by rule devkit: IoU >= 0.5; 11 recall points, or all; all detections; "
+        "difficult and crowd objects not counted.",
         "COCO: IoU 0.50 to 0.95, 101 recall points, 100 detections an image and class; difficult "
         "and crowd objects not counted.",
         "Scores: from 0.005 up.",
@@ -87,6 +88,81 @@ def test_the_short_rules() -> None:
         "after 20.",
         "--rules prints every rule, and why the three mAPs differ.",
     ]
+
+
+def measured(
+    name: str, voc_rule: VocRule = "devkit", max_detections: int = 100, images: int = 1
+) -> Row:
+    truth = make_annotations([(0, 0, WHOLE)], images=images, classes=1)
+    result = evaluate_results(
+        make_results([(0, 0, WHOLE, 0.9)]), truth, voc_rule=voc_rule, max_detections=max_detections
+    )
+    return replace(ROW, name=name, result=result)
+
+
+def test_each_rule_is_named_with_the_rows_that_it_measured() -> None:
+    rows = [measured("a"), measured("b", "voc_eval"), measured("c", max_detections=300)]
+    assert short_legend(rows)[:4] == [
+        "a, c: VOC07, VOC10+ by rule devkit: IoU >= 0.5; 11 recall points, or all; all detections; "
+        "difficult and crowd objects not counted.",
+        "b: VOC07, VOC10+ by rule voc_eval: IoU > 0.5; 11 recall points, or all; all detections; "
+        "difficult and crowd objects not counted.",
+        "a, b: COCO: IoU 0.50 to 0.95, 101 recall points, 100 detections an image and class; "
+        "difficult and crowd objects not counted.",
+        "c: COCO: IoU 0.50 to 0.95, 101 recall points, 300 detections an image and class "
+        "(eval.max_detections; COCO's own figures: 100); difficult and crowd objects not counted.",
+    ]
+    lines = legend([measured("b", "voc_eval")])
+    assert lines[0].startswith("mAP VOC07: mean over the classes of the 11-point AP, the best ")
+    assert "most is > 0.5 and no better-scored one took that truth" in lines[0]
+    assert "most is >= 0.5 and no better-scored one took that truth" in legend([measured("a")])[0]
+
+
+def test_figures_by_other_rules_are_not_compared() -> None:
+    truth = make_annotations([(0, 0, WHOLE)], images=2, classes=1)
+
+    def with_bootstrap(row: Row) -> Row:
+        return replace(row, bootstrap=bootstrap_map(row.result, truth, 10))
+
+    first = with_bootstrap(measured("a", images=2))
+    by_voc_eval = with_bootstrap(measured("b", "voc_eval", images=2))
+    by_neither = with_bootstrap(measured("c", "voc_eval", 300, images=2))
+    assert set(comparisons(by_voc_eval, first)) == {"coco_ap", "coco_ap50", "coco_ap75"}
+    assert comparisons(by_neither, first) == {}
+    assert comparison_lines([first, by_neither])[0] == (
+        "c and a were measured by other rules: not compared."
+    )
+
+
+def crowded(objects: int, max_detections: int = 100) -> Row:
+    """Two images, one with so many objects of class 0; class 1 stands in the other."""
+    grid = [(0, 0, (x, y, x + 4.0, y + 4.0)) for x in range(0, 100, 5) for y in range(0, 75, 5)]
+    rows = [*grid[:objects], (1, 0, WHOLE), (1, 1, WHOLE)]
+    truth = make_annotations(rows, images=2, classes=2)
+    found = make_results([(*row, 0.9) for row in rows])
+    return replace(ROW, result=evaluate_results(found, truth, max_detections=max_detections))
+
+
+def test_images_with_more_objects_than_cocos_limit_are_told_once() -> None:
+    said = (
+        "voc data test: 1 image holds more than 100 objects of a class (most: 101); COCO's figures "
+        "cannot reach 1 there: eval.max_detections=101."
+    )
+    assert notes([crowded(101), replace(crowded(101), name="b")]) == [said]
+    assert notes([crowded(100)]) == []
+    assert notes([crowded(101, max_detections=101)]) == []
+
+
+def test_a_detectors_own_limit_is_told_where_it_is_lower_still() -> None:
+    own = (100, "an image: model.max_detections")
+    (line,) = notes([replace(crowded(300), own_limit=own)])
+    assert line == (
+        "voc data test: 1 image holds more than 100 objects of a class (most: 300); COCO's figures "
+        "cannot reach 1 there: eval.max_detections=300. a itself gives at most 100 an image: "
+        "model.max_detections."
+    )
+    (line,) = notes([replace(crowded(300), own_limit=(300, own[1]))])
+    assert line.endswith("eval.max_detections=300.")
 
 
 def test_scores_of_unlike_rows() -> None:

@@ -52,6 +52,29 @@ def test_record_says_what_went_wrong(row: Row) -> None:
     assert record["confusion_score_threshold"] == 0.5
     assert (record["coco_objects_small"], record["coco_objects_large"]) == (2, 0)
     assert (record["changed"], record["measured"], record["speed_doubt"]) == ([], None, "")
+    assert (record["voc_rule"], record["coco_max_detections"]) == ("devkit", 100)
+
+
+def test_a_record_names_the_rule_and_the_limit_that_it_was_measured_by(row: Row) -> None:
+    result = evaluate_results(RESULTS, ANNOTATIONS, voc_rule="voc_eval", max_detections=300)
+    record = as_record(replace(row, result=result))
+    assert (record["voc_rule"], record["coco_max_detections"]) == ("voc_eval", 300)
+    assert "coco_ar300" in record
+    assert "coco_ar100" not in record
+    voc, coco, *_ = record["protocols"]
+    assert voc.endswith(
+        "is > 0.5 and no better-scored one took that truth; difficult and crowd objects count for "
+        "nothing; boxes have exclusive edges, so no +1; no limit on detections. So counts Fast "
+        "R-CNN's voc_eval.py (eval.voc_rule=voc_eval); VOC's own devkit, VOCevaldet.m, takes an "
+        "IoU >= 0.5 (eval.voc_rule=devkit)."
+    )
+    assert coco == (
+        "COCO AP: pycocotools, mean over IoU 0.50, 0.55, ..., 0.95; AP50 and AP75 at one IoU; 101 "
+        "recall points, at most 300 detections an image and class (eval.max_detections; COCO's own "
+        "figures: 100); difficult objects are ignored. AR1, AR10, AR300: mean recall with so many "
+        "detections an image and class. Small: area up to 32 x 32 pixels, medium: up to 96 x 96, "
+        "large: above."
+    )
 
 
 def test_json_holds_intervals_and_the_comparison_with_the_first(tmp_path: Path, row: Row) -> None:
@@ -78,7 +101,9 @@ def test_csv_has_a_line_a_row_and_every_figure(tmp_path: Path, row: Row) -> None
     assert float(first["coco_ap_small"]) == row.result.metrics()["coco_ap_small"]
     assert first["coco_ap_large"] == ""  # no such object
     assert (first["fps"], first["input_size"], first["step"]) == ("200.0", "384x512", "700")
-    assert (first["voc07_ap class0"], first["voc07_ap class1"]) == (str(6 / 11), "")
+    six_levels = "0.5454545454545455"  # 1/11 added six times, as VOC's programs do
+    assert (first["voc07_ap class0"], first["voc07_ap class1"]) == (six_levels, "")
+    assert (first["voc_rule"], first["coco_max_detections"]) == ("devkit", "100")
     assert first["dap class"] == "0.5"
     assert float(first["voc07_map low"]) <= float(first["voc07_map high"])
     assert (second["name"], second["fps"], second["dap class"]) == ("theirs, too", "", "")

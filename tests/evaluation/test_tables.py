@@ -98,10 +98,10 @@ def test_every_protocol_is_printed_with_its_rules(result: EvalResult) -> None:
 
 def test_the_rules_are_short_unless_asked_for(result: EvalResult) -> None:
     text = printed([full_row(result)])
-    start = text.index("VOC07, VOC10+:")
+    start = text.index("VOC07, VOC10+ by")
     assert text[start : text.index("\n\n", start)].splitlines() == [
-        "VOC07, VOC10+: IoU > 0.5; 11 recall points, or all; all detections; difficult and crowd "
-        "objects not counted.",
+        "VOC07, VOC10+ by rule devkit: IoU >= 0.5; 11 recall points, or all; all detections; "
+        "difficult and crowd objects not counted.",
         "COCO: IoU 0.50 to 0.95, 101 recall points, 100 detections an image and class; difficult "
         "and crowd objects not counted.",
         "Scores: from 0.005 up.",
@@ -132,6 +132,18 @@ def test_cocos_twelve_figures(result: EvalResult) -> None:
     figures = astuple(result.coco.figures)
     shown = ["-" if math.isnan(value) else f"{value:.3f}" for value in figures]
     assert lines[at + 4].split() == ["yolo_v2_tiny_bccd", *shown]
+
+
+def test_the_recall_at_the_limit_is_named_after_it(result: EvalResult) -> None:
+    annotations = make_annotations([(0, 0, WHOLE), (1, 0, WHOLE)], images=2, classes=2)
+    wider = evaluate_results(result.results, annotations, max_detections=300)
+    lines = printed([full_row(wider)]).splitlines()
+    at = next(turn for turn, line in enumerate(lines) if line.startswith("COCO's twelve"))
+    headings = "model AP AP50 AP75 APs APm APl AR1 AR10 AR300 ARs ARm ARl"
+    assert lines[at + 2].split() == headings.split()
+    both = printed([full_row(result), full_row(wider, "other")])
+    assert "AR1 " in both
+    assert "AR100/300" in both
 
 
 def test_a_narrow_terminal_folds_no_figure(result: EvalResult) -> None:

@@ -8,12 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from detkit.data.base import Annotations
+from detkit.errors import ConfigError
 from detkit.evaluation.results import Results, no_results
 from detkit.evaluation.voc_map import (
     IGNORED,
     RIGHT,
     WRONG,
     Curve,
+    VocRule,
     ap_11_point,
     ap_all_point,
     voc_fates,
@@ -28,7 +30,9 @@ from tests.evaluation.noise import (
     with_difficult,
 )
 
-# ---------------------------------------------------- the oracle: the devkit, one step at a time
+RULES: tuple[VocRule, ...] = ("devkit", "voc_eval")
+
+# ------------------------------------- the oracle: each rule as it is described, step by step
 
 
 @dataclass
@@ -55,8 +59,8 @@ def one_based(box: np.ndarray) -> tuple[float, float, float, float]:
     return x1 + 1, y1 + 1, x2, y2
 
 
-def devkit_class(
-    results: Results, annotations: Annotations, label: int
+def slow_class(
+    results: Results, annotations: Annotations, label: int, rule: VocRule
 ) -> tuple[list[float], list[float], float, float]:
     """Recall, precision, 11-point AP and all-point AP of one class."""
     objects: dict[int, list[DevkitObject]] = {}
@@ -78,7 +82,7 @@ def devkit_class(
             overlap = devkit_iou(one_based(results.boxes[row]), thing.box)
             if overlap > best:
                 best, chosen = overlap, thing
-        if chosen is not None and best > 0.5:
+        if chosen is not None and (best > 0.5 or (rule == "devkit" and best == 0.5)):
             if chosen.difficult:
                 continue
             if chosen.taken:
@@ -92,34 +96,41 @@ def devkit_class(
         precision.append(right / (right + wrong))
     if not positives:
         return recall, precision, float("nan"), float("nan")
-    return recall, precision, devkit_07(recall, precision), devkit_10(recall, precision)
+    return recall, precision, slow_07(recall, precision), slow_10(recall, precision, rule)
 
 
-def devkit_07(recall: list[float], precision: list[float]) -> float:
+def slow_07(recall: list[float], precision: list[float]) -> float:
     total = 0.0
-    for level in range(11):
-        reached = [p for r, p in zip(recall, precision, strict=True) if r >= level / 10]
+    for level in range(11):  # as 0:0.1:1 and arange(0, 1.1, 0.1) count
+        reached = [p for r, p in zip(recall, precision, strict=True) if r >= level * 0.1]
         total += max(reached, default=0.0) / 11
-    return total
+    return min(total, 1.0)
 
 
-def devkit_10(recall: list[float], precision: list[float]) -> float:
+def slow_10(recall: list[float], precision: list[float], rule: VocRule) -> float:
     recall = [0.0, *recall, 1.0]
     precision = [0.0, *precision, 0.0]
     for place in range(len(precision) - 2, -1, -1):
         precision[place] = max(precision[place], precision[place + 1])
-    return sum((recall[i] - recall[i - 1]) * precision[i] for i in range(1, len(recall)))
+    changes = [i for i in range(1, len(recall)) if recall[i] != recall[i - 1]]
+    parts = [(recall[i] - recall[i - 1]) * precision[i] for i in changes]
+    if rule == "voc_eval":
+        return min(float(np.sum(parts)), 1.0)
+    total = 0.0
+    for part in parts:  # Python's own sum keeps the digits that are lost here
+        total += part
+    return min(total, 1.0)
 
 
-def assert_equals_devkit(results: Results, annotations: Annotations) -> None:
-    ours = voc_map(results, annotations)
+def assert_equals_the_loop(results: Results, annotations: Annotations, rule: VocRule) -> None:
+    """To the last digit, sums and all."""
+    ours = voc_map(results, annotations, rule=rule)
+    assert ours.rule == rule
     for label, curve in enumerate(ours.curves):
-        recall, precision, ap07, ap10 = devkit_class(results, annotations, label)
+        recall, precision, ap07, ap10 = slow_class(results, annotations, label, rule)
         np.testing.assert_array_equal(curve.recall, recall)
         np.testing.assert_array_equal(curve.precision, precision)
-        # the sums are taken in another order: equal to the last digits only
-        assert ours.ap07[label] == pytest.approx(ap07, abs=1e-12, nan_ok=True)
-        assert ours.ap10[label] == pytest.approx(ap10, abs=1e-12, nan_ok=True)
+        np.testing.assert_array_equal([ours.ap07[label], ours.ap10[label]], [ap07, ap10])
 
 
 # ------------------------------------------------------------------------------- random data
@@ -157,37 +168,58 @@ def scenes(draw: st.DrawFn) -> tuple[Results, Annotations]:
     return make_results(rows), annotations
 
 
-@given(scenes())
-def test_equals_the_devkit_loop_on_random_scenes(scene: tuple[Results, Annotations]) -> None:
-    assert_equals_devkit(*scene)
+@pytest.mark.parametrize("rule", RULES)
+@given(scene=scenes())
+def test_equals_the_slow_loop_on_random_scenes(
+    rule: VocRule, scene: tuple[Results, Annotations]
+) -> None:
+    assert_equals_the_loop(*scene, rule)
 
 
 @pytest.mark.data
-@pytest.mark.parametrize("share", [0.0, 0.2])
-def test_equals_the_devkit_loop_on_real_labels(share: float) -> None:
+@pytest.mark.parametrize(("share", "rule"), [(0.0, "devkit"), (0.2, "devkit"), (0.2, "voc_eval")])
+def test_equals_the_slow_loop_on_real_labels(share: float, rule: VocRule) -> None:
     path = SHARED / "voc_labels" / "test2007.json"
     if not path.is_file():
         pytest.skip(f"{path}: no such file")
     annotations = with_difficult(read_coco_json(path), share, seed=3)
-    assert_equals_devkit(noisy_detections(annotations, 20_000, seed=4), annotations)
+    assert_equals_the_loop(noisy_detections(annotations, 20_000, seed=4), annotations, rule)
 
 
 # ------------------------------------------------------------------------------ rules, by hand
 
 WHOLE = (0.0, 0.0, 10.0, 10.0)
 HALF = (0.0, 0.0, 10.0, 5.0)  # IoU with WHOLE is 1/2 exactly
+LESS = (0.0, 0.0, 10.0, 4.9999995)  # the next float32 below
 LARGE = (0.0, 0.0, 10.0, 6.0)  # IoU with WHOLE is 0.6
 
 
-def fates_of(truths: list, found: list, **flags: tuple[int, ...]) -> list[int]:
+def fates_of(
+    truths: list, found: list, rule: VocRule = "devkit", **flags: tuple[int, ...]
+) -> list[int]:
     annotations = make_annotations([(0, 0, box) for box in truths], images=1, classes=1, **flags)
     results = make_results([(0, 0, box, score) for box, score in found])
-    return voc_fates(results, annotations).fate.tolist()
+    return voc_fates(results, annotations, rule=rule).fate.tolist()
 
 
-def test_iou_must_lie_above_one_half() -> None:
-    assert fates_of([WHOLE], [(HALF, 0.9)]) == [WRONG]
-    assert fates_of([WHOLE], [(LARGE, 0.9)]) == [RIGHT]
+def test_an_iou_of_one_half_is_enough_for_the_devkit_and_not_for_voc_eval() -> None:
+    assert fates_of([WHOLE], [(HALF, 0.9)]) == [RIGHT]
+    assert fates_of([WHOLE], [(HALF, 0.9)], "voc_eval") == [WRONG]
+    for rule in RULES:
+        assert fates_of([WHOLE], [(LARGE, 0.9)], rule) == [RIGHT]
+        assert fates_of([WHOLE], [(LESS, 0.9)], rule) == [WRONG]
+
+
+def test_an_iou_of_one_half_with_a_difficult_truth_excuses_by_the_devkit_alone() -> None:
+    assert fates_of([WHOLE], [(HALF, 0.9)], difficult=(0,)) == [IGNORED]
+    assert fates_of([WHOLE], [(HALF, 0.9)], "voc_eval", difficult=(0,)) == [WRONG]
+
+
+def test_an_unknown_rule_is_refused() -> None:
+    annotations = make_annotations([(0, 0, WHOLE)], images=1, classes=1)
+    with pytest.raises(ConfigError) as raised:
+        voc_map(no_results(), annotations, rule="voceval")  # type: ignore[arg-type]
+    assert str(raised.value) == ("voc_rule: is 'voceval', which is none. Did you mean 'voc_eval'?")
 
 
 def test_second_hit_is_wrong_whatever_the_order_in_the_file() -> None:
@@ -261,13 +293,41 @@ def test_no_images(classes: int) -> None:
     assert np.isnan(voc.map10)
 
 
+@pytest.mark.parametrize("rule", RULES)
 @pytest.mark.parametrize("tenths", range(1, 11))
-def test_recall_of_exactly_a_tenth_reaches_its_level(tenths: int) -> None:
-    """0.1 added three times exceeds 3/10; here the level is 3/10 itself."""
+def test_recalls_of_exactly_3_6_and_7_tenths_fall_short_of_their_levels(
+    tenths: int, rule: VocRule
+) -> None:
+    """In doubles 3 x 0.1 exceeds 3/10: 3 of 10 objects found rightly are 3/11, not 4/11."""
     recall = np.arange(1, tenths + 1) / 10
     curve = Curve(10, np.linspace(1, 0.5, tenths), np.ones(tenths), recall)
-    assert ap_11_point(curve) == pytest.approx((tenths + 1) / 11)
-    assert ap_all_point(curve) == pytest.approx(tenths / 10)
+    reached = tenths if tenths in (3, 6, 7) else tenths + 1
+    assert ap_11_point(curve) == pytest.approx(reached / 11, abs=1e-15)
+    assert ap_all_point(curve, rule) == pytest.approx(tenths / 10, abs=1e-15)
+
+
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("truths", [1, 3, 7, 10, 49, 130])
+def test_all_found_is_one_and_never_more(truths: int, rule: VocRule) -> None:
+    """Eleven times 1/11 are 1.0000000000000002 in the programs."""
+    recall = np.arange(1, truths + 1) / truths
+    curve = Curve(truths, np.linspace(1, 0.5, truths), np.ones(truths), recall)
+    assert ap_11_point(curve) == 1.0
+    assert 1 - 1e-14 < ap_all_point(curve, rule) <= 1.0
+
+
+def test_one_iou_of_one_half_among_ten_objects() -> None:
+    """Nine right and one on an IoU of exactly 0.5, by hand: all of them, or nine tenths."""
+    truths = [(image, 0, WHOLE) for image in range(10)]
+    annotations = make_annotations(truths, images=10, classes=1)
+    rows = [(image, 0, HALF if image == 4 else WHOLE, 0.9 - image / 20) for image in range(10)]
+    found = make_results(rows)
+    devkit = voc_map(found, annotations)
+    assert (devkit.map07, devkit.map10) == (1.0, pytest.approx(1.0))
+    # right, right, right, right, wrong, right ...: the best precision beyond 0.4 is 9/10
+    other = voc_map(found, annotations, rule="voc_eval")
+    assert other.map07 == pytest.approx((5 * 1 + 5 * 0.9 + 0) / 11)
+    assert other.map10 == pytest.approx(0.4 + 0.5 * 0.9)
 
 
 def test_known_curve() -> None:
