@@ -59,6 +59,36 @@ def test_detections_of_another_toolkit(tmp_path: Path, voc: Path) -> None:
     assert "fps" not in row
 
 
+def test_the_voc_rule_and_the_limit_of_detections_are_chosen_on_the_command_line(
+    tmp_path: Path, voc: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A cat with an IoU of exactly one half, and a dog found whole."""
+    found = tmp_path / "theirs.json"
+    half = {"image_id": "one", "category": "cat", "bbox": [0, 0, 30, 15], "score": 0.9}
+    whole = {"image_id": "two", "category": "dog", "bbox": [10, 10, 30, 20], "score": 0.9}
+    found.write_text(json.dumps([half, whole]))
+    words = ["--detections", str(found), *voc_words(voc)]
+    devkit = figures_of([*words, "--bootstrap", "100"], tmp_path)
+    assert "VOC07, VOC10+ by rule devkit: IoU >= 0.5;" in capsys.readouterr().out
+    assert (devkit["voc_rule"], devkit["voc07_map"], devkit["voc10_map"]) == ("devkit", 1.0, 1.0)
+    assert devkit["confusion"]["cat"] == {"cat": 1}
+    assert devkit["errors"]["location"]["count"] == 0
+    assert devkit["intervals"]["voc07_map"]["high"] == 1.0
+    words += ["eval.voc_rule=voc_eval", "eval.max_detections=300", "--report", f"{tmp_path}/a.html"]
+    other = figures_of([*words, "--out", str(tmp_path / "out")], tmp_path)
+    said = capsys.readouterr().out
+    assert "VOC07, VOC10+ by rule voc_eval: IoU > 0.5;" in said
+    assert "AR300" in said
+    assert (other["voc_rule"], other["voc07_map"], other["voc10_map"]) == ("voc_eval", 0.5, 0.5)
+    assert (other["coco_max_detections"], other["coco_ar300"]) == (300, devkit["coco_ar100"])
+    assert other["confusion"]["cat"] == {"(background)": 1}
+    assert other["errors"]["location"]["count"] == 1
+    page = (tmp_path / "a.html").read_text()
+    assert "IoU &gt; 0.5" in page
+    assert "IoU &gt;= 0.5: " not in page
+    assert (tmp_path / "out" / "theirs" / "worst_01_one.png").is_file()
+
+
 def test_bootstrap_report_csv_and_markdown(
     tmp_path: Path, run_folder: Path, voc: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -200,6 +230,14 @@ HOW = "data.format=voc data.root=FOLDER data.split=test"
         (
             ["{run}", "eval.batch_size=0"],
             "eval.batch_size: expected a value above 0; got 0.",
+        ),
+        (
+            ["{run}", "eval.voc_rule=voceval"],
+            "eval.voc_rule: expected 'devkit' or 'voc_eval'; got 'voceval'.",
+        ),
+        (
+            ["{run}", "eval.max_detections=10"],
+            "eval.max_detections: expected a value above 10; got 10.",
         ),
         (
             ["{run}", "data.workers=[1"],

@@ -37,6 +37,21 @@ def test_a_second_time_comes_from_the_cache(
     assert (first["measured"], first["speed_measured"]) == (None, None)
 
 
+def test_the_rules_of_evaluation_do_not_part_the_cache(
+    tmp_path: Path, run_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Checkpoints from before there was a choice have no such keys: VOC's own rule, COCO's 100."""
+    plain = figures_of([str(run_folder), "--no-speed"], tmp_path)
+    assert (plain["voc_rule"], plain["coco_max_detections"]) == ("devkit", 100)
+    words = [str(run_folder), "--no-speed", "eval.voc_rule=voc_eval", "eval.max_detections=50"]
+    other = figures_of(words, tmp_path)
+    assert (other["voc_rule"], other["coco_max_detections"]) == ("voc_eval", 50)
+    assert other["detections"] == plain["detections"]
+    first, second = capsys.readouterr().err.splitlines()
+    assert first == "measuring tiny_run on 3 images"
+    assert second == f"tiny_run: detections of {other['measured']}, from the cache"
+
+
 def test_what_the_cache_lacks_is_measured(
     tmp_path: Path, run_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from detkit.data.base import Annotations
 from detkit.data.coco import CocoConfig, read_coco
+from detkit.errors import ConfigError
 from detkit.evaluation.coco_map import CocoResult, coco_map
 from detkit.evaluation.results import (
     Results,
@@ -17,6 +18,7 @@ from detkit.evaluation.results import (
     read_detections,
     write_detections,
 )
+from detkit.evaluation.run import evaluate_results
 from tests.evaluation.noise import (
     SHARED,
     make_annotations,
@@ -36,7 +38,9 @@ def coco_file() -> Path:
     return FILE
 
 
-def referee_on_file(path: Path, results: Results) -> tuple[list[float], np.ndarray]:
+def referee_on_file(
+    path: Path, results: Results, limit: int = 100
+) -> tuple[list[float], np.ndarray]:
     """Twelve numbers, and AP of each class, from the original file by the ordinary road."""
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval
@@ -63,6 +67,7 @@ def referee_on_file(path: Path, results: Results) -> tuple[list[float], np.ndarr
             ]
         )
         referee = COCOeval(truth, found, "bbox")
+        referee.params.maxDets = [1, 10, limit]
         referee.evaluate()
         referee.accumulate()
         referee.summarize()
@@ -79,6 +84,68 @@ def test_twelve_numbers_equal_pycocotools_on_the_original_file(coco_file: Path) 
     assert list(astuple(ours.figures)) == numbers  # to the last bit
     np.testing.assert_array_equal(ours.class_ap, np.where(per_class == -1, np.nan, per_class))
     assert 0.05 < ours.figures.ap < 0.6  # noisy, yet not nonsense
+    assert ours.limit == 100
+
+
+@pytest.mark.data
+@pytest.mark.parametrize("limit", [11, 300])
+def test_figures_at_another_limit_equal_pycocotools(coco_file: Path, limit: int) -> None:
+    """Its summary has -1 for AP then, and the other eleven."""
+    annotations = read_coco_json(coco_file)
+    results = noisy_detections(annotations, 3000, seed=1)
+    ours = coco_map(results, annotations, max_detections=limit)
+    numbers, per_class = referee_on_file(coco_file, results, limit)
+    assert numbers[0] == -1
+    assert list(astuple(ours.figures))[1:] == numbers[1:]  # to the last bit
+    assert ours.figures.ap == pytest.approx(per_class[per_class > -1].mean(), abs=1e-12)
+    np.testing.assert_array_equal(ours.class_ap, np.where(per_class == -1, np.nan, per_class))
+
+
+def lattice(objects: int, **flags: tuple[int, ...]) -> Annotations:
+    """One image with so many objects of one class that do not touch."""
+    grid = [(0, 0, (x, y, x + 4.0, y + 4.0)) for x in range(0, 100, 5) for y in range(0, 75, 5)]
+    return make_annotations(grid[:objects], images=1, classes=1, **flags)
+
+
+def all_found(annotations: Annotations) -> Results:
+    rows = annotations.boxes.tolist()
+    return make_results([(0, 0, tuple(box), 1 - turn / 1000) for turn, box in enumerate(rows)])
+
+
+def test_three_hundred_objects_all_found_need_a_limit_of_three_hundred() -> None:
+    """101 recall levels, of which 34 lie at 100/300 and below: 34/101."""
+    truth = lattice(300)
+    plain = evaluate_results(all_found(truth), truth)
+    assert plain.metrics()["coco_ap"] == pytest.approx(0.33663366, abs=1e-8)
+    assert plain.metrics()["coco_ar100"] == pytest.approx(1 / 3)
+    assert plain.metrics()["voc07_map"] == 1.0
+    assert plain.coco is not None
+    assert (plain.coco.limit, plain.coco.beyond, plain.coco.most) == (100, 1, 300)
+    wider = evaluate_results(all_found(truth), truth, max_detections=300)
+    assert wider.metrics()["coco_ap"] == pytest.approx(1.0)
+    assert wider.metrics()["coco_ar300"] == 1.0
+    assert wider.metrics()["coco_ar10"] == pytest.approx(10 / 300)
+    assert "coco_ar100" not in wider.metrics()
+    assert wider.coco is not None
+    assert (wider.coco.limit, wider.coco.beyond, wider.coco.most) == (300, 0, 300)
+    assert wider.coco.matches[0].right[0].sum() == 300
+
+
+def test_objects_that_are_not_scored_need_no_detection() -> None:
+    unscored = {"difficult": tuple(range(10)), "crowd": (10,)}
+    truth = lattice(111, **unscored)
+    measured = coco_map(all_found(truth), truth)
+    assert (measured.beyond, measured.most) == (0, 100)
+
+
+@pytest.mark.parametrize("limit", [10, 1, 0, -1])
+def test_a_limit_that_hides_cocos_ar10_is_refused(limit: int) -> None:
+    with pytest.raises(ConfigError) as raised:
+        coco_map(no_results(), scene(), max_detections=limit)
+    assert str(raised.value) == (
+        f"max_detections: is {limit}; expected more than 10, of which COCO has a figure of its "
+        "own. model.score_threshold leaves out weak detections."
+    )
 
 
 @pytest.mark.data
