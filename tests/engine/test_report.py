@@ -10,8 +10,10 @@ import numpy as np
 from detkit.engine.build import read_data
 from detkit.engine.clock import Reading
 from detkit.engine.experiment import read_experiment
-from detkit.engine.report import class_counts, epoch_line
+from detkit.engine.report import class_counts, epoch_line, metrics_line
+from detkit.evaluation import evaluate_results
 from tests.engine.runs import small_run
+from tests.evaluation.noise import make_annotations, make_results
 
 LATEST = {"loss_coord": 1.5, "loss_obj": 0.5, "lr": 1e-3}
 
@@ -40,6 +42,19 @@ def test_more_than_a_day_is_said_in_days(small_config: Path) -> None:
     run, _ = small_run(small_config)
     passed = Reading(9000.0, 1, {"forward": 9000.0})
     assert epoch_line(0, run, LATEST, passed).endswith("1 day, 6:00:00 left")
+
+
+def test_figures_by_other_rules_than_usual_are_told_with_them() -> None:
+    truth = make_annotations([(0, 0, (0.0, 0.0, 10.0, 10.0))], images=1, classes=1)
+    found = make_results([(0, 0, (0.0, 0.0, 10.0, 5.0), 0.9)])  # an IoU of one half
+    assert metrics_line(evaluate_results(found, truth)) == (
+        "  on 1 images: mAP VOC07 1.000, mAP VOC10+ 1.000, COCO AP 0.100"
+    )
+    other = evaluate_results(found, truth, voc_rule="voc_eval", max_detections=300)
+    assert metrics_line(other) == (
+        "  on 1 images: mAP VOC07 0.000, mAP VOC10+ 0.000, COCO AP 0.100 "
+        "(eval.voc_rule=voc_eval, eval.max_detections=300)"
+    )
 
 
 def test_classes_are_named_with_their_counts(small_config: Path) -> None:

@@ -176,6 +176,17 @@ def test_a_run_folder_holds_everything(small_config: Path, tmp_path: Path) -> No
     assert json.loads((out / "last" / "model.json").read_text()) == described
 
 
+def test_a_run_is_measured_by_the_rules_of_its_config(
+    small_config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rules = ["eval.voc_rule=voc_eval", "eval.max_detections=50"]
+    outcome = train(small_config, tmp_path / "run", ["train.iterations=1", *rules])
+    assert "coco_ar50" in outcome.metrics
+    saved = load_checkpoint(tmp_path / "run" / "last").experiment.eval
+    assert (saved.voc_rule, saved.max_detections) == ("voc_eval", 50)
+    assert "(eval.voc_rule=voc_eval, eval.max_detections=50)\n" in capsys.readouterr().out
+
+
 def test_a_second_run_does_not_overwrite_the_first(small_config: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     train(small_config, out, ["train.iterations=1"])
