@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: quickstart test check bench findings clean
+.PHONY: quickstart test check bench findings referees clean
 
 # The main job in one command: make a dataset, train YOLOv2 on it, measure, detect.
 quickstart: .venv/installed
@@ -28,6 +28,10 @@ bench: .venv/installed
 # Surprises of other libraries, each in an environment of its own; fetches packages.
 findings:
 	bash findings/run_all
+
+# detkit beside programs that have the right answer; GNU Octave among them. Outside CI.
+referees: .venv/installed
+	bash referees/run_all
 
 clean:
 	rm -rf .venv runs data/shapes-easy
