@@ -61,7 +61,8 @@ def _parser() -> argparse.ArgumentParser:
         metavar="CHECKPOINT | KEY=VALUE",
         help="run or checkpoint folders, names of the zoo, or its .weights files; data.format=, "
         "data.root= and data.split= replace what the checkpoint names for evaluation; also "
-        "eval.batch_size=8, data.workers=2, and for measuring "
+        "eval.batch_size=8, eval.voc_rule=voc_eval, eval.max_detections=300, data.workers=2, and "
+        "for measuring "
         f"{', '.join(f'model.{key}=' for key in MODEL_SETTINGS)}",
     )
     add(
