@@ -19,7 +19,7 @@ from detkit.evaluation.speed import (
     describe_network,
     measure_speed,
 )
-from detkit.evaluation.voc_map import VocResult, voc_map
+from detkit.evaluation.voc_map import VocResult, VocRule, voc_map
 
 __all__ = [
     "Bootstrap",
@@ -34,6 +34,7 @@ __all__ = [
     "Speed",
     "SpeedProtocol",
     "VocResult",
+    "VocRule",
     "bootstrap_map",
     "coco_map",
     "collect",

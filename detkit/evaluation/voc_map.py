@@ -23,8 +23,9 @@ area under the curve in two orders, which can differ in the last digit; so does 
 
 Three answers differ from theirs. A class without truth has 0 or no number there, and NaN here: it
 is left out of the means. A class of which every detection lies on a difficult truth has 0 here and
-in ``voc_eval.py``, no number by the devkit's 11 points. A figure above 1 by the last digit, which
-their sums give where all is found, is 1 here. And ``voc_eval.py`` does not sort equals stably.
+in later versions of ``voc_eval.py``, no number by the devkit's 11 points. A figure above 1 by the
+last digit, which their sums give where all is found, is 1 here. And ``voc_eval.py`` does not sort
+equals stably.
 
 The programs' boxes are one-based with inclusive corners, so their sides are ``x2 - x1 + 1``. Ours
 have exclusive edges: the conversion in the reader holds that 1 already, and none is added here.
