@@ -32,9 +32,11 @@ from detkit.data.base import DATASETS, PLACE_KEYS, DatasetConfig
 from detkit.data.coco_file import load_blocks
 from detkit.data.coco_layout import LAYOUTS, MORE_LAYOUTS
 from detkit.data.createml import createml_counts
-from detkit.data.csv_table import IN_FOLDER, image_names, looks_like_table
 from detkit.data.cvat import cvat_counts
 from detkit.data.labelme import labelme_counts
+from detkit.data.csv_places import table_places
+from detkit.data.csv_rows import ENDINGS
+from detkit.data.csv_table import image_names, looks_like_table
 from detkit.data.listing import contents
 from detkit.data.places import COUNTED, SPLIT, below_root
 from detkit.data.unrecognised import TITLES, Split, has_images, nothing_found
@@ -180,6 +182,8 @@ def find_splits(
 def _find_named(root: Path, annotations: str) -> tuple[str, list[Split]]:
     """The format and the one split of annotations whose place is named."""
     annotations = below_root(root, annotations)
+    if annotations.lower().endswith(ENDINGS) and (root / annotations).is_file():
+        return "csv", _csv_splits("", root / annotations, ())
     if not annotations.lower().endswith(".json"):
         splits = [split for split in _find_voc(root, annotations) if split.images]
         if not splits:
@@ -268,15 +272,35 @@ def _find_yolo(root: Path) -> list[Split]:
 
 
 def _find_csv(root: Path) -> list[Split]:
-    paths = [root] if root.is_file() and root.suffix == ".csv" else sorted(root.glob("*.csv"))
-    named = [(path.stem, path) for path in paths if path.is_file()]
-    inner = [(path.parent.name, path) for path in sorted(root.glob(f"*/{IN_FOLDER}"))]
-    named += [(name, path) for name, path in inner if _purpose(name) and not paths]
-    return [
-        Split(name, len(image_names(path)), _purpose(name))
-        for name, path in named
-        if looks_like_table(path)
-    ]
+    for place in table_places(root):
+        tables = [
+            (name, path)
+            for name, path in place  # a folder that is no split's is a dataset of its own
+            if (name == path.stem or _purpose(name)) and looks_like_table(path)
+        ]
+        if tables:
+            return [split for name, path in tables for split in _csv_splits(name, path, tables)]
+    return []
+
+
+def _csv_splits(name: str, path: Path, tables: Sequence[tuple[str, Path]]) -> list[Split]:
+    """A table as one split, or those of its own column."""
+    named = image_names(path)
+    if [*named] == [""]:
+        return [Split(name, len(named[""]), _table_purpose(name))]
+    if len(tables) > 1:
+        raise DataError(
+            f"{path}: has splits of its own ({', '.join(named)}), and other tables lie beside it. "
+            f"Say data.root={path}."
+        )
+    return [Split(word, len(images), _purpose(word)) for word, images in named.items()]
+
+
+def _table_purpose(name: str) -> str:
+    """What a table is for by its name, as ``annotations_train`` or ``oidv6-train-...-bbox``."""
+    return next(
+        (kind for word in (name, *re.split(r"[-_. ]", name)) if (kind := _purpose(word))), ""
+    )
 
 
 def _counted(count: Callable[[Path], dict[str, int]]) -> Callable[[Path], list[Split]]:

@@ -113,19 +113,15 @@ HEADER = "path,x1,y1,x2,y2,name\n"
                           "with commas in quotes."),
         (f"{HEADER}a.png,1,2,3,4,a,b\n", "line 2: has 7 columns, expected 6 (path,x1,y1,x2,y2,name)"
                                          ". Put text with commas in quotes."),
-        ("a.png;1;2;3;4;dog\n", "line 1: columns are parted by semicolons, expected commas. Save "
-                                "the table as CSV with commas."),
-        ("a.png\t1\t2\t3\t4\tdog\n", "line 1: columns are parted by tabs, expected commas. Save "
-                                     "the table as CSV with commas."),
         ("path,x1,y1,x2,name\n", "the header has no column 'y2'. Needed are "
                                  "path,x1,y1,x2,y2,name."),
         ("path,file,x1,y1,x2,y2,name\n", "the header has column 'path' twice. Leave one out."),
         ("a.png,1,2,3,4,\n", "line 1: the box has no name that can be read. Name its class."),
         ("a.png,,,,,dog\n", "line 1: names 'dog' without a box. Leave the name empty as well for "
                             "an image without objects."),
-        ("../a.png,1,2,3,4,dog\n", "line 1: '../a.png' is no path below the table's folder. Write "
+        ("../b.png,1,2,3,4,dog\n", "line 1: '../b.png' is no path below the table's folder. Write "
                                    "paths relative to it, without '..'."),
-        ("/a.png,,,,,\n", "line 1: '/a.png' is no path below the table's folder. Write "
+        ("/b.png,,,,,\n", "line 1: '/b.png' is no path below the table's folder. Write "
                           "paths relative to it, without '..'."),
         (b"a.png,1,2,3,4,caf\xe9\n", "not a text file in UTF-8. Save it as UTF-8."),
         ('a.png,1,2,3,4,"' + "x" * 200_000, "line 1: not readable as CSV (field larger than field "

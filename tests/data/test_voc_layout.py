@@ -317,13 +317,14 @@ def test_other_xml_is_not_taken_for_voc(tmp_path: Path) -> None:
         recognise(root)
 
 
-def test_voc_beside_a_table_that_names_no_place(tmp_path: Path) -> None:
+def test_a_format_that_has_its_own_way_to_name_places(tmp_path: Path) -> None:
     root = tmp_path / "d"
     write_image(root / "images" / "a.jpg")
-    (root / "train.csv").write_text("images/a.jpg,1,1,9,9,cat\n")
+    (root / "labels").mkdir()
+    (root / "labels" / "a.txt").write_text("0 0.5 0.5 0.5 0.5\n")
     with pytest.raises(ConfigError) as caught:
         recognise(root, "", {"images": "images"})
-    assert str(caught.value) == "data.images: does not go with CSV. Leave it out."
+    assert str(caught.value) == "data.images: does not go with YOLO text. Leave it out."
 
 
 def test_cocos_json_may_be_named(source_json: Path) -> None:
