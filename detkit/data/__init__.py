@@ -8,6 +8,7 @@ from detkit.data import (  # noqa: F401  (each registers its format)
     cvat,
     labelme,
     shapes,
+    via,
     voc,
     yolo_txt,
 )

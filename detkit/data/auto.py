@@ -17,6 +17,7 @@ from detkit.data.base import (
     DATASETS,
     FOLDER_KEYS,
     PLACE_KEYS,
+    VIA_KEYS,
     Annotations,
     DatasetConfig,
     DatasetFormat,
@@ -35,6 +36,7 @@ class AutoConfig(DatasetConfig):
     split: str = ""
     annotations: str = ""  # where they lie below root: a folder of XML files, a JSON; empty: found
     images: str = ""  # the folder of the images, below root; empty: found
+    attribute: str = ""  # of VIA: the attribute of regions that is the class; empty: found
 
 
 def resolve(
@@ -115,7 +117,8 @@ def _resolve(entry: Mapping[str, Any], train: Sequence[Mapping[str, Any]] = ()) 
             f"data.part: {config.part} does not go with format auto, which parts by itself. "
             "Name the format."
         )
-    keys = {key: getattr(config, key) for key in (*FOLDER_KEYS, *PLACE_KEYS) if key in settings}
+    known = (*FOLDER_KEYS, *PLACE_KEYS, *VIA_KEYS)
+    keys = {key: getattr(config, key) for key in known if key in settings}
     places = [_place(other) for other in train]
     root, split = _place(entry)
     beside = [other for where, other in places if where == root and other not in ("", split)]
@@ -125,7 +128,7 @@ def _resolve(entry: Mapping[str, Any], train: Sequence[Mapping[str, Any]] = ()) 
 def read_auto(config: AutoConfig, classes: Sequence[str] = ()) -> Annotations:
     """Read the split that is named, or what would be trained on."""
     keys = {key: getattr(config, key) for key in FOLDER_KEYS}
-    keys |= {key: value for key in PLACE_KEYS if (value := getattr(config, key))}
+    keys |= {key: value for key in (*PLACE_KEYS, *VIA_KEYS) if (value := getattr(config, key))}
     found = recognise(config.root, config.split, keys)
     parts = [read_dataset(e, classes) for e in (found.test if config.split else found.train)]
     return parts[0] if len(parts) == 1 else join(parts, classes)

@@ -52,8 +52,11 @@ FOLDER_KEYS = tuple(
     key for key in DatasetConfig.model_fields if key not in ("root", "split", "part")
 )
 
-# Keys of VOC and COCO that say where files lie, below the root.
+# Keys of formats that say where files lie, below the root.
 PLACE_KEYS = ("annotations", "images")
+
+# Keys of VIA, in every split of a folder alike.
+VIA_KEYS = ("attribute",)
 
 
 @dataclass(frozen=True, slots=True)

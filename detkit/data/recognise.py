@@ -28,17 +28,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from detkit.data.base import DATASETS, PLACE_KEYS, DatasetConfig
+from detkit.data.base import DATASETS, PLACE_KEYS, VIA_KEYS, DatasetConfig
 from detkit.data.coco_file import load_blocks
 from detkit.data.coco_layout import LAYOUTS, MORE_LAYOUTS
 from detkit.data.createml import createml_counts
+from detkit.data.csv_rows import ENDINGS
 from detkit.data.cvat import cvat_counts
 from detkit.data.labelme import labelme_counts
-from detkit.data.csv_places import table_places
-from detkit.data.csv_rows import ENDINGS
-from detkit.data.csv_table import image_names, looks_like_table
 from detkit.data.listing import contents
 from detkit.data.places import COUNTED, SPLIT, below_root
+from detkit.data.table_splits import find_csv, find_via_files, splits_of_table
 from detkit.data.unrecognised import TITLES, Split, has_images, nothing_found
 from detkit.data.voc import read_split
 from detkit.data.voc_layout import find_annotations, list_files, unlisted_splits
@@ -132,7 +131,7 @@ def recognise(
 
 def _check_keys(data_format: str, keys: Mapping[str, Any]) -> None:
     """Refuse keys that say where files lie, of a format that has its own way to say that."""
-    for key in PLACE_KEYS:
+    for key in (*PLACE_KEYS, *VIA_KEYS):
         if keys.get(key) and key not in DATASETS[data_format].config_type.model_fields:
             raise ConfigError(f"data.{key}: does not go with {TITLES[data_format]}. Leave it out.")
 
@@ -183,7 +182,7 @@ def _find_named(root: Path, annotations: str) -> tuple[str, list[Split]]:
     """The format and the one split of annotations whose place is named."""
     annotations = below_root(root, annotations)
     if annotations.lower().endswith(ENDINGS) and (root / annotations).is_file():
-        return "csv", _csv_splits("", root / annotations, ())
+        return "csv", splits_of_table("", root / annotations, _purpose)
     if not annotations.lower().endswith(".json"):
         splits = [split for split in _find_voc(root, annotations) if split.images]
         if not splits:
@@ -271,38 +270,6 @@ def _find_yolo(root: Path) -> list[Split]:
     return list(splits.values())
 
 
-def _find_csv(root: Path) -> list[Split]:
-    for place in table_places(root):
-        tables = [
-            (name, path)
-            for name, path in place  # a folder that is no split's is a dataset of its own
-            if (name == path.stem or _purpose(name)) and looks_like_table(path)
-        ]
-        if tables:
-            return [split for name, path in tables for split in _csv_splits(name, path, tables)]
-    return []
-
-
-def _csv_splits(name: str, path: Path, tables: Sequence[tuple[str, Path]]) -> list[Split]:
-    """A table as one split, or those of its own column."""
-    named = image_names(path)
-    if [*named] == [""]:
-        return [Split(name, len(named[""]), _table_purpose(name))]
-    if len(tables) > 1:
-        raise DataError(
-            f"{path}: has splits of its own ({', '.join(named)}), and other tables lie beside it. "
-            f"Say data.root={path}."
-        )
-    return [Split(word, len(images), _purpose(word)) for word, images in named.items()]
-
-
-def _table_purpose(name: str) -> str:
-    """What a table is for by its name, as ``annotations_train`` or ``oidv6-train-...-bbox``."""
-    return next(
-        (kind for word in (name, *re.split(r"[-_. ]", name)) if (kind := _purpose(word))), ""
-    )
-
-
 def _counted(count: Callable[[Path], dict[str, int]]) -> Callable[[Path], list[Split]]:
     """A finder, from what counts the images of each split."""
 
@@ -317,7 +284,8 @@ _FINDERS: dict[str, Callable[[Path], list[Split]]] = {
     "voc": _find_voc,
     "coco": _find_coco,
     "yolo": _find_yolo,
-    "csv": _find_csv,
+    "csv": lambda root: find_csv(root, _purpose),
+    "via": lambda root: find_via_files(root, _purpose),
     "labelme": _counted(labelme_counts),
     "createml": _counted(createml_counts),
     "cvat": _counted(cvat_counts),

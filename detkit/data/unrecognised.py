@@ -14,20 +14,23 @@ from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
+from detkit.data.csv_places import named_tables
+from detkit.data.csv_table import why_no_table
 from detkit.data.foreign import name_foreign
 from detkit.data.listing import contents
 from detkit.data.voc_layout import xml_below
 from detkit.image import EXTENSIONS, images_below
 
 TITLES = {
-    **{"voc": "PASCAL VOC", "coco": "COCO JSON", "yolo": "YOLO text", "csv": "CSV"},
+    **{"voc": "PASCAL VOC", "coco": "COCO JSON", "yolo": "YOLO text", "csv": "CSV", "via": "VIA"},
     **{"labelme": "labelme JSON", "createml": "CreateML JSON", "cvat": "CVAT XML"},
 }
 LOOKED_FOR = (
     "PASCAL VOC (XML files in annotations/, or beside the images), COCO JSON "
     "(annotations/instances_SPLIT.json, SPLIT/_annotations.coco.json), YOLO text (images/SPLIT "
-    "and labels/SPLIT, data.yaml), CSV (path,x1,y1,x2,y2,name), labelme JSON (one an image), "
-    "CreateML JSON (SPLIT/_annotations.createml.json) and CVAT XML (annotations.xml)"
+    "and labels/SPLIT, data.yaml), CSV (path,x1,y1,x2,y2,name, Open Images' and others), VIA "
+    "(JSON or CSV), labelme JSON (one an image), CreateML JSON "
+    "(SPLIT/_annotations.createml.json) and CVAT XML (annotations.xml)"
 )
 SHOWN = 4  # folders in a sentence
 PROBED = 5  # names of images in a JSON that are looked for
@@ -84,6 +87,8 @@ def nothing_found(
         purpose_of: what a name says that a split is for.
     """
     if root.is_file():
+        if why := why_no_table(root):
+            return why
         foreign = name_foreign(root)
         if foreign:
             return foreign
@@ -123,6 +128,9 @@ def nothing_found(
             f"{root}: no dataset by itself, but {one.path} holds {TITLES[one.format]}. "
             f"Write data.root={one.path}."
         )
+    for _, path in named_tables(root):
+        if why := why_no_table(path):
+            return why
     more = " (images, but no annotations)" if has_images(root) else ""
     return f"{root}: no dataset is recognised; {contents(root)}{more}. Looked for {LOOKED_FOR}."
 

@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from detkit.config import parse_override
-from detkit.data.base import FOLDER_KEYS, PLACE_KEYS
+from detkit.data.base import FOLDER_KEYS, PLACE_KEYS, VIA_KEYS
 
 # keys of an entry whose values are names
-NAMES = ("format", "root", "split", "part", *PLACE_KEYS)
+NAMES = ("format", "root", "split", "part", *PLACE_KEYS, *VIA_KEYS)
+ONE_SPLIT = (".json", ".csv", ".tsv")  # annotations in one file, of one split as split is
 OF_ONE_USE = ("split", "part")  # of them those that only the entries of the command itself get
 PARTING = ("part", "hold_out", "split_seed")
 
@@ -48,7 +49,7 @@ def replace_entries(
         here = dict(overrides) if name == use else {}
         if use == "train" and name == "eval":
             here = {key: value for key, value in overrides.items() if key not in OF_ONE_USE}
-            if here.get("annotations", "").lower().endswith(".json"):  # one split's, as split is
+            if here.get("annotations", "").lower().endswith(ONE_SPLIT):
                 del here["annotations"]
         if use == "eval" and name == "eval":
             entries = [_whole(entry, here) for entry in entries]
