@@ -18,6 +18,7 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote
 
+from detkit.data.csv_dialects import is_split
 from detkit.data.listing import contents, inner_path
 from detkit.data.places import COUNTED, SPLIT, below_root
 from detkit.errors import ConfigError, DataError, shown
@@ -27,7 +28,8 @@ from detkit.image import EXTENSIONS, images_below
 BY_END = "images found by the end of their path"
 UNNAMED = "images that the table does not name left out"
 
-FOLDERS = ("{split}", "images/{split}", "{split}/data", "images", "data", "img", ".")  # below root
+# Below the root, with the split's name or that of its words that tells: train of train_labels.
+FOLDERS = ("{split}", "images/{split}", "{split}/data", "images", "data", "img", ".")
 PROBED = 50  # names that are looked for in each of these folders
 SHOWN = 2  # files that a name may mean, in an error
 
@@ -103,7 +105,8 @@ def find_table_images(
     noted = {}
     if folder is None and home != beside:
         place = os.path.relpath(home, root)
-        noted = {f"images found in {place}/": len(names) - len(by_end)}
+        missing = sum(not os.path.isfile(path) for path in paths)
+        noted = {f"images found in {place}/": len(names) - len(by_end) - missing}
     return FoundImages(paths, by_end, home, noted)
 
 
@@ -131,8 +134,10 @@ def count_unnamed(paths: Iterable[Path], others: Iterable[str]) -> int:
 
 def _home(finder: _Finder, names: Sequence[str], beside: Path, root: Path, split: str) -> Path:
     probed = [inner for name in names[:PROBED] if (inner := inner_path(name)) is not None]
-    inside = [f for f in FOLDERS if (split and not leaves_folder(split)) or SPLIT not in f]
-    for folder in (beside, *(root / f.replace(SPLIT, split) for f in inside)):
+    words = [split, *(word for word in re.split(r"[-_. ]", split) if is_split(word))]
+    words = [word for word in words if word and not leaves_folder(word)]
+    places = [place.replace(SPLIT, word) for place in FOLDERS for word in (words or [SPLIT])]
+    for folder in (beside, *(root / place for place in dict.fromkeys(places))):
         if folder.is_dir() and any(finder.in_folder(folder, name, "") for name in probed):
             return folder
     return beside

@@ -67,8 +67,8 @@ def test_layouts(tmp_path: Path, table: str, images: str, described: str, text: 
     assert data.image_ids.tolist() == [Path(name).stem for name in IMAGES]
     assert data.crowd.tolist() == [False, True, False]
     assert summary(for_training(data)) == (
-        "2 images (0 without objects), 2 objects of 2 classes, 1 depictions (IsDepiction) kept, "
-        "1 objects seen from inside (IsInside) kept, 1 boxes of a Confidence below 1 kept, "
+        "2 images (0 without objects), 2 objects of 2 classes, 1 boxes of a Confidence below 1 "
+        "kept, 1 depictions (IsDepiction) kept, 1 objects seen from inside (IsInside) kept, "
         f"2 images found in {images}/, 1 crowds dropped from training"
     )
 

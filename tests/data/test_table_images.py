@@ -53,6 +53,15 @@ def test_images_in_a_folder_near_the_table(tmp_path: Path, table: str, folder: s
     )
 
 
+def test_images_in_the_folder_of_the_split_that_a_tables_name_tells(tmp_path: Path) -> None:
+    for name in ("train_labels", "labels-val"):
+        make(tmp_path, f"{name}.csv", ["a.png"], ["train/a.png", "val/a.png"])
+    recognised = recognise(tmp_path)
+    (learned,), (measured,) = recognised.train, recognised.val
+    assert found(read_dataset(learned), tmp_path) == ["train/a.png"]
+    assert found(read_dataset(measured), tmp_path) == ["val/a.png"]
+
+
 def test_images_beside_the_table_come_first(tmp_path: Path) -> None:
     make(tmp_path, "train.csv", ["a.png"], ["a.png", "images/a.png", "train/a.png"])
     data = read(tmp_path)
