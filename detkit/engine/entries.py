@@ -53,7 +53,9 @@ def replace_entries(
                 del here["annotations"]
         if use == "eval" and name == "eval":
             entries = [_whole(entry, here) for entry in entries]
-        replaced[name] = [_replaced(entry, here) for entry in entries if entry or len(here) > 1]
+        # one that is not there is made of keys that say all; without it auto measures what fits
+        whole = len(here) > 1 if name == use else "format" in here
+        replaced[name] = [_replaced(entry, here) for entry in entries if entry or whole]
     return replaced
 
 

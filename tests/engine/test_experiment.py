@@ -195,6 +195,15 @@ def test_what_is_named_for_measuring_is_measured_whole(tmp_path: Path) -> None:
     assert measured(root=str(other)) == {**whole, "root": str(other)}
 
 
+def test_keys_of_a_folder_make_no_entry_to_measure_on() -> None:
+    data = {"train": [{"format": "auto", "root": "a"}]}
+    for words in ({"hold_out": 0.3}, {"attribute": "kind"}, {"images": "photos"}):
+        found = replace_entries(data, {"root": "b", **words}, "train")
+        assert found == {"train": [{"format": "auto", "root": "b", **words}], "eval": []}
+    found = replace_entries(data, {"root": "b", "format": "auto"}, "train")
+    assert found["eval"] == [{"format": "auto", "root": "b"}]
+
+
 def test_training_keeps_the_parts_of_what_it_measures_on() -> None:
     parted = {"format": "voc", "root": "a", "split": "all"}
     data = {"train": [{**parted, "part": "train"}], "eval": [{**parted, "part": "eval"}]}
