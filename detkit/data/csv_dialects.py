@@ -68,6 +68,7 @@ OF_THE_BOX = {"width": "w", "height": "h", "image_width": "width", "image_height
 OPEN_IMAGES = {"imageid", "labelname", "xmin", "xmax", "ymin", "ymax"}
 SPLIT_WORDS = ("train", "val", "test", "dev", "eval", "unassigned")  # a split's name begins so
 SHOWN_COLUMNS = 12  # of a header, in a sentence
+LONGEST_SHOWN = 40  # characters of one
 
 _SIZED = (*COLUMNS, "width", "height")  # SKU-110K
 _NAME_FIRST = ("name", "x1", "y1", "w", "h", "path", "width", "height")  # makesense.ai
@@ -163,7 +164,8 @@ def why_not(cells: Sequence[str]) -> str:
 def shown_columns(columns: Sequence[str]) -> str:
     """The names of columns, few enough for a sentence."""
     more = len(columns) - SHOWN_COLUMNS
-    return ",".join(columns[:SHOWN_COLUMNS]) + (f",... and {more} more" if more > 0 else "")
+    names = [repr(column[:LONGEST_SHOWN])[1:-1] for column in columns[:SHOWN_COLUMNS]]
+    return ",".join(names) + (f",... and {more} more" if more > 0 else "")
 
 
 _TELLING = {"x", "bbox", "predictionstring", "x_center", "xcenter", "center_x", "cx", "x_centre"}

@@ -240,7 +240,7 @@ def _no_objects(pages: dict[str, Page], empty: Sequence[tuple[str, Row]]) -> dic
     if not names:
         return {}
     if len(names) == 1 and boxed and not names & boxed:
-        return {f"lines of {next(iter(names))!r} without a box read as no object": len(empty)}
+        return {f"lines of {shown(next(iter(names)))} without a box read as no object": len(empty)}
     where, said = empty[0]
     raise DataError(
         f"{where}: names {shown(said.name)} without a box. "
@@ -274,7 +274,7 @@ def _check_boxes(path: Path, layout: Layout, boxes: np.ndarray) -> None:
 def _splits(pages: dict[str, Page]) -> list[str]:
     """The splits that a table's own column names; none where that says nothing of the kind."""
     words = list(dict.fromkeys(page.split for page in pages.values()))
-    sound = len(words) > 1 and all(is_split(word) for word in words if word)
+    sound = len(words) > 1 and all(is_split(w) and is_class_name(w) for w in words if w)
     return [word for word in words if word] if sound else []
 
 

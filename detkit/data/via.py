@@ -277,6 +277,11 @@ def _read_table(path: Path) -> _Content:
     for line, cells in rows:
         if not columns:
             columns = [cell.lstrip("#") for cell in cells]
+            lacking = next((name for name in HEADER if name not in columns), None)
+            if lacking is not None:
+                raise DataError(
+                    f"{path}: the header has no column {lacking!r}. Is this a table of VIA?"
+                )
             continue
         where = f"{path}: line {line}"
         if len(cells) != len(columns):

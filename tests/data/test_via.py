@@ -270,6 +270,14 @@ def test_rows_that_are_no_regions(tmp_path: Path, row: str, sentence: str) -> No
     assert refusal(tmp_path, annotations="via_region_data.csv") == f"{path}: line 2: {sentence}"
 
 
+def test_a_table_of_another_header(tmp_path: Path) -> None:
+    path = tmp_path / "x.csv"
+    path.write_text("filename,region_shape_attributes\na.png,{}\n")
+    assert refusal(path) == (
+        f"{path}: the header has no column 'region_attributes'. Is this a table of VIA?"
+    )
+
+
 def test_several_files_in_one_folder(tmp_path: Path) -> None:
     content = by_key(image("a.png", (RECT, DOG)), image("b.png"))
     write_json(tmp_path, content)
