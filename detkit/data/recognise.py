@@ -39,6 +39,7 @@ from detkit.data.listing import contents
 from detkit.data.places import COUNTED, SPLIT, below_root
 from detkit.data.table_splits import find_csv, find_via_files, splits_of_table
 from detkit.data.unrecognised import TITLES, Split, has_images, nothing_found
+from detkit.data.via import count_images
 from detkit.data.voc import read_split
 from detkit.data.voc_layout import find_annotations, list_files, unlisted_splits
 from detkit.data.yolo_names import YAML_ENDINGS
@@ -181,8 +182,11 @@ def find_splits(
 def _find_named(root: Path, annotations: str) -> tuple[str, list[Split]]:
     """The format and the one split of annotations whose place is named."""
     annotations = below_root(root, annotations)
-    if annotations.lower().endswith(ENDINGS) and (root / annotations).is_file():
-        return "csv", splits_of_table("", root / annotations, _purpose)
+    if not leaves_folder(annotations) and (root / annotations).is_file():
+        if count := count_images(root / annotations):
+            return "via", [Split("", count, "")]
+        if annotations.lower().endswith(ENDINGS):
+            return "csv", splits_of_table("", root / annotations, _purpose)
     if not annotations.lower().endswith(".json"):
         splits = [split for split in _find_voc(root, annotations) if split.images]
         if not splits:

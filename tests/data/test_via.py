@@ -286,7 +286,10 @@ def test_several_files_in_one_folder(tmp_path: Path) -> None:
         f"{tmp_path}: via_region_data.csv and via_region_data.json are files of VIA. Say "
         "data.annotations=FILE."
     )
-    assert len(read(tmp_path, annotations="via_region_data.json")) == 2
+    for name in ("via_region_data.json", "via_region_data.csv"):
+        found = recognise(tmp_path, "", {"annotations": name})
+        assert (found.format, found.splits[0].images) == ("via", 2)
+        assert len(read_dataset({**found.train[0], "part": "all"})) == 2
 
 
 def test_other_files_are_not_vias(tmp_path: Path) -> None:
