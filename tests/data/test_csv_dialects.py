@@ -76,6 +76,29 @@ def test_headers_of_other_programs(tmp_path: Path, text: str) -> None:
     assert (found.format, [split.name for split in found.splits]) == ("csv", ["train"])
 
 
+def test_roboflows_folder_is_read_split_by_split(tmp_path: Path) -> None:
+    (tmp_path / "README.roboflow.txt").write_text("dogs")
+    (tmp_path / "classes.csv").write_text("dog,0\n")
+    for split in ("train", "valid", "test"):
+        text = (
+            f"filename,width,height,class,xmin,ymin,xmax,ymax\n{split}.png,80,60,dog,10,20,30,44\n"
+        )
+        images = (f"{split}/{split}.png", f"{split}/nothing.png")
+        table(tmp_path, text, *images, name=f"{split}/_annotations.csv")
+    found = recognise(tmp_path)
+    assert found.line() == (
+        f"{tmp_path}: CSV, splits train 1, valid 1, test 1; training on train, evaluating on valid"
+    )
+    for entry in (*found.train, *found.val, *found.test):
+        data = read_dataset(entry)
+        assert data.boxes.tolist() == [BOX]
+        assert data.image_ids.tolist() == [entry["split"]]
+        assert summary(data) == (
+            "1 images (0 without objects), 1 objects of 1 classes, 1 images that the table does "
+            "not name left out"
+        )
+
+
 def test_wheat_heads_of_2020_in_one_cell(tmp_path: Path) -> None:
     text = (
         "image_id,width,height,bbox,source\n"
