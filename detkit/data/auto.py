@@ -18,6 +18,7 @@ from detkit.data.base import (
     FOLDER_KEYS,
     PLACE_KEYS,
     VIA_KEYS,
+    VOC_KEYS,
     Annotations,
     DatasetConfig,
     DatasetFormat,
@@ -25,6 +26,7 @@ from detkit.data.base import (
 from detkit.data.join import join
 from detkit.data.reading import read_dataset
 from detkit.data.recognise import Recognised, Use, recognise
+from detkit.data.voc import Origin, Unannotated
 from detkit.errors import ConfigError
 
 AUTO = "auto"
@@ -37,6 +39,8 @@ class AutoConfig(DatasetConfig):
     annotations: str = ""  # where they lie below root: a folder of XML files, a JSON; empty: found
     images: str = ""  # the folder of the images, below root; empty: found
     attribute: str = ""  # of VIA: the attribute of regions that is the class; empty: found
+    origin: Origin = "auto"  # of VOC: the number of the first pixel
+    unannotated: Unannotated = "auto"  # of VOC: what becomes of images without an annotation file
 
 
 def resolve(
@@ -117,7 +121,7 @@ def _resolve(entry: Mapping[str, Any], train: Sequence[Mapping[str, Any]] = ()) 
             f"data.part: {config.part} does not go with format auto, which parts by itself. "
             "Name the format."
         )
-    known = (*FOLDER_KEYS, *PLACE_KEYS, *VIA_KEYS)
+    known = (*FOLDER_KEYS, *PLACE_KEYS, *VIA_KEYS, *VOC_KEYS)
     keys = {key: getattr(config, key) for key in known if key in settings}
     places = [_place(other) for other in train]
     root, split = _place(entry)
@@ -129,6 +133,7 @@ def read_auto(config: AutoConfig, classes: Sequence[str] = ()) -> Annotations:
     """Read the split that is named, or what would be trained on."""
     keys = {key: getattr(config, key) for key in FOLDER_KEYS}
     keys |= {key: value for key in (*PLACE_KEYS, *VIA_KEYS) if (value := getattr(config, key))}
+    keys |= {key: value for key in VOC_KEYS if (value := getattr(config, key)) != AUTO}
     found = recognise(config.root, config.split, keys)
     parts = [read_dataset(e, classes) for e in (found.test if config.split else found.train)]
     return parts[0] if len(parts) == 1 else join(parts, classes)

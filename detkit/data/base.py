@@ -58,6 +58,9 @@ PLACE_KEYS = ("annotations", "images")
 # Keys of VIA, in every split of a folder alike.
 VIA_KEYS = ("attribute",)
 
+# Keys of VOC that say how its files are meant, in every split of a folder alike.
+VOC_KEYS = ("origin", "unannotated")
+
 
 @dataclass(frozen=True, slots=True)
 class LeftOut:

@@ -28,7 +28,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from detkit.data.base import DATASETS, PLACE_KEYS, VIA_KEYS, DatasetConfig
+from detkit.data.base import DATASETS, PLACE_KEYS, VIA_KEYS, VOC_KEYS, DatasetConfig
 from detkit.data.coco_file import load_blocks
 from detkit.data.coco_layout import LAYOUTS, MORE_LAYOUTS
 from detkit.data.createml import createml_counts
@@ -40,8 +40,9 @@ from detkit.data.places import COUNTED, SPLIT, below_root
 from detkit.data.table_splits import find_csv, find_via_files, splits_of_table
 from detkit.data.unrecognised import TITLES, Split, has_images, nothing_found
 from detkit.data.via import count_images
-from detkit.data.voc import read_split
-from detkit.data.voc_layout import find_annotations, list_files, unlisted_splits
+from detkit.data.voc_folders import find_annotations, list_files
+from detkit.data.voc_layout import unlisted_splits
+from detkit.data.voc_list import read_list
 from detkit.data.yolo_names import YAML_ENDINGS
 from detkit.data.yolo_txt import label_file, list_split, open_folder
 from detkit.errors import ConfigError, DataError, did_you_mean
@@ -101,7 +102,8 @@ def recognise(
         root: the folder, or a CSV table or ``data.yaml`` itself.
         split: what to train on, or to evaluate on; empty: chosen by name.
         keys: more keys for every entry (``hold_out``, ``split_seed``, ``max_unreadable``, and
-            ``annotations`` and ``images``, which say where the files lie).
+            ``annotations`` and ``images``, which say where the files lie, VOC's ``origin`` and
+            ``unannotated``).
         learned: splits of the folder that other entries train on, so never to measure on.
 
     Raises:
@@ -131,9 +133,9 @@ def recognise(
 
 
 def _check_keys(data_format: str, keys: Mapping[str, Any]) -> None:
-    """Refuse keys that say where files lie, of a format that has its own way to say that."""
-    for key in (*PLACE_KEYS, *VIA_KEYS):
-        if keys.get(key) and key not in DATASETS[data_format].config_type.model_fields:
+    """Refuse keys of other formats: where files lie, and how VIA's and VOC's are meant."""
+    for key in (*PLACE_KEYS, *VIA_KEYS, *VOC_KEYS):
+        if keys.get(key, "") != "" and key not in DATASETS[data_format].config_type.model_fields:
             raise ConfigError(f"data.{key}: does not go with {TITLES[data_format]}. Leave it out.")
 
 
@@ -224,7 +226,7 @@ def _find_voc(root: Path, annotations: str = "") -> list[Split]:
         _, _, end = path.stem.rpartition("_")  # cat_train lists train again, with flags
         if end == path.stem or (below[path], end) not in whole:
             name = path.stem if below[path] == "." else f"{below[path]}/{path.stem}"
-            count = len(read_split(path)) if path.stat().st_size else 0
+            count = len(read_list(path)) if path.stat().st_size else 0
             splits.append(Split(name, count, _purpose(path.stem)))
     return [split for split in splits if split.images]
 

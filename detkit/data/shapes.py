@@ -81,7 +81,9 @@ def read_shapes(config: ShapesConfig, classes: Sequence[str] = ()) -> Annotation
         )
     if not _is_made(config):
         make_shapes(config)
-    return read_voc(VOCConfig(root=config.root, split=config.split), classes or SHAPE_NAMES)
+    return read_voc(
+        VOCConfig(root=config.root, split=config.split, origin=1), classes or SHAPE_NAMES
+    )
 
 
 DATASETS.register("shapes")(DatasetFormat(ShapesConfig, read_shapes))

@@ -18,7 +18,7 @@ from detkit.data.csv_places import named_tables
 from detkit.data.csv_table import why_no_table
 from detkit.data.foreign import name_foreign
 from detkit.data.listing import contents
-from detkit.data.voc_layout import xml_below
+from detkit.data.voc_folders import xml_below
 from detkit.image import EXTENSIONS, images_below
 
 TITLES = {

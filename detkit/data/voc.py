@@ -3,20 +3,24 @@
 Reads the real ``VOCdevkit/VOC2007`` tree and other folders of such files, as ``voc_layout.py``
 finds them. An image is named by its id, the XML file's own name; ``<filename>`` counts where no
 image of that id is, as after a rename, and last the one image whose name differs in upper and
-lower case alone. The XML counts pixels from one and includes both corners;
+lower case alone. The devkit's XML counts pixels from one and includes both corners;
 ``(xmin - 1, ymin - 1, xmax, ymax)`` makes that the house's continuous boxes with exclusive right
-and bottom edges, of the same areas.
+and bottom edges, of the same areas. Files that count from zero (``voc_origin.py``) have such boxes
+as they stand.
 
-What becomes of bad data (the rest is in the table of ``detkit/data/settle.py``):
+What becomes of bad data (the rest is in the tables of ``voc_page.py``, ``voc_list.py`` and
+``settle.py``):
 
 =========================================  ====================================================
-xmax = xmin or ymax = ymin                 one pixel wide: kept; ``for_training`` drops it
+xmax = xmin or ymax = ymin                 one pixel wide: kept; ``for_training`` drops it; where
+                                           corners count from zero, of no width: dropped, counted
 an id that stands twice in a split         read once, counted (``REPEATED``)
-an image without XML, where no list        left out, counted (``UNANNOTATED``)
-names it
+a listed image without an annotation file  a negative, counted (``NEGATIVES``); where most of a
+                                           list lack theirs, refused; ``unannotated`` decides
+an image without an annotation file, where left out, counted (``UNANNOTATED``); ``unannotated``
+no list names it                           decides
 an image that two ids claim                refused, naming both
-an annotation file missing or not XML      refused, naming the file
-XML entities                               refused, naming the file (they can attack memory)
+an id without annotation file and image    refused, naming the file
 a class that is not in ``data.classes``    refused, naming file, class and the nearest name
 an id or file name that leaves the folder  refused
 =========================================  ====================================================
@@ -24,36 +28,42 @@ an id or file name that leaves the folder  refused
 
 from __future__ import annotations
 
-import math
 import os
-import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Literal
 
 import numpy as np
 
 from detkit.data.base import DATASETS, Annotations, DatasetConfig, DatasetFormat
 from detkit.data.labelling import Labels
+from detkit.data.scan import scan_images
 from detkit.data.settle import Draft, settle
 from detkit.data.voc_images import Images, files_in_other_case
 from detkit.data.voc_layout import Layout, find_layout
-from detkit.errors import DataError, shown
+from detkit.data.voc_list import read_list
+from detkit.data.voc_origin import find_origin
+from detkit.data.voc_page import Page, read_page
+from detkit.errors import ConfigError, DataError, shown
 from detkit.files import leaves_folder
-from detkit.image import EXTENSIONS
-
-if TYPE_CHECKING:
-    from xml.etree.ElementTree import Element
 
 REPEATED = "repeated ids read once"
-UNANNOTATED = "images without an annotation file left out"
+NEGATIVES = (
+    "images without an annotation file taken as negatives (data.unannotated=leave_out leaves them "
+    "out)"
+)
+UNANNOTATED = (
+    "images without an annotation file left out (data.unannotated=negatives takes them as "
+    "negatives)"
+)
 
-ONE_PIXEL = 1.0  # the least side of a sound box: both corners are included
-TRUE = ("1", "1.0", "true", "yes")  # as exporters write difficult
-DECLARED = re.compile(rb"""\s*<\?xml[^>]*?encoding\s*=\s*["']([A-Za-z0-9._-]+)["'][^>]*\?>""")
-FLAGGED = re.compile(r"(.*\S)\s+(?:-1|0|1)")  # "id  1" in a class's own split file
+ONE_PIXEL = 1.0  # the least side of a sound box whose corners are both included
+MOST = 0.5  # share of a list; where more lack their annotation files, these are lost
+
+Origin = Literal[0, 1, "auto"]
+Unannotated = Literal["auto", "negatives", "leave_out"]
 
 
 class VOCConfig(DatasetConfig):
@@ -65,18 +75,22 @@ class VOCConfig(DatasetConfig):
     split: str = ""
     annotations: str = ""  # folder of the XML, below root; {split} in it stands for the split
     images: str = ""  # folder of the images, likewise; both empty: found by their names
+    # the number of the first pixel: 1 as the devkit counts, 0 as CVAT, datumaro, Label Studio and
+    # FiftyOne do; auto: by the signs in the folder's files, said in the data line
+    origin: Origin = "auto"
+    # what becomes of images without an annotation file: negatives, or leave_out; auto: a listed
+    # one is a negative, unless most of the list lack theirs, and others are left out
+    unannotated: Unannotated = "auto"
 
 
-@dataclass(frozen=True, slots=True)
-class _Page:
-    """What one annotation file says, as it stands there."""
+@dataclass(slots=True)
+class _Split:
+    """The images of one split, I of them."""
 
-    path: Path
-    size: tuple[int, int] | None  # height, width
-    file_name: str
-    names: list[str]  # one an object
-    corners: list[tuple[float, ...]]  # (xmin, ymin, xmax, ymax), one-based, inclusive
-    difficult: list[bool]
+    ids: list[str]  # [I]
+    pages: list[Page]  # [I]
+    paths: list[Path]  # [I]
+    noted: dict[str, int | list[int]]  # kind -> how many, or the image (0..I-1) of each
 
 
 def read_voc(config: VOCConfig, classes: Sequence[str] = ()) -> Annotations:
@@ -87,43 +101,35 @@ def read_voc(config: VOCConfig, classes: Sequence[str] = ()) -> Annotations:
         classes: the classes to expect, in the order of their labels; empty: the data's, sorted.
 
     Raises:
+        ConfigError: negatives asked for where nothing tells which split they are of.
         DataError: data that is missing or is refused, as the table of this module says.
     """
     layout = find_layout(config.root, config.split, config.annotations, config.images)
     if layout.listing is None:
-        files = layout.xml_files()
-        lines = [*files]
-        if not lines:
-            raise DataError(f"{layout.annotations}: holds no annotation files, NAME.xml.")
+        split = _read_all(layout, config.unannotated)
     else:
-        files = {}
-        lines = read_split(layout.listing, layout.annotations)
-    _stay_inside(layout, lines)
-    ids = list(dict.fromkeys(lines))
-    if layout.listing is not None:
-        files = files_in_other_case(layout, ids)
-    pages = [_read_page(layout, image_id, files.get(image_id)) for image_id in ids]
-    images = Images(layout, frozenset(ids))
-    paths = [images.find(i, page) for i, page in zip(ids, pages, strict=True)]
-    _refuse_claimed_twice(ids, paths, pages)
+        split = _read_listed(layout, layout.listing, config.unannotated)
+    pages = split.pages
     names = tuple(classes) or tuple(sorted({name for page in pages for name in page.names}))
     labels = Labels.of([name for page in pages for name in page.names], names)
+    origin, told = config.origin, ""
+    if origin == "auto":
+        origin, told = find_origin(layout, {page.path: page for page in pages})
+    if told:
+        split.noted[told] = [index for index, page in enumerate(pages) for _ in page.names]
     corners = np.array([c for page in pages for c in page.corners], dtype=np.float64)
     draft = Draft(
         source=layout.source,
         class_names=names,
-        image_ids=ids,
-        paths=paths,
+        image_ids=split.ids,
+        paths=split.paths,
         sizes=[page.size for page in pages],
         counts=[len(page.names) for page in pages],
-        boxes=corners.reshape(-1, 4) - [1, 1, 0, 0],
+        boxes=corners.reshape(-1, 4) - [origin, origin, 0, 0],
         labels=[labels.find(name, str(page.path)) for page in pages for name in page.names],
         difficult=[flag for page in pages for flag in page.difficult],
-        least_side=ONE_PIXEL,
-        noted={
-            REPEATED: _repeated(lines, ids),
-            UNANNOTATED: images.count_others(paths) if layout.listing is None else 0,
-        },
+        least_side=ONE_PIXEL * origin,
+        noted=split.noted,
         read_as=labels.read_as,
     )
     return settle(draft, config.max_unreadable)
@@ -132,49 +138,97 @@ def read_voc(config: VOCConfig, classes: Sequence[str] = ()) -> Annotations:
 DATASETS.register("voc")(DatasetFormat(VOCConfig, read_voc))
 
 
-def _repeated(lines: Sequence[str], ids: Sequence[str]) -> list[int]:
-    """The image (0..I-1) of each line that repeats an earlier one."""
-    index = {image_id: place for place, image_id in enumerate(ids)}
+def _read_all(layout: Layout, unannotated: Unannotated) -> _Split:
+    """Read a split that is all annotation files of a folder."""
+    files = layout.xml_files()
+    if not files:
+        raise DataError(f"{layout.annotations}: holds no annotation files, NAME.xml.")
+    _stay_inside(layout, files)
+    images = Images(layout, frozenset(files))
+    split = _Split(list(files), [read_page(path, layout.source) for path in files.values()], [], {})
+    split.paths += [images.find(i, p) for i, p in zip(split.ids, split.pages, strict=True)]
+    _refuse_claimed_twice(split)
+    others = images.others(split.paths)
+    if unannotated != "negatives":
+        split.noted[UNANNOTATED] = len(others)
+        return split
+    if others and layout.shares_images:
+        raise ConfigError(
+            f"data.unannotated: {layout.images} holds the images of several splits, so that "
+            "nothing tells whose those without an annotation file are. List the ids of each "
+            "split in ImageSets/Main/NAME.txt, or leave the key out."
+        )
+    _stay_inside(layout, others)
+    _add_negatives(split, others, [images.find(i, Page(layout.annotations)) for i in others])
+    return split
+
+
+def _read_listed(layout: Layout, listing: Path, unannotated: Unannotated) -> _Split:
+    """Read a split that a file lists."""
+    lines = read_list(listing, layout)
+    _stay_inside(layout, lines)
+    ids = list(dict.fromkeys(lines))
+    images = Images(layout, frozenset(ids))
+    others = files_in_other_case(layout, ids)
+    files = {i: others.get(i) or layout.annotations / f"{i}.xml" for i in ids}
+    lacking = [i for i in ids if not os.path.isfile(files[i]) and images.has(i)]
+    if unannotated == "auto" and len(lacking) > MOST * len(ids):
+        raise DataError(
+            f"{listing}: {len(lacking)} of its {len(ids)} images have no annotation file in "
+            f"{layout.annotations}; the test sets of VOC 2008 to 2012 have no public ones. Restore "
+            "them, or take these images as negatives with data.unannotated=negatives."
+        )
+    missing = frozenset(lacking)
+    pages = {i: read_page(files[i], listing) for i in ids if i not in missing}
+    split = _Split(list(pages), list(pages.values()), [], {})
+    split.paths += [images.find(i, page) for i, page in pages.items()]
+    _refuse_claimed_twice(split)
+    if unannotated == "leave_out":
+        split.noted[UNANNOTATED] = len(lacking)
+    else:
+        _add_negatives(split, lacking, [images.find(i, Page(files[i])) for i in lacking])
+        split = _in_order(split, ids)
+    place = {image_id: index for index, image_id in enumerate(split.ids)}
     often = Counter(lines)
-    return [index[i] for i in ids for _ in range(often[i] - 1)]
+    split.noted[REPEATED] = [place[i] for i in split.ids for _ in range(often[i] - 1)]
+    return split
 
 
-def read_split(split_file: Path, annotations: Path | None = None) -> list[str]:
-    """Return the ids of a split file.
-
-    A class's flag (1, 0, -1) behind each is left off, and an image's folder and ending, where the
-    folder of annotations says that they are no part of the ids.
-
-    Raises:
-        DataError: a file without ids.
-    """
-    text = split_file.read_text(encoding="utf-8-sig", errors="replace")
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    if not lines:
-        raise DataError(f"{split_file}: lists no images. Write one id a line.")
-    flagged = [FLAGGED.fullmatch(line) for line in lines]
-    if all(flagged) and not _names_xml(annotations, lines[0]):  # "photo 1" may be an id
-        lines = [match[1] for match in flagged if match]
-    return [_without_ending(line, annotations) for line in lines]
-
-
-def _names_xml(annotations: Path | None, image_id: str) -> bool:
-    """Whether an annotation file of this id is there; asked only of ids that stay in the folder."""
-    if annotations is None or leaves_folder(image_id):
-        return False
-    return os.path.isfile(annotations / f"{image_id}.xml")
+def _add_negatives(split: _Split, ids: Sequence[str], paths: Sequence[Path]) -> None:
+    """Add images without an annotation file, whose sizes are then their own."""
+    claimed = {path: page.path for path, page in zip(split.paths, split.pages, strict=True)}
+    for image_id, path in zip(ids, paths, strict=True):
+        if path in claimed:
+            raise DataError(
+                f"{path}: {claimed[path]} speaks of this image by its <filename>, and {image_id}, "
+                "whose image it is, has no annotation file. Rename the annotation file, or "
+                "restore the image that it is of."
+            )
+    first = len(split.ids)
+    split.ids += ids
+    split.paths += paths
+    for path, look in zip(paths, scan_images(paths), strict=True):
+        size = None if isinstance(look, str) else (look.height, look.width)
+        split.pages.append(Page(path, size))
+    split.noted[NEGATIVES] = list(range(first, len(split.ids)))
 
 
-def _without_ending(line: str, annotations: Path | None) -> str:
-    """``JPEGImages/0.jpg`` as the id ``0``, where an annotation file bears that out."""
-    stem, ending = os.path.splitext(line)
-    if ending.lower() not in (*EXTENSIONS, ".xml") or _names_xml(annotations, line):
-        return line
-    shorter = (stem, stem.rpartition("/")[2])
-    return next((name for name in shorter if _names_xml(annotations, name)), line)
+def _in_order(split: _Split, ids: Sequence[str]) -> _Split:
+    """The same images in the order of ``ids``."""
+    place = {image_id: index for index, image_id in enumerate(split.ids)}
+    order = [place[image_id] for image_id in ids]
+    new = {old: index for index, old in enumerate(order)}
+    noted = {kind: [new[i] for i in found] if isinstance(found, list) else found
+             for kind, found in split.noted.items()}  # fmt: skip
+    return _Split(
+        list(ids),
+        [split.pages[index] for index in order],
+        [split.paths[index] for index in order],
+        noted,
+    )
 
 
-def _stay_inside(layout: Layout, ids: Sequence[str]) -> None:
+def _stay_inside(layout: Layout, ids: Iterable[str]) -> None:
     for image_id in ids:
         if leaves_folder(image_id):
             raise DataError(
@@ -183,12 +237,11 @@ def _stay_inside(layout: Layout, ids: Sequence[str]) -> None:
             )
 
 
-def _refuse_claimed_twice(
-    ids: Sequence[str], paths: Sequence[Path], pages: Sequence[_Page]
-) -> None:
+def _refuse_claimed_twice(split: _Split) -> None:
     """Refuse an image that two annotation files speak of: one of them has lost its own."""
+    ids, pages = split.ids, split.pages
     first: dict[Path, int] = {}
-    for index, path in enumerate(paths):
+    for index, path in enumerate(split.paths):
         other = first.setdefault(path, index)
         if other != index:
             liar = index if Path(ids[index]).name != path.stem else other
@@ -197,82 +250,3 @@ def _refuse_claimed_twice(
                 f"{pages[liar].path.name} by its <filename>, as no image is called "
                 f"{ids[liar]}. Restore that image, or remove its annotation file."
             )
-
-
-def _read_page(layout: Layout, image_id: str, path: Path | None) -> _Page:
-    from defusedxml import DefusedXmlException
-    from defusedxml.ElementTree import ParseError
-
-    path = path or layout.annotations / f"{image_id}.xml"
-    try:
-        root = _parse_xml(path.read_bytes())
-    except FileNotFoundError:
-        raise DataError(
-            f"{path}: no such annotation file, though {layout.source} lists the id. Restore it or "
-            "remove the line; the test sets of VOC 2008 to 2012 have no public annotations."
-        ) from None
-    except OSError as problem:  # a name too long, a folder of that name
-        raise DataError(
-            f"{path}: cannot be read ({problem.strerror}). Check the id in {layout.source}."
-        ) from problem
-    except DefusedXmlException:
-        raise DataError(
-            f"{path}: declares XML entities, which are refused as unsafe. Remove its DOCTYPE."
-        ) from None
-    except (ParseError, ValueError, LookupError) as problem:  # LookupError: unknown encoding
-        raise DataError(f"{path}: not readable as XML ({problem}). Repair the file.") from problem
-    if root.tag != "annotation":
-        raise DataError(
-            f"{path}: begins with <{root.tag}>, expected <annotation>. Is this a VOC file?"
-        )
-    return _parse_page(path, root)
-
-
-def _parse_xml(data: bytes) -> Element:
-    """The root of an XML text, its tags without their namespaces.
-
-    Encodings of several bytes, such as gb2312, are decoded here: Python's parser has but UTF's.
-    """
-    from defusedxml.ElementTree import fromstring
-
-    declared = DECLARED.match(data)
-    try:
-        root: Element = fromstring(data)
-    except ValueError:
-        if declared is None:
-            raise
-        root = fromstring(data[declared.end() :].decode(declared[1].decode("ascii")))
-    for entry in root.iter():
-        entry.tag = entry.tag.rpartition("}")[2]
-    return root
-
-
-def _parse_page(path: Path, root: Element) -> _Page:
-    height, width = (_number(root, f"size/{side}") for side in ("height", "width"))
-    has_size = height >= 1 and width >= 1  # False for NaN
-    names: list[str] = []
-    corners: list[tuple[float, ...]] = []
-    difficult: list[bool] = []
-    for entry in root.findall("object"):  # direct children: a <part> inside has a box as well
-        name = (entry.findtext("name") or "").strip()
-        if not name:
-            raise DataError(
-                f"{path}: object {len(names) + 1} has no <name>. Name its class or remove it."
-            )
-        names.append(name)
-        sides = ("xmin", "ymin", "xmax", "ymax")
-        corners.append(tuple(_number(entry, f"bndbox/{side}") for side in sides))
-        flag = (entry.findtext("difficult") or "").strip().lower()
-        difficult.append(flag in TRUE)
-    size = (int(height), int(width)) if has_size else None
-    file_name = (root.findtext("filename") or "").strip()
-    return _Page(path, size, file_name, names, corners, difficult)
-
-
-def _number(entry: Element, name: str) -> float:
-    """The number below ``entry``, NaN where there is none; VOC 2011 writes some with a point."""
-    try:
-        value = float(entry.findtext(name) or "nan")
-    except ValueError:
-        return math.nan
-    return value if math.isfinite(value) else math.nan

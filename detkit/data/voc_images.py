@@ -7,24 +7,14 @@ import os
 from collections.abc import Iterable, Sequence, Set
 from functools import cached_property
 from pathlib import Path
-from typing import Protocol
 
 from detkit.data.voc_layout import Layout
+from detkit.data.voc_page import Page
 from detkit.errors import DataError, shown
 from detkit.files import leaves_folder
 from detkit.image import EXTENSIONS
 
-
-class Page(Protocol):
-    """What is asked of an annotation file."""
-
-    @property
-    def path(self) -> Path:
-        """Where it lies."""
-
-    @property
-    def file_name(self) -> str:
-        """What it calls its image."""
+NO_IMAGES = (".xml", ".txt", ".json", ".csv", ".yaml", ".yml", ".md", ".npy")
 
 
 class Images:
@@ -33,6 +23,7 @@ class Images:
     def __init__(self, layout: Layout, ids: Set[str] = frozenset()) -> None:
         self.layout = layout
         self.ids = ids  # all of the split, so that no image of another one is taken
+        self._files: dict[str, dict[str, list[str]]] = {}  # folder -> stem -> names
 
     @cached_property
     def of_id(self) -> dict[str, list[str]]:
@@ -47,8 +38,9 @@ class Images:
     def find(self, image_id: str, page: Page) -> Path:
         """The image of an id: ``<id>.jpg``, else ``<id>`` with another ending, else ``<filename>``.
 
-        Where there is none of these, the one whose name differs in upper and lower case alone. A
-        path that may not exist: the first is returned when there is none.
+        Where there is none of these, the one whose name differs in upper and lower case alone, and
+        then the one file of that id with an ending that is no known image's. A path that may not
+        exist: the first is returned when there is none.
 
         Raises:
             DataError: ``<filename>`` is needed and leaves the folder, or several images differ from
@@ -74,7 +66,9 @@ class Images:
         plain = page.file_name.replace("\\", "/")
         candidates = [folder / name for name in (plain, ntpath.basename(plain)) if name]
         exact = next((path for path in candidates if os.path.isfile(path)), None)
-        return exact or alike or expected
+        if exact is not None and self._is_of_another(exact):
+            exact, alike = None, alike or self._of_any_ending(image_id) or exact
+        return exact or alike or self._of_any_ending(image_id) or expected
 
     def _in_other_case(self, image_id: str, page: Page) -> Path | None:
         """The one image whose id differs from this in upper and lower case alone."""
@@ -87,10 +81,44 @@ class Images:
             )
         return self.layout.images / self.of_id[stems[0]][0] if stems else None
 
-    def count_others(self, paths: Sequence[Path]) -> int:
-        """How many image files are none of ``paths``, nor another form of one of their ids."""
+    def has(self, image_id: str) -> bool:
+        """Whether an image of this very id is there, or one that differs in case alone."""
+        return image_id in self.of_id or len(self.of_folded.get(image_id.casefold(), [])) == 1
+
+    def others(self, paths: Sequence[Path]) -> list[str]:
+        """Ids of the images that are none of ``paths``, nor another form of one of their ids.
+
+        Images of other splits, where all lie in one folder, are none of them.
+        """
         used = {os.path.splitext(path)[0] for path in paths}
-        return sum(str(self.layout.images / stem) not in used for stem in self.of_id)
+        stems = [stem for stem in self.of_id if str(self.layout.images / stem) not in used]
+        if not self.layout.shares_images:
+            return stems
+        theirs = self.layout.ids_of_others()
+        return [stem for stem in stems if stem not in theirs]
+
+    def _is_of_another(self, path: Path) -> bool:
+        """Whether an image has an id of the split by its own name."""
+        return os.path.splitext(path.relative_to(self.layout.images).as_posix())[0] in self.ids
+
+    def _of_any_ending(self, image_id: str) -> Path | None:
+        """The one file of an id whose ending is no known image's: opened, it may say more."""
+        folder, _, stem = str(self.layout.images / image_id).rpartition(os.sep)
+        if folder not in self._files:
+            names = sorted(os.listdir(folder)) if os.path.isdir(folder) else []
+            self._files[folder] = _by_stem(names)
+        names = self._files[folder].get(stem, [])
+        return Path(folder, names[0]) if len(names) == 1 else None
+
+
+def _by_stem(names: Iterable[str]) -> dict[str, list[str]]:
+    """File names by stem; texts that lie beside images are left out."""
+    found: dict[str, list[str]] = {}
+    for name in names:
+        stem, ending = os.path.splitext(name)
+        if ending and ending.lower() not in NO_IMAGES:
+            found.setdefault(stem, []).append(name)
+    return found
 
 
 def _folded(names: Iterable[str]) -> dict[str, list[str]]:

@@ -30,7 +30,9 @@ from numpy.typing import NDArray
 
 from detkit.data.base import Annotations
 from detkit.data.settle import ROUNDING
-from detkit.data.voc import FLAGGED, ONE_PIXEL
+from detkit.data.voc import ONE_PIXEL
+from detkit.data.voc_list import FLAGGED
+from detkit.data.voc_page import DETKIT
 
 CROWD_AS_DIFFICULT = "crowd regions written as difficult objects"
 CROWD_LEFT_OUT = "crowd regions left out"
@@ -83,6 +85,7 @@ def write_voc(folder: Path, page: Page) -> None:
         lines = [
             "<annotation>",
             f"\t<filename>{escape(name)}</filename>",
+            f"\t<source><annotation>{DETKIT}</annotation></source>",
             f"\t<size><width>{width}</width><height>{height}</height><depth>3</depth></size>",
         ]
         for row in page.rows(image):

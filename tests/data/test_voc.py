@@ -27,8 +27,8 @@ def read(root: Path, split: str = "trainval", classes: tuple[str, ...] = (), **m
     return read_dataset({"format": "voc", "root": str(root), "split": split, **more}, classes)
 
 
-def one_page(tmp_path: Path, xml: str, image_id: str = "a") -> Annotations:
-    return read(write_voc(tmp_path / "voc", {image_id: xml}))
+def one_page(tmp_path: Path, xml: str, **more: object) -> Annotations:
+    return read(write_voc(tmp_path / "voc", {"a": xml}), **more)
 
 
 def counts(annotations: Annotations) -> dict[str, int]:
@@ -129,7 +129,7 @@ def test_parts_are_not_objects(tmp_path: Path) -> None:
     ],
 )
 def test_fate_of_a_box(tmp_path: Path, corners: tuple, kept: list | None, kind: str | None) -> None:
-    data = one_page(tmp_path, voc_xml([("cat", corners), ("dog", (1, 1, 9, 9))]))
+    data = one_page(tmp_path, voc_xml([("cat", corners), ("dog", (1, 1, 9, 9))]), origin=1)
     expected = [[0, 0, 9, 9]] if kept is None else [kept, [0, 0, 9, 9]]
     np.testing.assert_allclose(data.boxes, expected, rtol=1e-6)
     assert data.labels.tolist() == ([1] if kept is None else [0, 1])
@@ -150,19 +150,26 @@ def test_one_pixel_box_is_measured_but_not_trained_on(tmp_path: Path) -> None:
 quarters = st.integers(-400, 800).map(lambda value: value / 4)  # exact in float32
 
 
-@given(st.lists(st.tuples(*[quarters | st.just(float("nan"))] * 4), max_size=8))
+@given(
+    st.lists(st.tuples(*[quarters | st.just(float("nan"))] * 4), max_size=8),
+    st.sampled_from((0, 1)),
+)
 def test_kept_boxes_agree_with_a_slow_loop(
-    tmp_path_factory: pytest.TempPathFactory, corners: list[tuple[float, ...]]
+    tmp_path_factory: pytest.TempPathFactory, corners: list[tuple[float, ...]], origin: int
 ) -> None:
     folder = tmp_path_factory.getbasetemp() / "loop"
-    data = read(write_voc(folder, {"a": voc_xml([("cat", c) for c in corners])}))
+    write_voc(folder, {"a": voc_xml([("cat", c) for c in corners])})
+    data = read(folder, origin=origin)
     expected = []
     for xmin, ymin, xmax, ymax in corners:
         if any(value != value for value in (xmin, ymin, xmax, ymax)):
             continue
-        if xmax < xmin or ymax < ymin or xmax <= 0 or ymax <= 0 or xmin >= 81 or ymin >= 61:
+        left, top = xmin - origin, ymin - origin
+        if min(xmax - left, ymax - top) < origin or left >= xmax or top >= ymax:
             continue
-        expected.append([max(xmin - 1, 0), max(ymin - 1, 0), min(xmax, 80), min(ymax, 60)])
+        if xmax <= 0 or ymax <= 0 or left >= 80 or top >= 60:
+            continue
+        expected.append([max(left, 0), max(top, 0), min(xmax, 80), min(ymax, 60)])
     np.testing.assert_array_equal(data.boxes, np.reshape(expected, (-1, 4)))
     for index in range(len(data)):
         data.target(index)  # checks every box
@@ -342,9 +349,10 @@ def test_what_does_not_leave_stays_inside(name: str) -> None:
             assert inside.replace("\\", "/").startswith("/x/y")
 
 
-def test_missing_annotation_is_refused(tiny_voc: Path) -> None:
+def test_an_id_without_annotation_and_image_is_refused(tiny_voc: Path) -> None:
     path = tiny_voc / "Annotations" / "000003.xml"
     path.unlink()
+    (tiny_voc / "JPEGImages" / "000003.jpg").unlink()
     assert refusal(tiny_voc) == (
         f"{path}: no such annotation file, though {tiny_voc}/ImageSets/Main/trainval.txt lists "
         "the id. Restore it or remove the line; the test sets of VOC 2008 to 2012 have no public "
