@@ -20,7 +20,8 @@ from detkit.data.settle import (
     TRUNCATED,
     TURNED,
 )
-from detkit.data.voc import UNANNOTATED
+from detkit.data.voc import NEGATIVES, UNANNOTATED
+from detkit.data.voc_origin import PERHAPS_BY_FRACTIONS, PERHAPS_BY_ZERO
 from detkit.detectors import Detector
 from detkit.doctor.anchor_fit import GOOD_IOU, AnchorFit
 from detkit.doctor.figures import (
@@ -182,10 +183,23 @@ def _judge_kind(kind: str, count: int, said: str, objects: int) -> tuple[Gravity
             f"{said}; an annotation file without objects makes a negative of an image that shows "
             "none."
         )
+    if kind == NEGATIVES:
+        return "look", (
+            f"{said}; if nobody has looked at them yet, the objects in them are learned as "
+            "background."
+        )
+    if kind in (PERHAPS_BY_ZERO, PERHAPS_BY_FRACTIONS):
+        return "look", (
+            f"{said}; ask what wrote the files: CVAT, datumaro, Label Studio and FiftyOne count "
+            "from zero. With the wrong origin every left and top edge is a pixel off."
+        )
     if kind in (INVERTED, NOT_NUMBERS, OUTSIDE):
         return "look", f"{said}; correct them where they were drawn."
     if kind == CLIPPED and count > MANY_CLIPPED * objects:
-        return "look", f"{said}; so many hint at another origin, or at images that were cropped."
+        return "look", (
+            f"{said}; so many hint at another origin (of PASCAL VOC's files: data.origin=0 or 1), "
+            "or at images that were cropped."
+        )
     return "note", f"{said}."
 
 

@@ -14,6 +14,8 @@ from PIL import Image
 
 from detkit.data import Annotations, Report
 from detkit.data.settle import CLIPPED, INVERTED, OTHER_SIZE, TURNED
+from detkit.data.voc import NEGATIVES
+from detkit.data.voc_origin import FROM_ZERO, PERHAPS_BY_ZERO
 from detkit.detectors import Detector, FasterRCNN, YoloV2, YoloV2Config, build_detector
 from detkit.doctor.figures import Entry, Role, Split, examine
 from detkit.doctor.installation import look_at_gpu
@@ -189,9 +191,24 @@ def test_large_images(tmp_path: Path) -> None:
             CLIPPED,
             3,
             "look",
-            "; so many hint at another origin, or at images that were cropped.",
+            "; so many hint at another origin (of PASCAL VOC's files: data.origin=0 or 1), or at "
+            "images that were cropped.",
         ),
         (CLIPPED, 0, "", ""),
+        (
+            NEGATIVES,
+            3,
+            "look",
+            "; if nobody has looked at them yet, the objects in them are learned as background.",
+        ),
+        (
+            PERHAPS_BY_ZERO,
+            3,
+            "look",
+            "; ask what wrote the files: CVAT, datumaro, Label Studio and FiftyOne count from "
+            "zero. With the wrong origin every left and top edge is a pixel off.",
+        ),
+        (FROM_ZERO, 3, "note", "."),
         ("repeated ids read once", 3, "note", "."),
     ],
 )
