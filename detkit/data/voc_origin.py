@@ -6,14 +6,15 @@ to whole numbers. :func:`find_origin` decides by signs in the annotation files o
 folder, so that training and evaluation never count differently:
 
 =========================================  ====================================================
-what the boxes show                        corners count
+what the files show                        corners count
 =========================================  ====================================================
+all name Label Studio, or detkit           from zero, or from one
 ``CLEAR`` or more begin at 0, more than    from zero
 begin at 1; one ends at the last pixel's
-far edge, and none reaches beyond
+far edge, and none reaches beyond          (``FROM_ZERO``)
 some begin at 0, and not all that          from one, and it is said (``PERHAPS_BY_ZERO``)
 all have fractions, none begins at 1       from one, and it is said (``PERHAPS_BY_FRACTIONS``)
-anything else; files that detkit wrote     from one
+anything else                              from one
 =========================================  ====================================================
 """
 
@@ -34,6 +35,9 @@ from detkit.errors import DataError
 FROM_ZERO = (
     "boxes counted from zero (some begin at 0, none ends beyond its image; data.origin=1 counts "
     "from one)"
+)
+FROM_ZERO_BY_NAME = (
+    "boxes counted from zero (Label Studio wrote them; data.origin=1 counts from one)"
 )
 PERHAPS_BY_ZERO = (
     "boxes counted from one (some begin at 0, so perhaps all count from zero: data.origin=0)"
@@ -76,8 +80,11 @@ def find_origin(layout: Layout, known: Mapping[Path, Page]) -> tuple[First, str]
     files = layout.all_xml_files()
     count = min(SAMPLED, len(files))
     pages = list(_pages([files[i * len(files) // count] for i in range(count)], known))
-    if pages and all(page.is_detkits for page in pages):
+    named = {page.origin for page in pages}
+    if named == {1}:
         return 1, ""
+    if named == {0}:
+        return 0, FROM_ZERO_BY_NAME
     return judge(read_signs(pages))
 
 

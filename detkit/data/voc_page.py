@@ -21,7 +21,7 @@ import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from detkit.errors import DataError, shown
 
@@ -31,7 +31,8 @@ if TYPE_CHECKING:
 TRUE = ("1", "true", "yes", "y", "t")  # as exporters write difficult
 FALSE = ("0", "false", "no", "n", "f", "", "none", "null", "unspecified")
 SIDES = ("xmin", "ymin", "xmax", "ymax")
-DETKIT = "detkit"  # in <source><annotation>: written by detkit, so counted from one
+DETKIT = "detkit"  # in <source><annotation> of what detkit wrote, which counts from one
+LABEL_STUDIO = "Label Studio"  # in <owner><name> of what that wrote, which counts from zero
 DECLARED = re.compile(rb"""\s*<\?xml[^>]*?encoding\s*=\s*["']([A-Za-z0-9._-]+)["'][^>]*\?>""")
 WIDER = {  # codec -> the one that has its characters and those that people's systems add
     **dict.fromkeys(("gb2312", "gbk"), "gb18030"),
@@ -51,7 +52,7 @@ class Page:
     names: tuple[str, ...] = ()  # one an object
     corners: tuple[tuple[float, ...], ...] = ()  # (xmin, ymin, xmax, ymax)
     difficult: tuple[bool, ...] = ()
-    is_detkits: bool = False
+    origin: Literal[0, 1] | None = None  # that its writer's name tells; None: no such name
 
 
 def read_page(path: Path, source: Path) -> Page:
@@ -170,8 +171,14 @@ def _parse_page(path: Path, root: Element) -> Page:
         names=tuple(names),
         corners=tuple(corners),
         difficult=tuple(difficult),
-        is_detkits=root.findtext("source/annotation") == DETKIT,
+        origin=_origin(root),
     )
+
+
+def _origin(root: Element) -> Literal[0, 1] | None:
+    if root.findtext("source/annotation") == DETKIT:
+        return 1
+    return 0 if root.findtext("owner/name") == LABEL_STUDIO else None
 
 
 def _is_difficult(where: str, entry: Element) -> bool:

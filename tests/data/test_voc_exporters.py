@@ -85,7 +85,8 @@ def cvat(root: Path, name: str, boxes: Sequence[Corners]) -> None:
 
 def label_studio(root: Path, name: str, boxes: Sequence[Corners]) -> None:
     """Corners from zero, whole numbers; images/ beside Annotations/."""
-    head = [("folder", "images"), ("filename", f"{name}.jpg")]
+    owner = elements([("flickrid", "NULL"), ("name", "Label Studio")])
+    head = [("folder", "images"), ("filename", f"{name}.jpg"), ("owner", owner)]
     text = xml(head, objects(boxes, "<pose>Unspecified</pose><difficult>0</difficult>"))
     write(root, f"Annotations/{name}", f"images/{name}.jpg", f'<?xml version="1.0" ?>\n{text}')
 
@@ -109,13 +110,14 @@ FROM_ZERO = (
     "{} boxes counted from zero (some begin at 0, none ends beyond its image; data.origin=1 counts "
     "from one)"
 )
+BY_NAME = "{} boxes counted from zero (Label Studio wrote them; data.origin=1 counts from one)"
 
 
 @pytest.mark.parametrize(
     ("exporter", "from_zero"),
-    [(labelimg, False), (cvat, True), (label_studio, True), (fiftyone, True)],
+    [(labelimg, ""), (cvat, FROM_ZERO), (label_studio, BY_NAME), (fiftyone, FROM_ZERO)],
 )
-def test_exports_without_splits(exporter, from_zero: bool, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_exports_without_splits(exporter, from_zero: str, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     for name, boxes in IMAGES.items():
         exporter(tmp_path, name, boxes)
     recognised = recognise(tmp_path)
@@ -128,7 +130,7 @@ def test_exports_without_splits(exporter, from_zero: bool, tmp_path: Path) -> No
     data = join(parts)
     true = [list(box) for i in data.image_ids.tolist() for box in IMAGES[i]]
     assert data.boxes.tolist() == true
-    told = ", ".join(["", FROM_ZERO.format(4)]) if from_zero else ""
+    told = f", {from_zero.format(4)}" if from_zero else ""
     assert summary(data) == f"3 images (0 without objects), 4 objects of 1 classes{told}"
 
 

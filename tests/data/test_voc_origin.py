@@ -10,7 +10,12 @@ import pytest
 from detkit.data import Annotations, read_dataset, summary
 from detkit.data.auto import resolve
 from detkit.data.convert import convert
-from detkit.data.voc_origin import FROM_ZERO, PERHAPS_BY_FRACTIONS, PERHAPS_BY_ZERO
+from detkit.data.voc_origin import (
+    FROM_ZERO,
+    FROM_ZERO_BY_NAME,
+    PERHAPS_BY_FRACTIONS,
+    PERHAPS_BY_ZERO,
+)
 from detkit.errors import ConfigError
 from tests.oracles import voc_xml, write_image, write_voc
 
@@ -28,7 +33,7 @@ def folder(root: Path, *pages: list[tuple[float, ...]]) -> Path:
 
 
 def told(data: Annotations) -> dict[str, int]:
-    kinds = (FROM_ZERO, PERHAPS_BY_ZERO, PERHAPS_BY_FRACTIONS)
+    kinds = (FROM_ZERO, FROM_ZERO_BY_NAME, PERHAPS_BY_ZERO, PERHAPS_BY_FRACTIONS)
     return {kind: n for kind, n in data.report.counts.items() if kind in kinds and n}
 
 
@@ -118,6 +123,20 @@ def test_boxes_of_no_width_from_zero(tmp_path: Path) -> None:
     assert data.boxes.tolist() == [[5, 5, 5.5, 20]]
     assert data.report.counts["inverted boxes dropped"] == 1
     assert len(read(root, origin=1).boxes) == 2
+
+
+def test_label_studios_files_count_from_zero(tmp_path: Path) -> None:
+    """By its name in them: its truncated corners seldom reach the far edge."""
+    root = folder(tmp_path, [(10, 20, 49, 59)], [(3, 4, 50, 20)])
+    before = read(root)
+    assert (before.boxes[0].tolist(), told(before)) == ([9, 19, 49, 59], {})
+    paths = sorted((root / "Annotations").iterdir())
+    for path, boxes in zip(paths, ([[9, 19, 49, 59]], [[10, 20, 49, 59]]), strict=True):
+        owner = "<owner><flickrid>NULL</flickrid><name>Label Studio</name></owner>"
+        path.write_text(path.read_text().replace("<size>", f"{owner}<size>"))
+        assert read(root).boxes[:1].tolist() == boxes  # all of them must say so
+    assert told(read(root)) == {FROM_ZERO_BY_NAME: 2}
+    assert read(root, origin=1).boxes[0].tolist() == [9, 19, 49, 59]
 
 
 def test_what_detkit_writes_counts_from_one(tmp_path: Path) -> None:
