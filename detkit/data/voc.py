@@ -18,7 +18,7 @@ an id that stands twice in a split         read once, counted (``REPEATED``)
 a listed image without an annotation file  a negative, counted (``NEGATIVES``); where most of a
                                            list lack theirs, refused; ``unannotated`` decides
 an image without an annotation file, where left out, counted (``UNANNOTATED``); ``unannotated``
-no list names it                           decides
+no list names it                           decides; Label Studio's are negatives
 an image that two ids claim                refused, naming both
 an id without annotation file and image    refused, naming the file
 a class that is not in ``data.classes``    refused, naming file, class and the nearest name
@@ -79,7 +79,8 @@ class VOCConfig(DatasetConfig):
     # FiftyOne do; auto: by the signs in the folder's files, said in the data line
     origin: Origin = "auto"
     # what becomes of images without an annotation file: negatives, or leave_out; auto: a listed
-    # one is a negative, unless most of the list lack theirs, and others are left out
+    # one is a negative, unless most of the list lack theirs, and others are left out, but of
+    # folders that Label Studio wrote
     unannotated: Unannotated = "auto"
 
 
@@ -149,6 +150,9 @@ def _read_all(layout: Layout, unannotated: Unannotated) -> _Split:
     split.paths += [images.find(i, p) for i, p in zip(split.ids, split.pages, strict=True)]
     _refuse_claimed_twice(split)
     others = images.others(split.paths)
+    few = len(others) <= MOST * (len(files) + len(others)) and not layout.shares_images
+    if unannotated == "auto" and few and all(page.origin == 0 for page in split.pages):
+        unannotated = "negatives"  # Label Studio exports what was annotated, and no XML of no box
     if unannotated != "negatives":
         split.noted[UNANNOTATED] = len(others)
         return split

@@ -150,6 +150,23 @@ def test_roboflow_and_labelimg_in_folders_of_splits(tmp_path: Path) -> None:
         assert boxes == [[list(box) for box in IMAGES[name]] for name in "abc"]
 
 
+def test_label_studio_writes_no_xml_of_an_image_without_boxes(tmp_path: Path) -> None:
+    for name, boxes in IMAGES.items():
+        label_studio(tmp_path, name, boxes)
+    for name in ("d", "e", "f"):
+        write_image(tmp_path / "images" / f"{name}.jpg")
+    data = read_dataset({"format": "voc", "root": str(tmp_path), "split": "all"})
+    assert data.image_ids.tolist() == [*"abcdef"]
+    assert summary(data) == (
+        "6 images (3 without objects), 4 objects of 1 classes, 3 images without an annotation file "
+        "taken as negatives (data.unannotated=leave_out leaves them out), " + BY_NAME.format(4)
+    )
+    write_image(tmp_path / "images" / "g.jpg")  # most lack theirs
+    data = read_dataset({"format": "voc", "root": str(tmp_path), "split": "all"})
+    assert data.image_ids.tolist() == [*"abc"]
+    assert "4 images without an annotation file left out" in summary(data)
+
+
 def test_cvat_lists_images_without_objects_and_in_folders(tmp_path: Path) -> None:
     for name, boxes in {**IMAGES, "no cat 1": (), "cam1/a": (WHOLE,)}.items():
         cvat(tmp_path, name, boxes)
