@@ -1,7 +1,8 @@
 """Where the files of a PASCAL VOC dataset lie, whatever its folders are called.
 
-Names count in upper and lower case alike. ``annots`` stands for any of ``ANNOTATION_FOLDERS``,
-``images`` for any of ``IMAGE_FOLDERS``:
+Names count in upper and lower case alike. ``annots`` stands for any of ``ANNOTATION_FOLDERS`` of
+``voc_folders.py``, ``images`` for any of its ``IMAGE_FOLDERS``, and where none of them holds images
+for FiftyOne's ``data``:
 
 =====================================================  ==========================================
 what is there                                          splits

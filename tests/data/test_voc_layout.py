@@ -53,6 +53,7 @@ def found(data: Annotations, root: Path) -> dict[str, str]:
         ("Annotation", "JPEGImages"),
         ("annotations", "jpegimages"),
         ("xmls", "photos"),
+        ("labels", "data"),  # FiftyOne's
         ("annots", "."),  # beside the folder of the annotations
         (".", "."),  # labelImg's default
         ("images", "images"),  # the same in a folder of its own
@@ -287,6 +288,12 @@ def test_the_folder_that_has_the_images_is_taken(tmp_path: Path) -> None:
         f"{root}: holds annotation files in annots/ and labels/. Say which are meant with "
         "data.annotations=FOLDER."
     )
+
+
+def test_a_folder_called_data_is_the_last_to_be_taken(tmp_path: Path) -> None:
+    files = {"annots/a.xml": "cat", "images/a.jpg": "", "data/a.jpg": "", "data/b.jpg": ""}
+    root = write(tmp_path / "d", files)
+    assert found(read(root), root) == {"a": "images/a.jpg"}
 
 
 def test_the_official_tree_keeps_its_folders(tiny_voc: Path) -> None:
