@@ -118,7 +118,13 @@ def train(root: Path) -> list[str]:
     """One step of a training by the command that a person types."""
     out = root.parent / "runs" / root.name
     command = [sys.executable, "-m", "detkit", "train", "quickstart", "data.format=auto"]
-    command += [f"data.root={root}", "train.iterations=1", "train.batch_size=2", "eval.best=null"]
+    command += [
+        f"data.root={root}",
+        "train.iterations=1",
+        "train.epochs=null",
+        "train.batch_size=2",
+        "eval.best=null",
+    ]
     done = subprocess.run([*command, "--out", str(out)], capture_output=True, text=True)
     return [] if done.returncode == 0 else [f"training: {done.stderr.strip().splitlines()[-1:]}"]
 
