@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from detkit.errors import ConfigError, did_you_mean
 
@@ -96,3 +96,18 @@ def check_size(value: object, where: str) -> None:
     sound = [hasattr(side, "__index__") and not isinstance(side, bool) for side in sides]
     if len(sides) != 2 or not all(sound) or min(map(int, sides)) < 1:
         raise ConfigError(f"{where}={value!r}: expected (height, width) in whole pixels.")
+
+
+def check_settings(value: object, where: str, example: str) -> None:
+    """Refuse what is no mapping of settings, such as a path where an entry of a config is meant.
+
+    Args:
+        value: the argument.
+        where: its name, with its function's.
+        example: what it could be.
+
+    Raises:
+        ConfigError: it is none.
+    """
+    if not isinstance(value, Mapping):
+        raise ConfigError(f"{where}={value!r}: expected settings by name, such as {example}.")

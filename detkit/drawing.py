@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from detkit.arguments import check_flag, check_names, check_threshold
+from detkit.errors import ConfigError
 from detkit.fonts import fonts_for, readable
 from detkit.image import ImageLike, to_image_tensor
 from detkit.types import Boxes, Detections, Target
@@ -69,6 +70,11 @@ def draw(
         ConfigError: an argument that cannot be.
         DataError: an image that cannot be read.
     """
+    if not isinstance(detections, Detections):
+        kind = type(detections).__name__
+        raise ConfigError(
+            f"draw: detections is of type {kind}; expected Detections, as detkit.detect gives."
+        )
     check_threshold(score_threshold, "draw: score_threshold")
     check_flag(show_scores, "draw: show_scores")
     shown = detections[detections.scores >= score_threshold]

@@ -34,7 +34,7 @@ class Registry(Generic[T]):
 
     def __getitem__(self, name: str) -> T:
         if name not in self._entries:
-            raise UnknownNameError(f"no {self.kind} named {name!r}.{did_you_mean(name, self)}")
+            raise UnknownNameError(f"no {self.kind} named {name!r}.{did_you_mean(str(name), self)}")
         return self._entries[name]
 
     def __iter__(self) -> Iterator[str]:

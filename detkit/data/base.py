@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from pydantic import NonNegativeInt
 from torch import Tensor
 
+from detkit.arguments import check_flag
 from detkit.class_names import read_as_one
 from detkit.config import Config, Fraction
 from detkit.data.cache import ImageCache
@@ -227,7 +228,11 @@ def for_training(annotations: Annotations, *, crowds: bool = False) -> Annotatio
     Args:
         annotations: what was read.
         crowds: keep them after all, for a detector that learns nothing where they are.
+
+    Raises:
+        ConfigError: ``crowds`` is neither True nor False.
     """
+    check_flag(crowds, "for_training: crowds")
     sides = annotations.boxes[:, 2:] - annotations.boxes[:, :2]
     thin = np.asarray((sides <= MIN_TRAIN_SIDE).any(axis=1))
     crowd = annotations.crowd & ~thin

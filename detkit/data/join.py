@@ -13,9 +13,10 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from detkit.arguments import check_names
 from detkit.class_names import OtherClassesError, match_classes, one_spelling
 from detkit.data.base import Annotations, Report, Segments
-from detkit.errors import DataError
+from detkit.errors import ConfigError, DataError
 
 PREFIXED = "image ids with their entry's number in front, as two entries share some"
 
@@ -32,8 +33,10 @@ def join(datasets: Sequence[Annotations], classes: Sequence[str] = ()) -> Annota
             one that comes first.
 
     Raises:
+        ConfigError: no datasets, or one by itself instead of a list.
         DataError: a class that ``classes`` lacks, or an image that stands in two datasets.
     """
+    _check_given(datasets, classes)
     names = tuple(classes) or tuple(sorted(shared_names(datasets)))
     datasets = [_spelt(data, names) for data in datasets]
     ids, prefixed = _distinct_ids(datasets)
@@ -62,6 +65,16 @@ def join(datasets: Sequence[Annotations], classes: Sequence[str] = ()) -> Annota
         category_ids=shared_category_ids(datasets, names),
         segments=_joined_segments(datasets),
     )
+
+
+def _check_given(datasets: object, classes: object) -> None:
+    is_list = isinstance(datasets, Sequence) and not isinstance(datasets, str)
+    if not is_list or not all(isinstance(data, Annotations) for data in datasets):  # type: ignore[attr-defined]
+        kind = type(datasets).__name__
+        raise ConfigError(f"join: datasets is of type {kind}; expected a list of Annotations.")
+    if not datasets:
+        raise ConfigError("join: datasets is empty; expected one or more.")
+    check_names(classes, "join: classes")
 
 
 def shared_names(datasets: Sequence[Annotations]) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from detkit.arguments import check_names, check_settings
 from detkit.config import parse
 from detkit.data.base import DATASETS, Annotations, DatasetConfig
 from detkit.data.foreign import name_foreign
@@ -17,6 +18,8 @@ from detkit.data.scan import same_content
 from detkit.data.split import hold_out
 from detkit.data.unrecognised import TITLES
 from detkit.errors import ConfigError, DataError
+
+ENTRY = "{'format': 'voc', 'root': FOLDER, 'split': 'test'}"
 
 
 def read_dataset(entry: Mapping[str, Any], classes: Sequence[str] = ()) -> Annotations:
@@ -31,6 +34,8 @@ def read_dataset(entry: Mapping[str, Any], classes: Sequence[str] = ()) -> Annot
         UnknownNameError: no such format.
         DataError: data that is missing or cannot be used, with what to do.
     """
+    check_settings(entry, "read_dataset: entry", ENTRY)
+    check_names(classes, "read_dataset: classes")
     settings = dict(entry)
     if "format" not in settings:
         raise ConfigError(f"data: an entry lacks its format; known: {', '.join(DATASETS)}.")

@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from detkit.arguments import check_settings
 from detkit.backbones.base import Backbone
 from detkit.config import Config, parse
 from detkit.errors import ConfigError, DetkitError
@@ -290,6 +291,7 @@ def build_detector(model: Mapping[str, Any]) -> Detector:
         ConfigError: the block is missing its name or has a key or value that cannot be.
         UnknownNameError: no detector, or no backbone, has that name.
     """
+    check_settings(model, "build_detector: model", "{'name': 'yolo_v3', 'num_classes': 20}")
     settings = dict(model)
     if "name" not in settings:
         raise ConfigError(f"model.name: missing; known detectors: {', '.join(DETECTORS)}.")

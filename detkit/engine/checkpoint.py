@@ -22,6 +22,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from detkit.arguments import check_path
 from detkit.class_names import names_in_words
 from detkit.config import parse
 from detkit.detectors import Detector, build_detector
@@ -319,13 +320,14 @@ def find_checkpoint(path: Path) -> Path:
     )
 
 
-def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> Checkpoint:
+def load_checkpoint(path: str | Path, device: torch.device | str = "cpu") -> Checkpoint:
     """Read a checkpoint (or a run folder's best one) into a detector in eval mode.
 
     Raises:
         ConfigError: nothing there, or something that is not a checkpoint.
     """
-    folder = find_checkpoint(path)
+    check_path(path, "load_checkpoint: path")
+    folder = find_checkpoint(Path(path))
     try:
         described = json.loads((folder / MODEL).read_text(encoding="utf-8"))
         experiment = parse(ExperimentConfig, described["experiment"])

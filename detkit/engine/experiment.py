@@ -17,6 +17,7 @@ from pydantic import (
     model_validator,
 )
 
+from detkit.arguments import check_choice, check_path
 from detkit.config import (
     Config,
     Fraction,
@@ -263,6 +264,8 @@ def read_experiment(
     Raises:
         ConfigError: anything in the file or the overrides that cannot be, with its place.
     """
+    check_path(config, "read_experiment: config")
+    check_choice(use, "read_experiment: use", ("train", "eval"))
     path = find_config(config)
     entry_overrides, rest = split_overrides(overrides)
     settings, origins = read_config(path, rest)

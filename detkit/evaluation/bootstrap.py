@@ -27,7 +27,7 @@ from statistics import NormalDist
 import numpy as np
 from numpy.typing import NDArray
 
-from detkit.arguments import check_whole
+from detkit.arguments import check_choice, check_whole
 from detkit.data.base import Annotations
 from detkit.errors import DetkitError
 from detkit.evaluation.matches import ClassMatches, voc_matches
@@ -150,6 +150,7 @@ def compare(first: Bootstrap, second: Bootstrap, figure: str) -> Comparison:
     """Compare one figure of two evaluations draw by draw.
 
     Raises:
+        ConfigError: no such figure.
         DetkitError: the two were not measured on the same images and the same draws.
     """
     same = (first.data, first.seed, first.resamples) == (second.data, second.seed, second.resamples)
@@ -157,6 +158,7 @@ def compare(first: Bootstrap, second: Bootstrap, figure: str) -> Comparison:
         raise DetkitError(
             "compare: the two were not measured on the same draws of the same images."
         )
+    check_choice(figure, "compare: figure", tuple(first.samples))
     gains = first.samples[figure] - second.samples[figure]
     known = gains[~np.isnan(gains)]
     share = max(len(known), 1)

@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from detkit.arguments import check_whole
 from detkit.data.base import Annotations
 from detkit.errors import ConfigError
 from detkit.evaluation.matches import ClassMatches, coco_matches
@@ -75,6 +76,20 @@ class CocoResult:
     most: int = 0  # scored objects of one class in one image
 
 
+def check_limit(max_detections: object) -> None:
+    """Refuse a limit of detections at which COCO's figures would not be told apart.
+
+    Raises:
+        ConfigError: it is none.
+    """
+    if isinstance(max_detections, int) and max_detections <= max(FEWER):
+        raise ConfigError(
+            f"max_detections: is {max_detections}; expected more than {max(FEWER)}, of which COCO "
+            "has a figure of its own. model.score_threshold leaves out weak detections."
+        )
+    check_whole(max_detections, "max_detections", least=max(FEWER) + 1)
+
+
 def coco_map(
     results: Results, annotations: Annotations, *, max_detections: int = COCO_LIMIT
 ) -> CocoResult:
@@ -93,11 +108,7 @@ def coco_map(
     """
     from pycocotools.cocoeval import COCOeval
 
-    if max_detections <= max(FEWER):
-        raise ConfigError(
-            f"max_detections: is {max_detections}; expected more than {max(FEWER)}, of which COCO "
-            "has a figure of its own. model.score_threshold leaves out weak detections."
-        )
+    check_limit(max_detections)
     names = annotations.class_names
     if not len(annotations) or not names:
         return _nothing_measured(names, max_detections)

@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from detkit.arguments import check_path
 from detkit.class_names import match_classes, names_in_words, read_as_one
 from detkit.data.base import Annotations
 from detkit.errors import DataError, nearest
@@ -90,16 +91,19 @@ def no_results() -> Results:
     )
 
 
-def read_detections(path: Path, annotations: Annotations) -> Results:
+def read_detections(path: str | Path, annotations: Annotations) -> Results:
     """Read a detections file, in its own order.
 
     A box without area is taken: it matches nothing and counts as a false positive. Scores may be
     any finite number, since only their order counts.
 
     Raises:
+        ConfigError: ``path`` is none.
         DataError: the file is missing or is not such a list, or an entry lacks a key, names an
             image or class that ``annotations`` lacks, or has a box or score that cannot be.
     """
+    check_path(path, "read_detections: path")
+    path = Path(path)
     entries = _read_list(path)
     if any(isinstance(entry, dict) and DETECT_KEY in entry for entry in entries[:1]):
         _log.warning(
@@ -273,12 +277,16 @@ def _check_score(score: Any, where: str) -> float:
     return float(score)
 
 
-def write_detections(path: Path, results: Results, annotations: Annotations) -> None:
+def write_detections(path: str | Path, results: Results, annotations: Annotations) -> None:
     """Write ``results`` as the file that :func:`read_detections` reads, to the last bit.
 
     On COCO's data it is a COCO results file (with the class's name besides), which pycocotools'
     ``loadRes`` takes.
+
+    Raises:
+        ConfigError: ``path`` is none.
     """
+    check_path(path, "write_detections: path")
     corners = results.boxes.astype(np.float64)
     bboxes = np.concatenate([corners[:, :2], corners[:, 2:] - corners[:, :2]], axis=1).tolist()
     image_ids = [_own_id(str(image_id), annotations) for image_id in annotations.image_ids]
@@ -302,7 +310,7 @@ def write_detections(path: Path, results: Results, annotations: Annotations) -> 
         )
     ]
     lines = ",\n".join(json.dumps(entry, allow_nan=False) for entry in entries)
-    write_atomically(path, f"[\n{lines}\n]\n" if entries else "[]\n")
+    write_atomically(Path(path), f"[\n{lines}\n]\n" if entries else "[]\n")
 
 
 def _own_id(image_id: str, annotations: Annotations) -> str | int:

@@ -14,13 +14,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from detkit.arguments import check_flag, check_whole
 from detkit.class_names import few, match_classes, names_in_words, read_as_one
 from detkit.data.base import Annotations, DetectionDataset, Sample, given_proposals
 from detkit.detectors.base import Detector
-from detkit.errors import DataError, DetkitError
-from detkit.evaluation.coco_map import COCO_LIMIT, CocoResult, coco_map
+from detkit.errors import ConfigError, DataError, DetkitError
+from detkit.evaluation.coco_map import COCO_LIMIT, CocoResult, check_limit, coco_map
 from detkit.evaluation.results import Results, collect, nan_to_none
-from detkit.evaluation.voc_map import DEVKIT, VocResult, VocRule, voc_map
+from detkit.evaluation.voc_map import DEVKIT, VocResult, VocRule, check_rule, voc_map
 from detkit.types import Detections
 
 _log = logging.getLogger(__name__)
@@ -127,10 +128,14 @@ def evaluate(
             with 100.
 
     Raises:
-        ConfigError: no such rule, or a limit of 10 or less.
+        ConfigError: an argument that cannot be, such as a limit of 10 or less.
         DataError: the data has classes that the predictor lacks, or an image is unreadable.
         DetkitError: the predictor is in training mode.
     """
+    check_flag(coco, "evaluate: coco")
+    check_rule(voc_rule)
+    check_limit(max_detections)
+    check_sides("evaluate", predictor, dataset)
     if same := spelt_otherwise(predictor.class_names, dataset.class_names):
         _log.warning(same)
     results = detect_dataset(
@@ -172,9 +177,13 @@ def detect_dataset(
         shard: this process's part, and how the parts come together.
 
     Raises:
+        ConfigError: an argument that cannot be.
         DataError: the data has classes that the predictor lacks, or an image is unreadable.
         DetkitError: the predictor is in training mode.
     """
+    check_whole(batch_size, "evaluate: batch_size", least=1)
+    check_whole(workers, "evaluate: workers", least=0)
+    check_sides("evaluate", predictor, dataset)
     if getattr(predictor, "training", False):
         raise DetkitError("evaluate: the detector is in training mode; call .eval() first.")
     to_dataset = match_labels(predictor.class_names, dataset.class_names)
@@ -192,6 +201,26 @@ def detect_dataset(
     images, labels = found.images * shard.world + shard.rank, to_dataset[found.labels]
     mapped = Results(images, found.boxes, found.scores, labels).select(labels >= 0)
     return _in_order(mapped, shard.gather)
+
+
+def check_sides(where: str, predictor: object, dataset: object) -> None:
+    """Refuse a path or a list where an object is meant, with how to make one.
+
+    Raises:
+        ConfigError: what detects has no class names, or the data is no dataset.
+    """
+    if not callable(predictor) or not hasattr(predictor, "class_names"):
+        raise ConfigError(
+            f"{where}: predictor is {few([repr(predictor)])}; expected a detector, or what is "
+            "called with images and has class_names. detkit.load(PATH) gives a detector."
+        )
+    if not isinstance(dataset, DetectionDataset):
+        what = repr(dataset) if isinstance(dataset, str) else f"of type {type(dataset).__name__}"
+        raise ConfigError(
+            f"{where}: dataset is {what}; expected a detkit.data.DetectionDataset, which "
+            "DetectionDataset(read_dataset({'format': 'voc', 'root': FOLDER, 'split': 'test'})) "
+            "gives; `detkit eval` takes folders."
+        )
 
 
 def _in_order(found: Results, gather: Gather) -> Results:
@@ -269,7 +298,11 @@ def evaluate_results(
     """Measure detections that exist already, such as another toolkit's.
 
     The last three as in :func:`evaluate`.
+
+    Raises:
+        ConfigError: no such rule, or a limit of 10 or less.
     """
+    check_flag(coco, "evaluate_results: coco")
     return EvalResult(
         voc=voc_map(results, annotations, rule=voc_rule),
         coco=coco_map(results, annotations, max_detections=max_detections) if coco else None,

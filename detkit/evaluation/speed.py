@@ -11,17 +11,18 @@ import platform
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from detkit.arguments import check_choice, check_whole
 from detkit.data.base import DetectionDataset
 from detkit.detectors.base import Detector
-from detkit.errors import DataError
+from detkit.errors import ConfigError, DataError
 from detkit.evaluation.proposals import proposals_of
-from detkit.evaluation.run import Predictor
+from detkit.evaluation.run import Predictor, check_sides
 from detkit.image import read_image
 
 Precision = Literal["fp32", "bf16", "fp16"]
@@ -43,6 +44,12 @@ class SpeedProtocol:
     warmup: int = 20  # images before the clock counts
     images: int = 200  # images timed from decoded image to final boxes
     part_images: int = 50  # images on which the parts are timed apart
+
+    def __post_init__(self) -> None:
+        """Refuse numbers of images that would time nothing, or none of those that are named."""
+        check_whole(self.warmup, "SpeedProtocol: warmup", least=0)
+        check_whole(self.images, "SpeedProtocol: images", least=1)
+        check_whole(self.part_images, "SpeedProtocol: part_images", least=1)
 
     def text(self) -> str:
         """The rules, as they are printed beside the figures."""
@@ -112,7 +119,7 @@ class Speed:
 def measure_speed(
     predictor: Predictor,
     dataset: DetectionDataset,
-    device: torch.device,
+    device: torch.device | str,
     *,
     precision: Precision = "fp32",
     protocol: SpeedProtocol = SpeedProtocol(),
@@ -127,8 +134,14 @@ def measure_speed(
         protocol: how many images.
 
     Raises:
+        ConfigError: an argument that cannot be.
         DataError: the dataset has no image, or one is unreadable.
     """
+    check_sides("measure_speed", predictor, dataset)
+    check_choice(precision, "measure_speed: precision", get_args(Precision))
+    if not isinstance(protocol, SpeedProtocol):
+        raise ConfigError(f"measure_speed: protocol={protocol!r}: expected a SpeedProtocol.")
+    device = torch.device(device)
     if not len(dataset):
         raise DataError("speed: the split has no images to time.")
     load = _load()

@@ -42,6 +42,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from detkit.arguments import check_threshold
 from detkit.data.base import Annotations
 from detkit.errors import ConfigError, did_you_mean
 from detkit.evaluation.results import Results
@@ -106,6 +107,17 @@ def mean_of_known(values: NDArray[np.float64]) -> float:
     return float(known.mean()) if len(known) else float("nan")
 
 
+def check_rule(rule: object) -> None:
+    """Refuse what is the name of no rule.
+
+    Raises:
+        ConfigError: it is none.
+    """
+    if rule not in get_args(VocRule):
+        near = did_you_mean(str(rule), get_args(VocRule))
+        raise ConfigError(f"voc_rule: is {rule!r}, which is none.{near}")
+
+
 def passes(
     iou: NDArray[np.float64], rule: VocRule, threshold: float = IOU_THRESHOLD
 ) -> NDArray[np.bool_]:
@@ -114,10 +126,7 @@ def passes(
     Raises:
         ConfigError: no such rule.
     """
-    if rule not in get_args(VocRule):
-        raise ConfigError(
-            f"voc_rule: is {rule!r}, which is none.{did_you_mean(rule, get_args(VocRule))}"
-        )
+    check_rule(rule)
     return iou >= threshold if rule == DEVKIT else iou > threshold
 
 
@@ -137,7 +146,11 @@ def voc_map(
 
     Raises:
         ConfigError: no such rule.
+
+    Raises:
+        ConfigError: no such rule, or a threshold that is no number from 0 to 1.
     """
+    check_threshold(iou_threshold, "voc_map: iou_threshold")
     fates = voc_fates(results, annotations, rule=rule, iou_threshold=iou_threshold)
     scored = ~(annotations.difficult | annotations.crowd)  # [T]
     truths = np.bincount(annotations.labels[scored], minlength=len(annotations.class_names))

@@ -160,9 +160,11 @@ def clip_boxes(boxes: Boxes, size: tuple[int, int]) -> Boxes:
 
 def shift_boxes(boxes: Boxes, shift: tuple[float, float]) -> Boxes:
     """Move boxes by ``shift`` (x, y)."""
-    return boxes + boxes.new_tensor(shift * 2)
+    x, y = shift
+    return boxes + boxes.new_tensor([x, y, x, y])
 
 
 def scale_boxes(boxes: Boxes, scale: tuple[float, float]) -> Boxes:
     """Scale boxes about the origin by ``scale`` (x, y)."""
-    return boxes * boxes.new_tensor(scale * 2)
+    x, y = scale
+    return boxes * boxes.new_tensor([x, y, x, y])

@@ -9,6 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from detkit.arguments import check_whole
 from detkit.ops.boxes import size_iou
 
 EPS = torch.finfo(torch.float64).eps
@@ -38,6 +39,9 @@ def kmeans_sizes(
     Raises:
         ValueError: sizes that are no sizes, or fewer different ones than ``k``.
     """
+    check_whole(k, "kmeans_sizes: k", least=1)
+    check_whole(restarts, "kmeans_sizes: restarts", least=1)
+    check_whole(iterations, "kmeans_sizes: iterations", least=1)
     _check_sizes(sizes, k)
     points = sizes.to("cpu", torch.float64)  # in float32 ties would depend on the summing order
     best_centroids, best_iou = points[:k], -1.0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from detkit.arguments import check_threshold
 from detkit.types import Boxes, Detections
 
 
@@ -22,7 +23,11 @@ def nms_per_class(boxes: Boxes, scores: Tensor, labels: Tensor, iou_threshold: f
 
     Returns:
         ``[n]`` int64 indices of the kept boxes, best score first.
+
+    Raises:
+        ConfigError: a threshold that is no number from 0 to 1.
     """
+    check_threshold(iou_threshold, "nms_per_class: iou_threshold")
     # torchvision imports all of its models with its operators, so it is imported on first use.
     from torchvision.ops import nms
 
@@ -46,7 +51,11 @@ def select_per_class(
         scores: ``[N, K]``.
         score_threshold: a score at or below it is dropped.
         iou_threshold: as in :func:`nms_per_class`.
+
+    Raises:
+        ConfigError: a threshold that is no number from 0 to 1.
     """
+    check_threshold(score_threshold, "select_per_class: score_threshold")
     rows, labels = (scores > score_threshold).nonzero(as_tuple=True)
     boxes, scores = boxes[rows], scores[rows, labels]  # [n, 4], [n] one a candidate
     keep = nms_per_class(boxes, scores, labels, iou_threshold)
