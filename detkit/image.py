@@ -33,7 +33,11 @@ ImageLike: TypeAlias = str | os.PathLike[str] | Image.Image | NDArray[np.uint8] 
 
 # Pillow's names; its JPEG reader takes MPO, a phone's pair of JPEGs, as well.
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
-EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
+EXTENSIONS = (
+    *(".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"),
+    *(".jfif", ".jpe", ".jif", ".mpo"),  # JPEG, too
+    *(".apng", ".pbm", ".pnm"),  # PNG and PPM
+)
 # Pillow's own line between a picture and a decompression bomb: 256 MiB of RGB.
 MAX_PIXELS = 89_478_485
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from detkit.files import is_plain
+from detkit.image import EXTENSIONS
 
 HEAD_BYTES = 1 << 14  # of a file, in which it must show what it is
 DEEPEST = 3  # folders below the root that are looked into
@@ -95,7 +96,7 @@ def _is_wider(_: Path, head: bytes) -> bool:
     lines = head.decode("utf-8", errors="replace").splitlines()[:3]
     return (
         len(lines) == 3
-        and lines[0].lower().strip().endswith((".jpg", ".jpeg", ".png"))
+        and lines[0].lower().strip().endswith(EXTENSIONS)
         and lines[1].strip().isdigit()
         and len(lines[2].split()) >= 4
         and all(map(_is_number, lines[2].split()[:4]))
