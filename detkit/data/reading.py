@@ -11,15 +11,17 @@ import numpy as np
 
 from detkit.arguments import check_names, check_settings
 from detkit.config import parse
-from detkit.data.base import DATASETS, Annotations, DatasetConfig
+from detkit.data.base import DATASETS, Annotations, DatasetConfig, Report
 from detkit.data.foreign import name_foreign
 from detkit.data.recognise import find_splits
 from detkit.data.scan import same_content
-from detkit.data.split import hold_out
+from detkit.data.split import part_images
 from detkit.data.unrecognised import TITLES
 from detkit.errors import ConfigError, DataError
 
 ENTRY = "{'format': 'voc', 'root': FOLDER, 'split': 'test'}"
+
+ONE_PICTURE = "images that are all one picture, so that none is held out"
 
 
 def read_dataset(entry: Mapping[str, Any], classes: Sequence[str] = ()) -> Annotations:
@@ -70,20 +72,19 @@ def part(annotations: Annotations, config: DatasetConfig) -> Annotations:
         has[image.index, list(image.labels)] = True
     # Whoever reads the other part may have the classes in another order, or call them otherwise.
     order = sorted(np.flatnonzero(has.any(axis=0)), key=lambda label: has[:, label].tobytes())
-    inside = hold_out(has[:, order], config.hold_out, config.split_seed)
     paths = np.empty(listed, dtype=object)
     paths[good] = annotations.paths
     paths[lost] = [image.path for image in report.left_out]
-    for copies in map(list, same_content([Path(path) for path in paths])):
-        others = inside.sum() - inside[copies].sum()
-        if inside[copies].any() and others + len(copies) < listed:  # so that training has some
-            inside[copies] = True  # what is measured on is not learned from under another name
+    copies = same_content([Path(path) for path in paths])
+    inside = part_images(has[:, order], config.hold_out, config.split_seed, copies)
+    is_whole = listed > 0 and config.hold_out > 0 and not inside.any()
     if config.part == "train":
         inside = ~inside
     kept = annotations.keep_images(inside[good])
     unusable = [image.path for image in report.left_out if inside[image.index]]
     told = [*kept.paths.tolist(), *unusable]
-    return replace(kept, report=report.of_part(told, whole=config.part == "train"))
+    report = report.of_part(told, whole=config.part == "train")
+    return replace(kept, report=report + Report({ONE_PICTURE: listed}) if is_whole else report)
 
 
 def _other_format(name: str, root: Path) -> str:

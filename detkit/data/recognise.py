@@ -77,17 +77,21 @@ class Recognised:
         splits = ", ".join(f"{split.name or 'all'} {split.images}" for split in self.splits)
         found = f"{self.root}: {TITLES[self.format]}, splits {splits}; "
         if use == "eval":
-            return f"{found}evaluating on {_said(self.test)}"
-        return f"{found}training on {_said(self.train)}, evaluating on {_said(self.val)}"
+            return f"{found}evaluating on {self._said(self.test)}"
+        return f"{found}training on {self._said(self.train)}, evaluating on {self._said(self.val)}"
 
-
-def _said(entries: Sequence[Mapping[str, Any]]) -> str:
-    names = [str(entry["split"] or "all") for entry in entries]
-    if "part" not in entries[0]:
-        return " and ".join(names)
-    share = entries[0].get("hold_out", DatasetConfig.model_fields["hold_out"].default)
-    share = share if entries[0]["part"] == "eval" else 1 - share
-    return f"{share:.0%} of {' and '.join(names)}"
+    def _said(self, entries: Sequence[Mapping[str, Any]]) -> str:
+        names = [str(entry["split"] or "all") for entry in entries]
+        if "part" not in entries[0]:
+            return " and ".join(names)
+        images = {split.name: split.images for split in self.splits}
+        is_held_out = entries[0]["part"] == "eval"
+        if all(images[entry["split"]] == 1 for entry in entries):  # parted entry by entry
+            nothing = "nothing, as one image cannot be parted"
+            return nothing if is_held_out else " and ".join(names)
+        share = entries[0].get("hold_out", DatasetConfig.model_fields["hold_out"].default)
+        share = share if is_held_out else 1 - share
+        return f"{share:.0%} of {' and '.join(names)}"
 
 
 def recognise(

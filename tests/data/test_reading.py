@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from detkit.data import read_dataset
+from detkit.data import read_dataset, summary
 from detkit.errors import DataError
 from tests.conftest import voc_xml, write_voc
 
@@ -58,10 +58,31 @@ def test_copies_of_a_picture_lie_in_one_part(tmp_path: Path) -> None:
             assert group <= train or group <= held
 
 
-def test_of_nothing_but_copies_something_is_left_to_learn_from(tmp_path: Path) -> None:
-    pages = {name: voc_xml([("cat", (1, 1, 20, 30))]) for name in "abcd"}
-    folder = write_voc(tmp_path / "voc", pages)
-    for name in "abcd":
+def test_two_pictures_are_parted_however_many_copies_there_are(tmp_path: Path) -> None:
+    names = "abcdefghij"
+    folder = write_voc(tmp_path / "voc", {n: voc_xml([("cat", (1, 1, 20, 30))]) for n in names})
+    for name in names[:-1]:
         Image.new("RGB", (80, 60)).save(folder / "JPEGImages" / f"{name}.jpg")
     entry = {"format": "voc", "root": folder, "split": "trainval"}
-    assert [len(read_dataset({**entry, "part": part})) for part in ("train", "eval")] == [3, 1]
+    for seed in range(5):
+        held = read_dataset({**entry, "part": "eval", "split_seed": seed})
+        assert held.image_ids.tolist() == ["j"]
+        assert len(read_dataset({**entry, "part": "train", "split_seed": seed})) == 9
+
+
+@pytest.mark.parametrize("count", [1, 4])
+def test_of_one_picture_nothing_is_held_out_and_the_data_line_says_so(
+    tmp_path: Path, count: int
+) -> None:
+    names = "abcd"[:count]
+    folder = write_voc(tmp_path / "voc", {n: voc_xml([("cat", (1, 1, 20, 30))]) for n in names})
+    for name in names:
+        Image.new("RGB", (80, 60)).save(folder / "JPEGImages" / f"{name}.jpg")
+    entry = {"format": "voc", "root": folder, "split": "trainval"}
+    train, held = (read_dataset({**entry, "part": part}) for part in ("train", "eval"))
+    assert [len(train), len(held)] == [count, 0]
+    told = f"{count} images that are all one picture, so that none is held out"
+    assert told in summary(train)
+    assert told in summary(held)
+    whole = read_dataset({**entry, "part": "train", "hold_out": 0.0})
+    assert "one picture" not in summary(whole)

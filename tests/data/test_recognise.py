@@ -280,6 +280,16 @@ def test_voc_without_lists_of_ids(source: Path) -> None:
     assert len(read_dataset(found.train[0])) + len(read_dataset(found.val[0])) == 10
 
 
+def test_one_image_is_not_said_to_be_parted(tmp_path: Path) -> None:
+    root = write_voc(tmp_path, {"x": voc_xml([("cat", (1, 1, 9, 9))])}, split="mine")
+    found = recognise(root)
+    begin = f"{root}: PASCAL VOC, splits mine 1; "
+    nothing = "evaluating on nothing, as one image cannot be parted"
+    assert found.line() == f"{begin}training on mine, {nothing}"
+    assert found.line("eval") == begin + nothing
+    assert [len(read_dataset(*entry)) for entry in (found.train, found.val)] == [1, 0]
+
+
 def test_years_of_a_devkit_are_joined(source: Path, tmp_path: Path) -> None:
     devkit = tmp_path / "VOCdevkit"
     shutil.copytree(source, devkit / "VOC2007")

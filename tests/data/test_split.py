@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from detkit.data import Annotations, read_dataset
-from detkit.data.split import hold_out
+from detkit.data.split import hold_out, part_images
 from tests.oracles import voc_xml, write_voc
 
 
@@ -63,6 +63,79 @@ def test_few_images_leave_one_to_measure_on() -> None:
     assert hold_out(np.eye(3, dtype=np.bool_), 0.2, 0).sum() == 1
     assert not hold_out(has, 0.0, 0).any()
     assert not hold_out(has[:1], 0.2, 0).any()
+
+
+@pytest.mark.parametrize("images", [2, 3, 4, 20])
+@pytest.mark.parametrize("share", [0.01, 0.2, 0.5, 0.9, 0.99])
+def test_neither_part_is_ever_empty(images: int, share: float) -> None:
+    for has in (np.ones((images, 1), dtype=np.bool_), np.eye(images, dtype=np.bool_)):
+        assert 0 < hold_out(has, share, 0).sum() < images
+
+
+@pytest.mark.parametrize("share", [0.01, 0.2, 0.9, 0.99])
+def test_a_single_image_is_learned_from(share: float) -> None:
+    assert not hold_out(np.ones((1, 1), dtype=np.bool_), share, 0).any()
+
+
+Groups = list[list[int]]
+
+
+@st.composite
+def copied_sets(draw: st.DrawFn) -> tuple[np.ndarray, Groups]:
+    """Whether images have objects of classes, and which of the images are copies of one another."""
+    pictures = draw(st.lists(st.integers(1, 4), min_size=1, max_size=25))  # copies of each
+    classes = draw(st.integers(0, 4))
+    rng = np.random.default_rng(draw(st.integers(0, 99)))
+    order = rng.permutation(sum(pictures))
+    ends = np.cumsum(pictures)
+    groups = [sorted(order[e - n : e].tolist()) for n, e in zip(pictures, ends, strict=True)]
+    has = np.zeros((len(order), classes), dtype=np.bool_)
+    for group in groups:
+        has[group] = rng.random(classes) < 0.4
+    return has, groups
+
+
+@given(copied_sets(), st.floats(0.01, 0.99), st.integers(0, 99))
+def test_copies_lie_on_one_side(data: tuple[np.ndarray, Groups], share: float, seed: int) -> None:
+    has, groups = data
+    copies = [group for group in groups if len(group) > 1]
+    held = part_images(has, share, seed, copies)
+    assert held.shape == (len(has),)
+    for group in groups:
+        assert held[group].all() or not held[group].any()
+    assert held.any() == (len(groups) > 1)  # one picture alone is learned from
+    assert not held.all()
+    assert (held == part_images(has, share, seed, copies)).all()
+    assert (held == part_images(has, share, seed, copies[::-1])).all()
+
+
+@given(st.integers(1, 60), st.integers(0, 4), st.floats(0.0, 1.0), st.integers(0, 99))
+def test_pictures_without_copies_are_drawn_as_they_always_were(
+    images: int, classes: int, share: float, seed: int
+) -> None:
+    has = np.random.default_rng(seed).random((images, classes)) < 0.3
+    assert (part_images(has, share, seed, []) == hold_out(has, share, seed)).all()
+
+
+def test_copies_do_not_make_the_held_out_part_much_larger() -> None:
+    """A fifth of a hundred images in tens: left to any drawn copy, nine in ten would go."""
+    has = np.ones((100, 1), dtype=np.bool_)
+    copies = np.arange(100).reshape(10, 10).tolist()
+    for seed in range(20):
+        assert part_images(has, 0.2, seed, copies).sum() == 20
+
+
+def test_a_picture_of_many_copies_is_learned_from() -> None:
+    has = np.ones((10, 1), dtype=np.bool_)
+    for seed in range(20):
+        assert part_images(has, 0.2, seed, [list(range(9))]).nonzero()[0].tolist() == [9]
+
+
+@pytest.mark.parametrize("share", [0.0, 1.0])
+def test_nothing_and_everything_are_held_out_of_copies_too(share: float) -> None:
+    held = part_images(np.ones((4, 1), dtype=np.bool_), share, 0, [[0, 1, 2, 3]])
+    assert held.all() == bool(share)
+    assert held.any() == bool(share)
 
 
 def test_a_bad_file_is_counted_in_the_part_it_is_in(tmp_path: Path) -> None:
