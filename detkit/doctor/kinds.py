@@ -1,0 +1,75 @@
+"""What the doctor says of the kinds that readers counted, and of boxes that stand twice."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from detkit.data.settle import (
+    CLIPPED,
+    INVERTED,
+    NOT_NUMBERS,
+    OTHER_SIZE,
+    OUTSIDE,
+    TRUNCATED,
+    TURNED,
+)
+from detkit.data.voc import NEGATIVES, UNANNOTATED
+from detkit.data.voc_origin import PERHAPS_BY_FRACTIONS, PERHAPS_BY_ZERO
+from detkit.doctor.figures import Checkup
+from detkit.doctor.finding import Finding, Gravity
+from detkit.doctor.words import objects_have
+
+MANY_CLIPPED = 0.01  # of the boxes
+
+
+def look_at_boxes(checkup: Checkup) -> Iterator[Finding]:
+    """What became of bad boxes, and boxes that stand twice."""
+    for split, figures in zip(checkup.splits, checkup.figures, strict=True):
+        report = split.annotations.report
+        for kind, count in report.counts.items():
+            if count:
+                first = report.examples.get(kind, "")
+                said = f"{split.name}: {count} {kind}" + (f" (first: {first})" if first else "")
+                yield Finding(*_judge_kind(kind, count, said, figures.objects))
+        if figures.repeated_objects:
+            twice = objects_have(figures.repeated_objects)
+            yield Finding(
+                "look",
+                f"{split.name}: {twice} the class and box of another in the same image; a copy "
+                "counts as missed. Remove it.",
+            )
+
+
+def _judge_kind(kind: str, count: int, said: str, objects: int) -> tuple[Gravity, str]:
+    if kind == OTHER_SIZE:
+        return "harm", (
+            f"{said}; if the images were resized after they were annotated, every box in them is "
+            "wrong. Look at samples.png, and convert the boxes or restore the images."
+        )
+    if kind == TURNED:
+        return "look", f"{said}; see in samples.png whether the boxes fit the upright pictures."
+    if kind == TRUNCATED:
+        return "look", f"{said}; what is missing is grey or blurred. Copy or download them again."
+    if kind == UNANNOTATED:
+        return "look", (
+            f"{said}; an annotation file without objects makes a negative of an image that shows "
+            "none."
+        )
+    if kind == NEGATIVES:
+        return "look", (
+            f"{said}; if nobody has looked at them yet, the objects in them are learned as "
+            "background."
+        )
+    if kind in (PERHAPS_BY_ZERO, PERHAPS_BY_FRACTIONS):
+        return "look", (
+            f"{said}; ask what wrote the files: CVAT, datumaro, Label Studio and FiftyOne count "
+            "from zero. With the wrong origin every left and top edge is a pixel off."
+        )
+    if kind in (INVERTED, NOT_NUMBERS, OUTSIDE):
+        return "look", f"{said}; correct them where they were drawn."
+    if kind == CLIPPED and count > MANY_CLIPPED * objects:
+        return "look", (
+            f"{said}; so many hint at another origin (of PASCAL VOC's files: data.origin=0 or 1), "
+            "or at images that were cropped."
+        )
+    return "note", f"{said}."
