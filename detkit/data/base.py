@@ -21,6 +21,7 @@ from detkit.arguments import check_flag
 from detkit.class_names import read_as_one
 from detkit.config import Config, Fraction
 from detkit.data.cache import ImageCache
+from detkit.data.stated import Unsound
 from detkit.errors import DataError
 from detkit.image import read_image
 from detkit.proposals.store import ProposalStore
@@ -164,10 +165,13 @@ class Annotations:
     labels: NDArray[np.int64]  # [T] in 0..K-1
     difficult: NDArray[np.bool_]  # [T]
     crowd: NDArray[np.bool_]  # [T]
-    area: NDArray[np.float32]  # [T] the box's, or the segment's where the dataset has one
+    area: NDArray[np.float64]  # [T] the stated box's, or as the dataset states it (COCO)
     report: Report = Report()
     category_ids: NDArray[np.int64] | None = None  # [K] the dataset's own numbers (COCO)
     segments: Segments | None = None  # [T] where the dataset has outlines (COCO)
+    stated: NDArray[np.float64] | None = None  # [T, 4] xywh, unclipped; None: the boxes'
+    unsound: Unsound | None = None  # what is measured besides
+    is_coco: bool = False  # of COCO's files: its figures are those of pycocotools on them
 
     def __len__(self) -> int:
         return len(self.image_ids)
@@ -204,6 +208,8 @@ class Annotations:
             crowd=self.crowd[keep],
             area=self.area[keep],
             segments=None if self.segments is None else self.segments.select(keep),
+            stated=None if self.stated is None else self.stated[keep],
+            unsound=None if self.unsound is None else self.unsound.beside(keep),
         )
 
     def keep_images(self, keep: NDArray[np.bool_]) -> Annotations:
@@ -216,6 +222,7 @@ class Annotations:
             paths=self.paths[keep],
             sizes=self.sizes[keep],
             offsets=np.concatenate([[0], np.cumsum(objects)]).astype(np.int64),
+            unsound=None if kept.unsound is None else kept.unsound.of_images(keep),
         )
 
 
@@ -223,7 +230,7 @@ def for_training(annotations: Annotations, *, crowds: bool = False) -> Annotatio
     """Drop what is measured but not learned from.
 
     These are boxes no more than a pixel wide or high, and crowds: a box around many is no box of
-    any one of them.
+    any one of them. With them goes what the files state besides the boxes that are learned.
 
     Args:
         annotations: what was read.
@@ -237,6 +244,7 @@ def for_training(annotations: Annotations, *, crowds: bool = False) -> Annotatio
     thin = np.asarray((sides <= MIN_TRAIN_SIDE).any(axis=1))
     crowd = annotations.crowd & ~thin
     kept = annotations.keep_rows(~thin if crowds else ~(thin | crowd))
+    kept = replace(kept, stated=None, unsound=None)
     said = {
         "one-pixel boxes dropped from training": int(thin.sum()),
         CROWDS_KEPT if crowds else CROWDS_DROPPED: int(crowd.sum()),

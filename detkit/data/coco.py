@@ -10,7 +10,7 @@ Labels are in the order of the category ids, which are kept (``Annotations.categ
 crowds, areas and outlines (polygons and RLE). Categories without objects stay, less the roots that
 ``coco_names.py`` speaks of; name ``data.classes`` to leave them out. Training leaves crowds out;
 evaluation knows them. An object with ``"ignore": 1``, as PASCAL VOC in this format has it, is
-difficult.
+difficult; COCO's figures count it, as pycocotools does, which puts ``iscrowd`` in its place.
 
 What becomes of bad data (of images' files: the table of ``coco_paths.py``; the rest is in that of
 ``settle.py``):
@@ -35,7 +35,7 @@ one picture under two image ids            both kept, counted (``AGAIN``): joine
 key points                                 left out, counted by object (``KEY_POINTS``)
 boxes that are plainly corners             read as COCO's all the same, counted
                                            (``LIKE_CORNERS``): another format may be meant
-no area, or one that no object has         the box's
+no area, or one that is no number          the box's; any other is kept, 0 and less too
 an outline that is no list and no RLE      left out
 a category id, category name or image id   refused, naming it (whose label would it be?), but
 that stands twice                          for a root's name; 1, 1.0 and "1" are one id
@@ -80,7 +80,6 @@ from detkit.data.coco_values import (
 from detkit.data.labelling import Labels
 from detkit.data.settle import Draft, settle
 from detkit.errors import DataError
-from detkit.image import MAX_PIXELS
 
 NO_IMAGE = "objects of images that are not listed dropped"
 FROM_POLYGONS = "boxes made from polygons"
@@ -137,6 +136,7 @@ def read_coco(config: CocoConfig, classes: Sequence[str] = ()) -> Annotations:
         labels=[label_of_number[rows.categories[row]] for row in order.tolist()],
         difficult=[rows.difficult[row] for row in order.tolist()],
         crowd=[rows.crowds[row] for row in order.tolist()],
+        sides=np.array(rows.sides, dtype=np.float64).reshape(-1, 2)[order],
         area=np.array(rows.areas, dtype=np.float64)[order],
         segments=[rows.segments[row] for row in order.tolist()] if any(rows.segments) else (),
         category_ids=_category_ids(labels, number_of),
@@ -149,6 +149,7 @@ def read_coco(config: CocoConfig, classes: Sequence[str] = ()) -> Annotations:
             **found,
         },
         read_as=labels.read_as,
+        is_coco=True,
     )
     return settle(draft, config.max_unreadable)
 
@@ -166,6 +167,7 @@ class _Rows:
     images: list[int] = field(default_factory=list)  # index of the image
     categories: list[Id] = field(default_factory=list)
     boxes: list[tuple[float, ...]] = field(default_factory=list)  # x1, y1, x2, y2
+    sides: list[tuple[float, ...]] = field(default_factory=list)  # width, height as stated
     difficult: list[bool] = field(default_factory=list)
     crowds: list[bool] = field(default_factory=list)
     areas: list[float] = field(default_factory=list)  # NaN: the box's
@@ -225,6 +227,7 @@ def _add(rows: _Rows, path: Path, where: str, entry: Mapping[str, Any], image: C
     """Add what an annotation says of its object, its category left out."""
     bbox, outline = entry.get("bbox"), entry.get("segmentation")
     box, kind = read_box(bbox), ""
+    sides = tuple(map(read_number, bbox[2:])) if bbox and not math.isnan(box[0]) else ()
     if not bbox and isinstance(outline, list):
         box, kind = read_polygons(outline), FROM_POLYGONS
     elif not bbox and isinstance(outline, dict):
@@ -232,7 +235,7 @@ def _add(rows: _Rows, path: Path, where: str, entry: Mapping[str, Any], image: C
     if kind and not math.isnan(box[0]):
         rows.note(kind, image.index)
     area = read_number(entry.get("area"))
-    area = area if 0 < area <= MAX_PIXELS else math.nan
+    area = area if math.isfinite(area) else math.nan
     flags = [read_flag(entry.get(key)) for key in FLAGS]
     if None in flags:
         key = FLAGS[flags.index(None)]
@@ -245,6 +248,7 @@ def _add(rows: _Rows, path: Path, where: str, entry: Mapping[str, Any], image: C
         rows.note(KEY_POINTS, image.index)
     rows.images.append(image.index)
     rows.boxes.append(box)
+    rows.sides.append(sides or (box[2] - box[0], box[3] - box[1]))
     rows.difficult.append(bool(flags[0]))
     rows.crowds.append(bool(flags[1]))
     rows.areas.append(area)

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from detkit.arguments import check_names
 from detkit.class_names import OtherClassesError, match_classes, one_spelling
 from detkit.data.base import Annotations, Report, Segments
+from detkit.data.stated import Unsound, as_stated
 from detkit.errors import ConfigError, DataError
 
 PREFIXED = "image ids with their entry's number in front, as two entries share some"
@@ -40,11 +41,12 @@ def join(datasets: Sequence[Annotations], classes: Sequence[str] = ()) -> Annota
     names = tuple(classes) or tuple(sorted(shared_names(datasets)))
     datasets = [_spelt(data, names) for data in datasets]
     ids, prefixed = _distinct_ids(datasets)
-    labels = []
-    for data in datasets:
-        order = np.array([names.index(name) for name in data.class_names], dtype=np.int64)
-        labels.append(order[data.labels] if len(order) else data.labels)
+    orders = [
+        np.array([names.index(name) for name in data.class_names], dtype=np.int64)
+        for data in datasets
+    ]
     ends = np.cumsum([0, *(len(d.boxes) for d in datasets)])
+    images = np.cumsum([0, *(len(d) for d in datasets)]).tolist()
     report = Report({PREFIXED: prefixed} if prefixed else {})
     for data in datasets:
         report = report + data.report
@@ -57,13 +59,23 @@ def join(datasets: Sequence[Annotations], classes: Sequence[str] = ()) -> Annota
             [[0], *(d.offsets[1:] + end for d, end in zip(datasets, ends[:-1], strict=True))]
         ).astype(np.int64),
         boxes=np.concatenate([d.boxes for d in datasets]),
-        labels=np.concatenate(labels),
+        labels=np.concatenate(
+            [
+                order[d.labels] if len(order) else d.labels
+                for order, d in zip(orders, datasets, strict=True)
+            ]
+        ),
         difficult=np.concatenate([d.difficult for d in datasets]),
         crowd=np.concatenate([d.crowd for d in datasets]),
         area=np.concatenate([d.area for d in datasets]),
         report=report,
         category_ids=shared_category_ids(datasets, names),
         segments=_joined_segments(datasets),
+        stated=_joined_stated(datasets),
+        unsound=Unsound.joined(
+            [d.unsound for d in datasets], orders, images[:-1], ends[:-1].tolist()
+        ),
+        is_coco=all(d.is_coco for d in datasets),
     )
 
 
@@ -140,6 +152,19 @@ def shared_category_ids(
     if len(set(number_of.values())) < len(number_of) or not set(names) <= set(number_of):
         return None
     return np.array([number_of[name] for name in names], dtype=np.int64)
+
+
+def _joined_stated(datasets: Sequence[Annotations]) -> NDArray[np.float64] | None:
+    if all(data.stated is None for data in datasets):
+        return None
+    return np.concatenate(
+        [
+            as_stated(data.boxes.astype(np.float64), None, shares=False)
+            if data.stated is None
+            else data.stated
+            for data in datasets
+        ]
+    )
 
 
 def _joined_segments(datasets: Sequence[Annotations]) -> Segments | None:

@@ -18,6 +18,9 @@ an image missing, foreign or damaged       left out and listed; too many of them
                                            more than ``max_unreadable`` of the images and more
                                            than one, or all; with ``max_unreadable`` 0 any
 =========================================  ====================================================
+
+Figures are computed from boxes as the files state them, neither clipped nor rounded to float32,
+and count the dropped ones that have numbers (``stated.py``).
 """
 
 from __future__ import annotations
@@ -31,6 +34,7 @@ from numpy.typing import NDArray
 
 from detkit.data.base import Annotations, LeftOut, Report, Segments
 from detkit.data.scan import Look, scan_images
+from detkit.data.stated import Unsound, as_stated
 from detkit.errors import DataError
 from detkit.image import ImageHeader
 
@@ -67,10 +71,12 @@ class Draft:
     labels: Sequence[int]  # [T] in 0..K-1
     difficult: Sequence[bool] = ()  # [T]; empty: none is
     crowd: Sequence[bool] = ()  # [T]; empty: none is
-    area: NDArray[np.float64] | None = None  # [T] of the segments; None: the boxes'
+    sides: NDArray[np.float64] | None = None  # [T, 2] width, height where files state them so
+    area: NDArray[np.float64] | None = None  # [T] of the segments; None, NaN: the boxes'
     segments: Sequence[str] = ()  # [T] JSON texts; empty: the format has none
     category_ids: NDArray[np.int64] | None = None  # [K] the dataset's own
-    relative: bool = False  # boxes are shares of the image's width and height
+    relative: bool = False  # boxes and sides are shares of the image's width and height
+    is_coco: bool = False  # a COCO file, as Annotations has it
     least_side: float = 0.0  # pixels; VOC's inclusive corners make every sound box 1 or more
     # kinds that the reader found itself: how many, or the image (0..I-1) of each
     noted: Mapping[str, int | Sequence[int]] = field(default_factory=dict)
@@ -158,15 +164,23 @@ def _with_images(draft: Draft, looks: Sequence[Look]) -> tuple[Annotations, dict
     keep = np.repeat(np.array([not isinstance(look, str) for look in looks]), draft.counts)
     total = int(np.sum(draft.counts))
     boxes = draft.boxes.reshape(-1, 4)[keep]
+    sides = None if draft.sides is None else draft.sides.reshape(-1, 2)[keep]
     if draft.relative:
-        boxes = boxes * np.tile(np.repeat(sizes, counts, axis=0)[:, ::-1], 2)
+        wide_high = np.repeat(sizes, counts, axis=0)[:, ::-1]
+        boxes = boxes * np.tile(wide_high, 2)
+        sides = None if sides is None else sides * wide_high
     first = np.concatenate([[0], np.cumsum(counts)])
     for index in np.flatnonzero(turned).tolist():
         rows = slice(first[index], first[index + 1])
         boxes[rows] = turn_boxes(boxes[rows], headers[index])
+        if sides is not None:
+            sides[rows] = sides[rows, ::-1]
     with np.errstate(over="ignore"):  # beyond float32: infinite, and dropped
         single = boxes.astype(np.float32)
+    measured = as_stated(boxes, sides, shares=draft.relative)
     area = np.full(total, np.nan) if draft.area is None else draft.area
+    with np.errstate(over="ignore", invalid="ignore"):
+        area = np.where(np.isnan(area[keep]), measured[:, 2:].prod(axis=1), area[keep])
     every = Annotations(
         class_names=draft.class_names,
         image_ids=np.array([draft.image_ids[index] for index in good], dtype=np.str_),
@@ -177,9 +191,11 @@ def _with_images(draft: Draft, looks: Sequence[Look]) -> tuple[Annotations, dict
         labels=np.array(draft.labels, dtype=np.int64)[keep],
         difficult=_flags(draft.difficult, total)[keep],
         crowd=_flags(draft.crowd, total)[keep],
-        area=area[keep].astype(np.float32),
+        area=area,
         category_ids=draft.category_ids,
         segments=Segments.of(draft.segments).select(keep) if len(draft.segments) else None,
+        stated=measured,
+        is_coco=draft.is_coco,
     )
     unsized = [size is None and len(draft.sizes) > 0 for size in stated]
     flags = {
@@ -242,6 +258,22 @@ def _sound(every: Annotations, least_side: float, report: Report) -> Annotations
         examples={kind: found[0] for kind, found in images.items() if found},
         images={**report.images, **images},
     )
-    area = np.where(np.isnan(every.area), clipped_sides.prod(axis=1), every.area)
-    settled = replace(every, boxes=clipped, area=area.astype(np.float32))
-    return replace(settled.keep_rows(keep), report=report)
+    unsound = _unsound(every, keep)
+    return replace(replace(every, boxes=clipped).keep_rows(keep), report=report, unsound=unsound)
+
+
+def _unsound(every: Annotations, keep: NDArray[np.bool_]) -> Unsound | None:
+    """What is dropped, but can be measured: that which has numbers."""
+    assert every.stated is not None
+    out = ~keep & np.isfinite(every.stated).all(axis=1)
+    if not out.any():
+        return None
+    return Unsound(
+        images=every.image_of_row()[out],
+        rows=np.cumsum(keep, dtype=np.int64)[out],
+        stated=every.stated[out],
+        labels=every.labels[out],
+        difficult=every.difficult[out],
+        crowd=every.crowd[out],
+        area=every.area[out],
+    )

@@ -21,7 +21,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 from xml.sax.saxutils import escape
 
 import numpy as np
@@ -254,7 +254,7 @@ def csv_texts(boxes: NDArray[np.float32]) -> Table:
     return _written(exact, _decimals(exact, lambda value: value, boxes))
 
 
-def plain_texts(values: NDArray[np.float32]) -> list[str]:
+def plain_texts(values: NDArray[np.floating[Any]]) -> list[str]:
     """``[T]`` numbers such as areas."""
     exact = values.astype(np.float64)[:, None]
     decimals = _decimals(exact, lambda value: value, values[:, None])
@@ -294,12 +294,12 @@ def yolo_texts(boxes: NDArray[np.float32], sizes: NDArray[np.int32]) -> Table:
 def _decimals(
     exact: NDArray[np.float64],
     read: Callable[[NDArray[np.float64]], NDArray[np.float64]],
-    wanted: NDArray[np.float32],
+    wanted: NDArray[np.floating[Any]],
 ) -> NDArray[np.int64]:
     """The fewest decimals of each number from which ``read`` makes what is wanted; -1: all."""
     decimals = np.full(exact.shape, -1)
     for digits in range(MOST_DECIMALS, -1, -1):
-        decimals[read(np.round(exact, digits)).astype(np.float32) == wanted] = digits
+        decimals[read(np.round(exact, digits)).astype(wanted.dtype) == wanted] = digits
     return decimals
 
 

@@ -8,7 +8,11 @@ How ground truth that is not plainly scored is put to it:
   matches it counts for nothing. pycocotools overwrites its ``ignore`` flag by ``iscrowd``, but it
   also ignores an object whose area lies outside the range that is measured; so a difficult object
   is given an area outside every range. As with every ignored object, one detection is excused at
-  each IoU threshold, a second one is wrong (VOC excuses all of them).
+  each IoU threshold, a second one is wrong (VOC excuses all of them). On COCO's own files, where
+  ``"ignore": 1`` makes an object difficult, it is scored: these figures are pycocotools' own.
+* An object *of no size or outside* its image, which is not learned, is scored as any other.
+
+Boxes are those of the files, in float64 and unclipped, as pycocotools would read them.
 
 Paper: Microsoft COCO (Lin et al., 2014); rules as in ``cocoeval.py``.
 """
@@ -29,9 +33,9 @@ from detkit.data.base import Annotations
 from detkit.errors import ConfigError
 from detkit.evaluation.matches import ClassMatches, coco_matches
 from detkit.evaluation.results import Results
+from detkit.evaluation.truth import Truth, truth_of
 
 OUTSIDE_EVERY_RANGE = -1.0  # an area that makes pycocotools ignore an object
-OWN_DECIMALS = 3  # what float32 corners below 4,096 pixels keep; COCO's files have two
 THRESHOLDS = 10  # IoU 0.50, 0.55, ..., 0.95
 COCO_LIMIT = 100  # detections of an image and class that COCO's own figures are of
 FEWER = (1, 10)  # limits besides, which have a recall of their own
@@ -114,7 +118,9 @@ def coco_map(
         return _nothing_measured(names, max_detections)
     with contextlib.redirect_stdout(io.StringIO()):  # it prints its progress and its summary
         numbers = _image_numbers(annotations)
-        truth = _as_coco(_truth_entries(annotations, numbers), annotations)
+        objects = truth_of(annotations)
+        scored = ~objects.crowd if annotations.is_coco else objects.scored
+        truth = _as_coco(_truth_entries(objects, scored, numbers), annotations)
         found = _as_coco(_detection_entries(results, numbers), annotations)
         referee = COCOeval(truth, found, "bbox")
         referee.params.maxDets = [*FEWER, max_detections]
@@ -122,13 +128,13 @@ def coco_map(
         referee.accumulate()
     # [IoU thresholds, recalls, K, areas, detection limits]: all areas stand first, most last
     precision = referee.eval["precision"][:, :, :, 0, -1]
-    most = _most_of_a_class(annotations)
+    most = _most_of_a_class(objects, scored, len(names))
     return CocoResult(
         figures=_figures(referee.eval["precision"], referee.eval["recall"]),
         class_names=names,
         class_ap=_class_means(precision),
         class_ap50=_class_means(precision[:1]),
-        size_truths=_count_sizes(annotations),
+        size_truths=_count_sizes(objects.area[scored]),
         matches=coco_matches(referee, image_of_number=np.argsort(numbers)),
         limit=max_detections,
         beyond=int((most > max_detections).sum()),
@@ -159,11 +165,10 @@ def _mean(values: NDArray[np.float64]) -> float:
     return float(np.mean(known)) if len(known) else float("nan")
 
 
-def _most_of_a_class(annotations: Annotations) -> NDArray[np.int64]:
+def _most_of_a_class(truth: Truth, scored: NDArray[np.bool_], classes: int) -> NDArray[np.int64]:
     """``[I]`` how many scored objects each image has of the class that it has most of."""
-    scored = ~(annotations.difficult | annotations.crowd)
-    shape = len(annotations), len(annotations.class_names)
-    place = annotations.image_of_row()[scored] * shape[1] + annotations.labels[scored]
+    shape = len(truth.offsets) - 1, classes
+    place = truth.image_of_row()[scored] * classes + truth.labels[scored]
     return np.bincount(place, minlength=shape[0] * shape[1]).reshape(shape).max(axis=1)
 
 
@@ -180,8 +185,7 @@ def _nothing_measured(names: tuple[str, ...], limit: int) -> CocoResult:
     )
 
 
-def _count_sizes(annotations: Annotations) -> dict[str, int]:
-    area = annotations.area[~(annotations.difficult | annotations.crowd)]
+def _count_sizes(area: NDArray[np.float64]) -> dict[str, int]:
     return {
         name: int(((area >= low) & (area <= high)).sum())
         for name, (low, high) in AREA_RANGES.items()
@@ -219,25 +223,23 @@ def _as_coco(entries: list[dict[str, Any]], annotations: Annotations) -> Any:
     return coco
 
 
-def _truth_entries(annotations: Annotations, numbers: NDArray[np.int64]) -> list[dict[str, Any]]:
-    own = annotations.area.astype(np.float64)
-    areas = np.where(annotations.difficult, OUTSIDE_EVERY_RANGE, own)
-    boxes = _xywh(annotations.boxes)
-    if annotations.category_ids is not None:  # COCO's data: the numbers of its file again
-        boxes = boxes.round(OWN_DECIMALS)
+def _truth_entries(
+    truth: Truth, scored: NDArray[np.bool_], numbers: NDArray[np.int64]
+) -> list[dict[str, Any]]:
+    areas = np.where(scored | truth.crowd, truth.area, OUTSIDE_EVERY_RANGE)
     columns = zip(
-        numbers[annotations.image_of_row()].tolist(),
-        (annotations.labels + 1).tolist(),
-        boxes.tolist(),
+        numbers[truth.image_of_row()].tolist(),
+        (truth.labels + 1).tolist(),
+        truth.measured.tolist(),
         areas.tolist(),
-        annotations.crowd.astype(int).tolist(),
+        truth.crowd.astype(int).tolist(),
         strict=True,
     )
     return [_entry(row + 1, *column) for row, column in enumerate(columns)]
 
 
 def _detection_entries(results: Results, numbers: NDArray[np.int64]) -> list[dict[str, Any]]:
-    bboxes = _xywh(results.boxes)
+    bboxes = results.measured
     columns = zip(
         numbers[results.images].tolist(),
         (results.labels + 1).tolist(),
@@ -263,8 +265,3 @@ def _entry(
         "area": area,
         "iscrowd": crowd,
     }
-
-
-def _xywh(boxes: NDArray[np.float32]) -> NDArray[np.float64]:
-    corners = boxes.astype(np.float64)
-    return np.concatenate([corners[:, :2], corners[:, 2:] - corners[:, :2]], axis=1)

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from detkit.data.base import Annotations
 from detkit.evaluation.pairs import Pairs, overlapping_pairs
 from detkit.evaluation.results import Results
+from detkit.evaluation.truth import truth_of
 from detkit.evaluation.voc_map import DEVKIT, IOU_THRESHOLD, VocRule, by_score, passes
 
 
@@ -74,27 +75,24 @@ def confusion_matrix(
     """
     num_classes = len(annotations.class_names)
     confident = results.select(results.scores >= threshold)
-    scored = ~(annotations.difficult | annotations.crowd)  # [T]
-    pairs = overlapping_pairs(confident, annotations, floor=iou_threshold)
+    objects = truth_of(annotations)
+    scored = objects.scored
+    pairs = overlapping_pairs(confident, objects, floor=iou_threshold)
     pairs = pairs.select(passes(pairs.iou, rule, iou_threshold))
-    own = confident.labels[pairs.detection] == annotations.labels[pairs.truth]  # [J]
-    truth_of = _match_greedily(
-        confident, pairs.select(scored[pairs.truth]), own[scored[pairs.truth]]
-    )
+    own = confident.labels[pairs.detection] == objects.labels[pairs.truth]  # [J]
+    taken = _match_greedily(confident, pairs.select(scored[pairs.truth]), own[scored[pairs.truth]])
     excused = np.zeros(len(confident), np.bool_)
     excused[pairs.detection[own & ~scored[pairs.truth]]] = True
 
     counts = np.zeros((num_classes + 1, num_classes + 1), np.int64)
-    took = truth_of >= 0
-    np.add.at(counts, (annotations.labels[truth_of[took]], confident.labels[took]), 1)
+    took = taken >= 0
+    np.add.at(counts, (objects.labels[taken[took]], confident.labels[took]), 1)
     counts[num_classes, :num_classes] += np.bincount(
         confident.labels[~took & ~excused], minlength=num_classes
     )
     missed = scored.copy()
-    missed[truth_of[took]] = False
-    counts[:num_classes, num_classes] += np.bincount(
-        annotations.labels[missed], minlength=num_classes
-    )
+    missed[taken[took]] = False
+    counts[:num_classes, num_classes] += np.bincount(objects.labels[missed], minlength=num_classes)
     return Confusion(annotations.class_names, counts, threshold, rule)
 
 

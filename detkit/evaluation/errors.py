@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from detkit.data.base import Annotations
 from detkit.evaluation.pairs import Pairs, overlapping_pairs
 from detkit.evaluation.results import Results
+from detkit.evaluation.truth import truth_of
 from detkit.evaluation.voc_map import (
     DEVKIT,
     IGNORED,
@@ -40,7 +41,7 @@ NO_ERROR = -1
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ErrorSplit:
-    """Every error of N detections on T truths by kind, and the AP50 that each kind costs.
+    """Every error of N detections on M truths by kind, and the AP50 that each kind costs.
 
     Kinds are indices into ``ERROR_KINDS``.
     """
@@ -49,7 +50,7 @@ class ErrorSplit:
     kind: NDArray[np.int8]  # [N] of each detection; NO_ERROR: right, or counted for nothing
     truth: NDArray[np.int64]  # [N] row it took or is about; -1: background, or not counted
     iou: NDArray[np.float64]  # [N] with that truth; 0 where there is none
-    missed: NDArray[np.bool_]  # [T] not found, nor covered by a class or location error
+    missed: NDArray[np.bool_]  # [M] not found, nor covered by a class or location error
     counts: NDArray[np.int64]  # [6, K] by the detection's class; missed: the truth's
     ap: NDArray[np.float64]  # [K] AP50 as it is; NaN: no scored truth
     fixed_ap: NDArray[np.float64]  # [6, K] AP50 if the errors of one kind were put right
@@ -98,10 +99,11 @@ def split_errors(
     put right, whichever kind is asked for.
     """
     fates = voc_fates(results, annotations, rule=rule)
-    scored = ~(annotations.difficult | annotations.crowd)
-    pairs = overlapping_pairs(results, annotations, floor=BACKGROUND_IOU)
+    objects = truth_of(annotations)
+    scored = objects.scored
+    pairs = overlapping_pairs(results, objects, floor=BACKGROUND_IOU)
     pairs = pairs.select(scored[pairs.truth])
-    own = results.labels[pairs.detection] == annotations.labels[pairs.truth]
+    own = results.labels[pairs.detection] == objects.labels[pairs.truth]
     own_iou, own_truth = _best_of(pairs.select(own), len(results))
     other_iou, other_truth = _best_of(pairs.select(~own), len(results))
 
@@ -146,10 +148,9 @@ def _measure_split(
     iou: NDArray[np.float64],
     missed: NDArray[np.bool_],
 ) -> ErrorSplit:
-    num_classes = len(annotations.class_names)
-    scored = ~(annotations.difficult | annotations.crowd)
-    truths = np.bincount(annotations.labels[scored], minlength=num_classes)
-    missed_truths = np.bincount(annotations.labels[missed], minlength=num_classes)
+    num_classes, objects = len(annotations.class_names), truth_of(annotations)
+    truths = np.bincount(objects.labels[objects.scored], minlength=num_classes)
+    missed_truths = np.bincount(objects.labels[missed], minlength=num_classes)
     right, counted = fates.fate == RIGHT, fates.fate != IGNORED
     scores, labels = results.scores, results.labels
 
@@ -167,7 +168,7 @@ def _measure_split(
     for one in (CLASS, LOCATION):
         holds = right | (kind == one)
         new_labels = labels.copy()
-        new_labels[holds] = annotations.labels[truth[holds]]
+        new_labels[holds] = objects.labels[truth[holds]]
         winners = _best_holders(scores, truth, holds)
         fixed[one] = class_aps(counted & (winners | ~holds), new_labels, winners, truths)
     for one in (BOTH, DUPLICATE, BACKGROUND):
@@ -209,7 +210,7 @@ class ErrorExample:
     kind: int  # index into ERROR_KINDS
     image: int  # index into the Annotations
     detection: int | None  # row of the Results; None: a missed truth
-    truth: int | None  # row of the Annotations; None: on background
+    truth: int | None  # row of the Truth; None: on background
     iou: float  # of the two; 0 where there are not two
     rival: int | None = None  # row of the detection that took the truth before a duplicate
 
@@ -223,8 +224,9 @@ def find_examples(
     """
     if kind == MISSED:
         rows = np.flatnonzero(split.missed)
-        images = annotations.image_of_row()[rows]
-        order = by_score(annotations.area[rows].astype(np.float64))
+        objects = truth_of(annotations)
+        images = objects.image_of_row()[rows]
+        order = by_score(objects.area[rows])
     else:
         rows = np.flatnonzero(split.kind == kind)
         images = results.images[rows]

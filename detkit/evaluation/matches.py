@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from detkit.data.base import Annotations
 from detkit.evaluation.results import Results
+from detkit.evaluation.truth import truth_of
 from detkit.evaluation.voc_map import DEVKIT, IGNORED, RIGHT, VocRule, voc_fates
 
 
@@ -34,8 +35,8 @@ def voc_matches(
     """``[K]`` matches by VOC's rules, at its one threshold."""
     fate = voc_fates(results, annotations, rule=rule).fate
     order = np.argsort(-results.scores, kind="stable")
-    scored = ~(annotations.difficult | annotations.crowd)
-    truth_images = annotations.image_of_row().astype(np.int32)
+    truth = truth_of(annotations)
+    truth_images = truth.image_of_row().astype(np.int32)
     matches = []
     for label in range(len(annotations.class_names)):
         rows = order[results.labels[order] == label]
@@ -44,7 +45,7 @@ def voc_matches(
                 images=results.images[rows].astype(np.int32),
                 right=(fate[rows] == RIGHT)[None],
                 ignored=(fate[rows] == IGNORED)[None],
-                truth_images=truth_images[scored & (annotations.labels == label)],
+                truth_images=truth_images[truth.scored & (truth.labels == label)],
             )
         )
     return tuple(matches)

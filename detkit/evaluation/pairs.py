@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from detkit.data.base import Annotations
 from detkit.evaluation.results import Results
+from detkit.evaluation.truth import Truth, corners
 from detkit.evaluation.voc_map import pair_iou
 
 PAIRS_AT_ONCE = 2**20  # of detection and truth; bounds memory on crowded images
@@ -19,7 +19,7 @@ class Pairs:
     """Detections and truths of the same image that overlap, J pairs in order of detections."""
 
     detection: NDArray[np.int64]  # [J] row of the Results
-    truth: NDArray[np.int64]  # [J] row of the Annotations, rising for each detection
+    truth: NDArray[np.int64]  # [J] row of the Truth, rising for each detection
     iou: NDArray[np.float64]  # [J]
 
     def select(self, keep: NDArray[np.bool_]) -> Pairs:
@@ -27,11 +27,12 @@ class Pairs:
         return Pairs(self.detection[keep], self.truth[keep], self.iou[keep])
 
 
-def overlapping_pairs(results: Results, annotations: Annotations, floor: float) -> Pairs:
+def overlapping_pairs(results: Results, objects: Truth, floor: float) -> Pairs:
     """Every detection with every truth of its image, of any class, where IoU >= ``floor`` > 0."""
-    begin = annotations.offsets[results.images]  # [N]
-    count = annotations.offsets[results.images + 1] - begin  # [N] truths in its image
+    begin = objects.offsets[results.images]  # [N]
+    count = objects.offsets[results.images + 1] - begin  # [N] truths in its image
     done = np.concatenate([[0], np.cumsum(count)])  # pairs before each detection
+    found, true = corners(results.measured), objects.boxes
     parts = []
     start = 0
     while start < len(results):
@@ -40,7 +41,7 @@ def overlapping_pairs(results: Results, annotations: Annotations, floor: float) 
         detection = np.repeat(np.arange(start, end), count[start:end])
         turn = np.arange(len(detection)) - (done[detection] - done[start])
         truth = begin[detection] + turn
-        iou = pair_iou(results.boxes[detection], annotations.boxes[truth])
+        iou = pair_iou(found[detection], true[truth])
         parts.append(Pairs(detection, truth, iou).select(iou >= floor))
         start = end
     nothing = Pairs(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0))

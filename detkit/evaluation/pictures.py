@@ -17,6 +17,7 @@ from torch import Tensor
 from detkit.data.base import Annotations, DetectionDataset
 from detkit.evaluation.errors import ERROR_KINDS, ErrorExample
 from detkit.evaluation.results import Results
+from detkit.evaluation.truth import truth_of
 from detkit.fonts import fonts_for, readable
 
 if TYPE_CHECKING:
@@ -169,8 +170,9 @@ def example_picture(
     annotations = dataset.annotations
     marks, names = [], readable(annotations.class_names)
     if example.truth is not None:
-        box = annotations.boxes[example.truth].tolist()
-        name = names[annotations.labels[example.truth]]
+        truth = truth_of(annotations)
+        box = truth.boxes[example.truth].tolist()
+        name = names[truth.labels[example.truth]]
         colour = MISSED_COLOUR if example.detection is None else FOUND_COLOUR
         marks.append(Mark(tuple(box), colour, name, dashed=True))
     for row, colour in ((example.rival, RIGHT_COLOUR), (example.detection, WRONG_COLOUR)):
@@ -189,7 +191,9 @@ def example_caption(annotations: Annotations, results: Results, example: ErrorEx
     Such as ``class: found cat, truth is dog, IoU 0.82, score 0.97, in 000012``.
     """
     names = annotations.class_names
-    true_name = "" if example.truth is None else names[annotations.labels[example.truth]]
+    true_name = ""
+    if example.truth is not None:
+        true_name = names[truth_of(annotations).labels[example.truth]]
     if example.detection is None:
         parts = [true_name]
     else:

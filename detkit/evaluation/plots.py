@@ -6,6 +6,7 @@ Figures are matplotlib objects of their own: no pyplot, so no window, no state s
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,6 +27,7 @@ from detkit.evaluation.pictures import (
     with_caption,
 )
 from detkit.evaluation.results import Results
+from detkit.evaluation.truth import Truth, truth_of
 from detkit.evaluation.voc_map import (
     DEVKIT,
     IGNORED,
@@ -134,8 +136,8 @@ def score_images(
     images = len(annotations)
     right = np.bincount(confident.images[fate == RIGHT], minlength=images)
     wrong = np.bincount(confident.images[fate == WRONG], minlength=images)
-    scored = ~(annotations.difficult | annotations.crowd)
-    truths = np.bincount(annotations.image_of_row()[scored], minlength=images)
+    truth = truth_of(annotations)
+    truths = np.bincount(truth.image_of_row()[truth.scored], minlength=images)
     return ImageScores(right, wrong, truths - right, threshold, rule)
 
 
@@ -152,8 +154,9 @@ def image_picture(
     mine = results.select((results.images == index) & (results.scores >= scores.threshold))
     fates = voc_fates(mine, annotations, rule=scores.rule)
     found = set(fates.truth[fates.fate == RIGHT].tolist())
-    rows = range(int(annotations.offsets[index]), int(annotations.offsets[index + 1]))
-    marks = [_truth_mark(annotations, row, found) for row in rows]
+    truth = truth_of(annotations)
+    rows = range(int(truth.offsets[index]), int(truth.offsets[index + 1]))
+    marks = [_truth_mark(truth, annotations.class_names, row, found) for row in rows]
     for row in by_score(mine.scores)[::-1]:  # the best on top
         name = readable(annotations.class_names)[mine.labels[row]]
         text = f"{name} {mine.scores[row]:.2f}"
@@ -161,13 +164,13 @@ def image_picture(
     return draw_marks(sample.image, marks, longest)
 
 
-def _truth_mark(annotations: Annotations, row: int, found: set[int]) -> Mark:
-    box = tuple(annotations.boxes[row].tolist())
-    if annotations.difficult[row] or annotations.crowd[row]:
+def _truth_mark(truth: Truth, names: Sequence[str], row: int, found: set[int]) -> Mark:
+    box = tuple(truth.boxes[row].tolist())
+    if not truth.scored[row]:
         return Mark(box, UNCOUNTED_COLOUR, dashed=True)
     if row in found:
         return Mark(box, FOUND_COLOUR, dashed=True)
-    name = readable(annotations.class_names)[annotations.labels[row]]
+    name = readable(names)[truth.labels[row]]
     return Mark(box, MISSED_COLOUR, name, dashed=True)
 
 

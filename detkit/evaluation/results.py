@@ -43,16 +43,27 @@ class Results:
     """
 
     images: NDArray[np.int64]  # [N] index into the Annotations
-    boxes: NDArray[np.float32]  # [N, 4] xyxy, pixels, exclusive edges
+    boxes: NDArray[np.floating[Any]]  # [N, 4] xyxy, pixels, exclusive edges; of a file float64
     scores: NDArray[np.float64]  # [N] wide enough that scores of a file do not begin to tie
     labels: NDArray[np.int64]  # [N] in 0..K-1 of the Annotations
+    sides: NDArray[np.float64] | None = None  # [N, 2] width, height of a file; None: the boxes'
 
     def __len__(self) -> int:
         return len(self.scores)
 
+    @property
+    def measured(self) -> NDArray[np.float64]:
+        """``[N, 4]`` left, top, width and height, of which figures are computed."""
+        boxes = self.boxes.astype(np.float64)
+        sides = boxes[:, 2:] - boxes[:, :2] if self.sides is None else self.sides
+        return np.concatenate([boxes[:, :2], sides], axis=1)
+
     def select(self, keep: NDArray[Any]) -> Results:
         """Return the rows that ``keep`` (a mask or indices) names."""
-        return Results(self.images[keep], self.boxes[keep], self.scores[keep], self.labels[keep])
+        sides = None if self.sides is None else self.sides[keep]
+        return Results(
+            self.images[keep], self.boxes[keep], self.scores[keep], self.labels[keep], sides
+        )
 
 
 def collect(detections: Iterable[Detections]) -> Results:
@@ -123,8 +134,9 @@ def read_detections(path: str | Path, annotations: Annotations) -> Results:
         labels[index] = names.find_label(entry, where)
         boxes[index] = _check_bbox(entry["bbox"], where)
         scores[index] = _check_score(entry["score"], where)
-    boxes[:, 2:] += boxes[:, :2]  # xywh to xyxy, in float64 so that a file survives a round trip
-    return Results(images, boxes.astype(np.float32), scores, labels)
+    sides = boxes[:, 2:].copy()
+    boxes[:, 2:] += boxes[:, :2]  # xywh to xyxy
+    return Results(images, boxes, scores, labels, sides)
 
 
 def _read_list(path: Path) -> Sequence[Any]:
@@ -287,8 +299,7 @@ def write_detections(path: str | Path, results: Results, annotations: Annotation
         ConfigError: ``path`` is none.
     """
     check_path(path, "write_detections: path")
-    corners = results.boxes.astype(np.float64)
-    bboxes = np.concatenate([corners[:, :2], corners[:, 2:] - corners[:, :2]], axis=1).tolist()
+    bboxes = results.measured.tolist()
     image_ids = [_own_id(str(image_id), annotations) for image_id in annotations.image_ids]
     classes: list[dict[str, Any]] = [{"category": name} for name in annotations.class_names]
     if annotations.category_ids is not None:

@@ -21,6 +21,7 @@ from detkit.detectors.base import Detector
 from detkit.errors import ConfigError, DataError, DetkitError
 from detkit.evaluation.coco_map import COCO_LIMIT, CocoResult, check_limit, coco_map
 from detkit.evaluation.results import Results, collect, nan_to_none
+from detkit.evaluation.truth import truth_of
 from detkit.evaluation.voc_map import DEVKIT, VocResult, VocRule, check_rule, voc_map
 from detkit.types import Detections
 
@@ -308,5 +309,5 @@ def evaluate_results(
         coco=coco_map(results, annotations, max_detections=max_detections) if coco else None,
         results=results,
         images=len(annotations),
-        objects=len(annotations.boxes),
+        objects=len(truth_of(annotations)),
     )

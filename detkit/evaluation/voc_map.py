@@ -29,6 +29,7 @@ equals stably.
 
 The programs' boxes are one-based with inclusive corners, so their sides are ``x2 - x1 + 1``. Ours
 have exclusive edges: the conversion in the reader holds that 1 already, and none is added here.
+They are those of the files, unclipped; objects without size or outside their image count, too.
 
 Source: the devkit's ``VOCevaldet.m`` and ``VOCap.m``; Fast R-CNN's ``voc_eval.py``.
 Paper: The PASCAL VOC challenge (Everingham et al., 2010), section 4.2.
@@ -37,7 +38,7 @@ Paper: The PASCAL VOC challenge (Everingham et al., 2010), section 4.2.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,6 +47,7 @@ from detkit.arguments import check_threshold
 from detkit.data.base import Annotations
 from detkit.errors import ConfigError, did_you_mean
 from detkit.evaluation.results import Results
+from detkit.evaluation.truth import Truth, corners, truth_of
 
 VocRule = Literal["devkit", "voc_eval"]  # whose figures: VOC's own program, or Fast R-CNN's
 
@@ -64,7 +66,7 @@ class Fates:
     """What became of each of N detections."""
 
     fate: NDArray[np.int8]  # [N] RIGHT, WRONG or IGNORED
-    truth: NDArray[np.int64]  # [N] row of the truth it overlaps most; -1: its image has none
+    truth: NDArray[np.int64]  # [N] row of the Truth it overlaps most; -1: its image has none
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -152,8 +154,8 @@ def voc_map(
     """
     check_threshold(iou_threshold, "voc_map: iou_threshold")
     fates = voc_fates(results, annotations, rule=rule, iou_threshold=iou_threshold)
-    scored = ~(annotations.difficult | annotations.crowd)  # [T]
-    truths = np.bincount(annotations.labels[scored], minlength=len(annotations.class_names))
+    truth = truth_of(annotations)
+    truths = np.bincount(truth.labels[truth.scored], minlength=len(annotations.class_names))
     counted = fates.fate != IGNORED
     curves = curves_of(
         results.scores[counted], results.labels[counted], fates.fate[counted] == RIGHT, truths
@@ -199,9 +201,10 @@ def voc_fates(
     iou_threshold: float = IOU_THRESHOLD,
 ) -> Fates:
     """Decide for every detection whether it is right, wrong or ignored."""
-    best_iou, truth = _best_truths(results, annotations)
+    objects = truth_of(annotations)
+    best_iou, truth = _best_truths(results, objects, len(annotations.class_names))
     hit = passes(best_iou, rule, iou_threshold) & (truth >= 0)
-    unscored = np.append(annotations.difficult | annotations.crowd, False)  # [T + 1]; -1: the last
+    unscored = np.append(~objects.scored, False)  # [M + 1]; -1: the last
     ignored = hit & unscored[truth]
     claims = by_score(results.scores)
     claims = claims[(hit & ~ignored)[claims]]
@@ -218,7 +221,7 @@ def by_score(scores: NDArray[np.float64]) -> NDArray[np.int64]:
 
 
 def _best_truths(
-    results: Results, annotations: Annotations
+    results: Results, objects: Truth, num_classes: int
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """For every detection the truth of its image and class that it overlaps most.
 
@@ -228,8 +231,7 @@ def _best_truths(
     Returns:
         ``[N]`` IoU, 0 where there is none, and ``[N]`` row of the truth, -1 where there is none.
     """
-    num_classes = len(annotations.class_names)
-    truth_keys = annotations.image_of_row() * num_classes + annotations.labels  # [T]
+    truth_keys = objects.image_of_row() * num_classes + objects.labels  # [M]
     by_key = np.argsort(truth_keys, kind="stable")
     sorted_keys = truth_keys[by_key]
     keys = results.images * num_classes + results.labels  # [N]
@@ -239,7 +241,7 @@ def _best_truths(
     start = np.cumsum(count) - count  # [N] first pair of each detection
     detection = np.repeat(np.arange(len(results)), count)  # [J]
     truth = by_key[np.arange(len(detection)) + (begin - start)[detection]]  # [J]
-    iou = pair_iou(results.boxes[detection], annotations.boxes[truth])  # [J]
+    iou = pair_iou(corners(results.measured)[detection], objects.boxes[truth])  # [J]
 
     best_iou = np.zeros(len(results))
     best_truth = np.full(len(results), -1, dtype=np.int64)
@@ -253,12 +255,12 @@ def _best_truths(
     return best_iou, best_truth
 
 
-def pair_iou(a: NDArray[Any], b: NDArray[Any]) -> NDArray[np.float64]:
+def pair_iou(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
     """IoU of boxes ``[J, 4]`` that stand side by side, in float64 as the devkit's."""
-    a, b = a.astype(np.float64), b.astype(np.float64)
     sides = np.minimum(a[:, 2:], b[:, 2:]) - np.maximum(a[:, :2], b[:, :2])  # [J, 2]
     inter = np.maximum(sides, 0).prod(axis=1)
-    union = (a[:, 2:] - a[:, :2]).prod(axis=1) + (b[:, 2:] - b[:, :2]).prod(axis=1) - inter
+    with np.errstate(over="ignore", invalid="ignore"):  # files may state boxes without end
+        union = (a[:, 2:] - a[:, :2]).prod(axis=1) + (b[:, 2:] - b[:, :2]).prod(axis=1) - inter
     return np.divide(inter, union, out=np.zeros_like(inter), where=inter > 0)
 
 

@@ -1,0 +1,110 @@
+"""Objects as their files state them, beside what is learned: what figures are computed from.
+
+Training wants boxes within the image, float32 and of some size. A figure is to be the one that
+pycocotools or the devkit finds on the same files, so it takes the boxes before that: unclipped,
+float64, as left, top, width and height, since the width of a corner is not the file's any more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+# Decimals of a pixel that are kept of shares of the image, whose products with its sides are not
+# the pixels that they were divided from, but near them.
+SHARE_DECIMALS = 6
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Unsound:
+    """D objects without size or outside their image: measured as missed, but not learned."""
+
+    images: NDArray[np.int64]  # [D] rising
+    rows: NDArray[np.int64]  # [D] of the sound object that follows each in its file; T: none does
+    stated: NDArray[np.float64]  # [D, 4] xywh
+    labels: NDArray[np.int64]  # [D] in 0..K-1
+    difficult: NDArray[np.bool_]  # [D]
+    crowd: NDArray[np.bool_]  # [D]
+    area: NDArray[np.float64]  # [D]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def select(self, keep: NDArray[np.bool_]) -> Unsound:
+        """Return the objects of the ``[D]`` mask ``keep``."""
+        return Unsound(
+            self.images[keep],
+            self.rows[keep],
+            self.stated[keep],
+            self.labels[keep],
+            self.difficult[keep],
+            self.crowd[keep],
+            self.area[keep],
+        )
+
+    def beside(self, keep: NDArray[np.bool_]) -> Unsound:
+        """Return the same beside the sound objects of the ``[T]`` mask ``keep`` alone."""
+        kept = np.concatenate([[0], np.cumsum(keep)])  # [T + 1] before each
+        return self._placed(self.images, kept[self.rows], self.labels)
+
+    def of_images(self, keep: NDArray[np.bool_]) -> Unsound:
+        """Return those of the images of the ``[I]`` mask ``keep``, which are numbered anew."""
+        mine = self.select(keep[self.images])
+        number = np.cumsum(keep) - 1  # [I]
+        return mine._placed(number[mine.images], mine.rows, mine.labels)
+
+    def _placed(
+        self, images: NDArray[np.int64], rows: NDArray[np.int64], labels: NDArray[np.int64]
+    ) -> Unsound:
+        return Unsound(images, rows, self.stated, labels, self.difficult, self.crowd, self.area)
+
+    @staticmethod
+    def joined(
+        parts: Sequence[Unsound | None],
+        labels: Sequence[NDArray[np.int64]],
+        images: Sequence[int],
+        rows: Sequence[int],
+    ) -> Unsound | None:
+        """Those of several datasets, one behind the other.
+
+        Args:
+            parts: of each dataset.
+            labels: new number of each dataset's labels 0..K-1.
+            images: before each dataset.
+            rows: sound objects before each dataset.
+        """
+        placed = [
+            part._placed(part.images + image, part.rows + row, label[part.labels])
+            for part, label, image, row in zip(parts, labels, images, rows, strict=True)
+            if part is not None and len(part)
+        ]
+        if not placed:
+            return None
+        return Unsound(
+            np.concatenate([part.images for part in placed]),
+            np.concatenate([part.rows for part in placed]),
+            np.concatenate([part.stated for part in placed]),
+            np.concatenate([part.labels for part in placed]),
+            np.concatenate([part.difficult for part in placed]),
+            np.concatenate([part.crowd for part in placed]),
+            np.concatenate([part.area for part in placed]),
+        )
+
+
+def as_stated(
+    boxes: NDArray[np.float64], sides: NDArray[np.float64] | None, *, shares: bool
+) -> NDArray[np.float64]:
+    """``[T, 4]`` left, top, width and height in float64.
+
+    Args:
+        boxes: ``[T, 4]`` xyxy, pixels.
+        sides: ``[T, 2]`` widths and heights, where the files state these; None: corners.
+        shares: made from shares of the image.
+    """
+    low, high = boxes[:, :2], boxes[:, 2:]
+    with np.errstate(invalid="ignore", over="ignore"):  # infinity less infinity
+        stated = np.concatenate([low, high - low if sides is None else sides], axis=1)
+    return stated.round(SHARE_DECIMALS) if shares else stated
