@@ -87,10 +87,18 @@ def test_fate_of_a_box(tmp_path: Path, keys: dict[str, Any], kept: list | None, 
     assert counts(data) == {kind: 1}
 
 
-@pytest.mark.parametrize("area", [None, 0, -5, float("nan"), 1e300, "many", True])
-def test_an_area_that_cannot_be_is_the_boxs(tmp_path: Path, area: object) -> None:
+@pytest.mark.parametrize("area", [None, float("nan"), float("inf"), "many", True])
+def test_an_area_that_is_no_number_is_the_boxs(tmp_path: Path, area: object) -> None:
     write(tmp_path, annotations=[one(area=area)])
     assert read(tmp_path).area.tolist() == [30 * 25.5]
+
+
+@pytest.mark.parametrize("area", [0, -5, 1e300, 0.1, 1023.9999999])
+def test_any_other_area_is_kept_in_float64_as_pycocotools_takes_it(
+    tmp_path: Path, area: float
+) -> None:
+    write(tmp_path, annotations=[one(area=area)])
+    assert read(tmp_path).area.tolist() == [area]
 
 
 def test_sizes_are_checked_against_the_images(tmp_path: Path) -> None:

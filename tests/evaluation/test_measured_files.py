@@ -1,0 +1,180 @@
+"""COCO's figures on a file of truth and a file of detections are pycocotools' on the same files."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import random
+from dataclasses import astuple
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from detkit.data.coco import CocoConfig, read_coco
+from detkit.evaluation.coco_map import coco_map
+from detkit.evaluation.results import read_detections
+from tests.oracles import write_image
+
+SIZES = {7: (80, 100), 12: (300, 200), 40: (24, 24)}  # image id: height, width
+CLASSES = 30  # each a case of its own: classes share the images, but no figure of theirs
+CATEGORIES = [{"id": 3 * number, "name": f"class {number}"} for number in range(1, CLASSES + 1)]
+THRESHOLDS = np.linspace(0.5, 0.95, 10).tolist()
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("measured")
+    (folder / "annotations").mkdir()
+    (folder / "val").mkdir()
+    for number, size in SIZES.items():
+        write_image(folder / "val" / f"{number}.png", size)
+    return folder
+
+
+def write_truth(root: Path, annotations: list[dict[str, Any]]) -> Path:
+    images = [
+        {"id": number, "file_name": f"{number}.png", "height": size[0], "width": size[1]}
+        for number, size in reversed(SIZES.items())
+    ]
+    numbered = [{"id": index + 1} | entry for index, entry in enumerate(annotations)]
+    path = root / "annotations" / "instances_val.json"
+    content = {"images": images, "categories": CATEGORIES, "annotations": numbered}
+    path.write_text(json.dumps(content))
+    return path
+
+
+def by_pycocotools(truth: Path, found: Path) -> tuple[list[float], list[float]]:
+    """The twelve figures and AP of each class."""
+    from pycocotools.coco import COCO
+    from pycocotools.cocoeval import COCOeval
+
+    with contextlib.redirect_stdout(io.StringIO()):
+        objects = COCO(str(truth))
+        referee = COCOeval(objects, objects.loadRes(str(found)), "bbox")
+        referee.evaluate()
+        referee.accumulate()
+        referee.summarize()
+    per_class = referee.eval["precision"][:, :, :, 0, -1].mean(axis=(0, 1))
+    return list(referee.stats), per_class.tolist()
+
+
+def by_detkit(root: Path, found: Path) -> tuple[list[float], list[float]]:
+    annotations = read_coco(CocoConfig(root=root, split="val"))
+    ours = coco_map(read_detections(found, annotations), annotations)
+    figures = np.array(astuple(ours.figures))
+    return (
+        np.where(np.isnan(figures), -1, figures).tolist(),
+        np.where(np.isnan(ours.class_ap), -1, ours.class_ap).tolist(),
+    )
+
+
+def draw_truth(draw: random.Random, category: int) -> dict[str, Any]:
+    number = draw.choice(list(SIZES))
+    height, width = SIZES[number]
+    digits = draw.choice([0, 1, 2, 6, 17])
+    far = draw.choice([0, 0, 0, 0.5, 1.5])  # of the image, beyond its edges
+    x, y = draw.uniform(-far * width, width), draw.uniform(-far * height, height)
+    w, h = draw.uniform(0.3, width), draw.uniform(0.3, height)
+    if not far:
+        x, y = min(x, width - w), min(y, height - h)
+    box = [round(value, digits) for value in (x, y, w, h)]
+    kind = draw.random()
+    if kind < 0.08:
+        box[draw.choice([2, 3])] = draw.choice([0, 0, -3, 1e-9])
+    elif kind < 0.12:
+        box = [10.1, 20.7, 30.3, 40.9]
+    area = draw.choice([box[2] * box[3], box[2] * box[3] * 0.7, 0, 1024, 9216, 1023.9999999])
+    entry = {"image_id": number, "category_id": category, "bbox": box, "area": area}
+    entry["iscrowd"] = int(draw.random() < 0.1)
+    if draw.random() < 0.15:
+        entry["ignore"] = 1
+    return entry
+
+
+def draw_detection(draw: random.Random, truth: dict[str, Any]) -> dict[str, Any]:
+    x, y, w, h = truth["bbox"]
+    w, h = max(w, 0), max(h, 0)
+    iou = draw.choice(THRESHOLDS)
+    box = draw.choice(
+        [
+            [x, y, w, h],
+            [x + w * (1 - iou) / (1 + iou), y, w, h],  # of that IoU, but for rounding
+            [x, y + h * (1 - iou) / (1 + iou), w, h],
+            [x, y, w * iou, h],
+            [x, y, w, h / iou],
+            [x + 1e-6, y, w, h],
+            [x, y, w, h - 1e-6 if h > 1 else h],
+            [round(value) for value in (x, y, w, h)],
+            [float(np.float32(value)) for value in (x, y, w, h)],
+            [x, y, 0, h],
+            [max(x, 0), max(y, 0), w, h],
+        ]
+    )
+    score = draw.choice([draw.random(), round(draw.random(), 1), 1.0])
+    return {
+        "image_id": truth["image_id"],
+        "category_id": truth["category_id"],
+        "bbox": box,
+        "score": score,
+    }
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_figures_on_drawn_files_are_pycocotools_to_the_last_bit(root: Path, seed: int) -> None:
+    """IoUs at the thresholds, numbers no float32 holds, boxes outside, of no size, crowds."""
+    draw = random.Random(seed)
+    objects, hits = [], []
+    for category in CATEGORIES:
+        drawn = [draw_truth(draw, category["id"]) for _ in range(draw.randint(1, 20))]
+        objects += drawn
+        hits += [draw_detection(draw, truth) for truth in drawn for _ in range(draw.randint(0, 3))]
+    draw.shuffle(objects)
+    draw.shuffle(hits)
+    found = root / "found.json"
+    found.write_text(json.dumps(hits))
+    figures, per_class = by_pycocotools(write_truth(root, objects), found)
+    assert by_detkit(root, found) == (figures, per_class)
+    assert len(set(per_class)) > CLASSES / 2  # not one figure again and again
+
+
+def one(bbox: list[float], image: int = 7, **keys: Any) -> dict[str, Any]:
+    entry = {"image_id": image, "category_id": 3, "bbox": bbox, "iscrowd": 0}
+    return entry | {"area": bbox[2] * bbox[3]} | keys
+
+
+def hit(bbox: list[float], image: int = 7, score: float = 0.5) -> dict[str, Any]:
+    return {"image_id": image, "category_id": 3, "bbox": bbox, "score": score}
+
+
+OFF = [-20, 0, 100, 60]
+WHOLE = [10, 10, 50, 50]
+AP = 1.0  # of what is found throughout
+HALF = 51 / 101  # of one object of two: 51 of the 101 recalls
+
+
+@pytest.mark.parametrize(
+    ("objects", "found", "ap"),
+    [
+        pytest.param([one(OFF)], [hit(OFF)], AP, id="partly outside"),
+        pytest.param([one([200, 5, 9, 9])], [hit([200, 5, 9, 9])], AP, id="outside"),
+        pytest.param([one(WHOLE), one([200, 5, 9, 9])], [hit(WHOLE)], HALF, id="outside, missed"),
+        pytest.param([one(WHOLE), one([5, 5, 0, 0])], [hit(WHOLE)], HALF, id="of no size"),
+        pytest.param([one(WHOLE), one(OFF, area=-1)], [hit(WHOLE)], AP, id="a negative area"),
+        pytest.param([one(WHOLE), one(OFF, ignore=1)], [hit(WHOLE)], HALF, id="ignore, no crowd"),
+        pytest.param([one(WHOLE), one(OFF, ignore=1, iscrowd=1)], [hit(WHOLE)], AP, id="a crowd"),
+        pytest.param([one([0, 0, 10, 10])], [hit([2.5, 0, 10, 10])], 0.3, id="an IoU of 0.6"),
+        pytest.param([one([0.1, 0, 10, 10])], [hit([2.6, 0, 10, 10])], 0.3, id="and in tenths"),
+    ],
+)
+def test_truth_is_measured_as_its_file_states_it(
+    root: Path, objects: list[dict[str, Any]], found: list[dict[str, Any]], ap: float
+) -> None:
+    path = root / "found.json"
+    path.write_text(json.dumps(found))
+    truth = write_truth(root, objects)
+    referee = by_pycocotools(truth, path)
+    assert by_detkit(root, path) == referee
+    assert referee[0][0] == pytest.approx(ap)
