@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from detkit.data.base import FOLDER_KEYS, PLACE_KEYS, VIA_KEYS, VOC_KEYS
+from detkit.data.base import FOLDER_KEYS, MEANING_KEYS, PLACE_KEYS, VIA_KEYS
 from detkit.errors import ConfigError
 
-AUTO_KEYS = ("split", *FOLDER_KEYS, *PLACE_KEYS, *VIA_KEYS, *VOC_KEYS)  # that a folder goes by
+AUTO_KEYS = ("split", *FOLDER_KEYS, *PLACE_KEYS, *VIA_KEYS, *MEANING_KEYS)  # that a folder goes by
 
 
 def read_keys(words: Sequence[str]) -> dict[str, Any]:

@@ -16,9 +16,9 @@ from detkit.config import parse
 from detkit.data.base import (
     DATASETS,
     FOLDER_KEYS,
+    MEANING_KEYS,
     PLACE_KEYS,
     VIA_KEYS,
-    VOC_KEYS,
     Annotations,
     DatasetConfig,
     DatasetFormat,
@@ -27,6 +27,7 @@ from detkit.data.join import join
 from detkit.data.reading import read_dataset
 from detkit.data.recognise import Recognised, Use, recognise
 from detkit.data.voc import Origin, Unannotated
+from detkit.data.yolo_rows import Rows
 from detkit.errors import ConfigError
 
 AUTO = "auto"
@@ -41,6 +42,7 @@ class AutoConfig(DatasetConfig):
     attribute: str = ""  # of VIA: the attribute of regions that is the class; empty: found
     origin: Origin = "auto"  # of VOC: the number of the first pixel
     unannotated: Unannotated = "auto"  # of VOC: what becomes of images without an annotation file
+    rows: Rows = "auto"  # of YOLO text: what rows of more than 5 values are
 
 
 def resolve(
@@ -121,7 +123,7 @@ def _resolve(entry: Mapping[str, Any], train: Sequence[Mapping[str, Any]] = ()) 
             f"data.part: {config.part} does not go with format auto, which parts by itself. "
             "Name the format."
         )
-    known = (*FOLDER_KEYS, *PLACE_KEYS, *VIA_KEYS, *VOC_KEYS)
+    known = (*FOLDER_KEYS, *PLACE_KEYS, *VIA_KEYS, *MEANING_KEYS)
     keys = {key: getattr(config, key) for key in known if key in settings}
     places = [_place(other) for other in train]
     root, split = _place(entry)
@@ -133,7 +135,7 @@ def read_auto(config: AutoConfig, classes: Sequence[str] = ()) -> Annotations:
     """Read the split that is named, or what would be trained on."""
     keys = {key: getattr(config, key) for key in FOLDER_KEYS}
     keys |= {key: value for key in (*PLACE_KEYS, *VIA_KEYS) if (value := getattr(config, key))}
-    keys |= {key: value for key in VOC_KEYS if (value := getattr(config, key)) != AUTO}
+    keys |= {key: value for key in MEANING_KEYS if (value := getattr(config, key)) != AUTO}
     found = recognise(config.root, config.split, keys)
     parts = [read_dataset(e, classes) for e in (found.test if config.split else found.train)]
     return parts[0] if len(parts) == 1 else join(parts, classes)

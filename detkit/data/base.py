@@ -60,8 +60,8 @@ PLACE_KEYS = ("annotations", "images")
 # Keys of VIA, in every split of a folder alike.
 VIA_KEYS = ("attribute",)
 
-# Keys of VOC that say how its files are meant, in every split of a folder alike.
-VOC_KEYS = ("origin", "unannotated")
+# Keys that say how files are meant, VOC's and YOLO text's, in every split of a folder alike.
+MEANING_KEYS = ("origin", "unannotated", "rows")
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,7 +28,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from detkit.data.base import DATASETS, PLACE_KEYS, VIA_KEYS, VOC_KEYS, DatasetConfig
+from detkit.data.base import DATASETS, MEANING_KEYS, PLACE_KEYS, VIA_KEYS, DatasetConfig
 from detkit.data.coco_file import load_blocks
 from detkit.data.coco_layout import LAYOUTS, MORE_LAYOUTS
 from detkit.data.createml import createml_counts
@@ -107,7 +107,7 @@ def recognise(
         split: what to train on, or to evaluate on; empty: chosen by name.
         keys: more keys for every entry (``hold_out``, ``split_seed``, ``max_unreadable``, and
             ``annotations`` and ``images``, which say where the files lie, VOC's ``origin`` and
-            ``unannotated``).
+            ``unannotated``, YOLO's ``rows``).
         learned: splits of the folder that other entries train on, so never to measure on.
 
     Raises:
@@ -137,8 +137,8 @@ def recognise(
 
 
 def _check_keys(data_format: str, keys: Mapping[str, Any]) -> None:
-    """Refuse keys of other formats: where files lie, and how VIA's and VOC's are meant."""
-    for key in (*PLACE_KEYS, *VIA_KEYS, *VOC_KEYS):
+    """Refuse keys of other formats: where files lie, and how they are meant."""
+    for key in (*PLACE_KEYS, *VIA_KEYS, *MEANING_KEYS):
         if keys.get(key, "") != "" and key not in DATASETS[data_format].config_type.model_fields:
             raise ConfigError(f"data.{key}: does not go with {TITLES[data_format]}. Leave it out.")
 

@@ -2,7 +2,7 @@
 
 Class numbers count from zero. Centre, width and height are shares of the image's own, continuous
 and zero-based, so ``(cx - w / 2, cy - h / 2, cx + w / 2, cy + h / 2)`` times width and height is
-the house's box. A line ``class x1 y1 x2 y2 x3 y3 ...`` is a polygon; the box around it is taken.
+the house's box. Rows may have more values (``yolo_rows.py``).
 
 Layouts: ``images/<split>`` with ``labels/<split>``; ``<split>/images`` with ``<split>/labels``; a
 list ``<split>.txt`` of images; the paths of ``data.yaml``; without splits ``images`` with
@@ -10,30 +10,24 @@ list ``<split>.txt`` of images; the paths of ``data.yaml``; without splits ``ima
 (``detkit/data/yolo_names.py``); else the numbers are named in the order of ``data.classes``, and
 without these they are called ``class_00``, ``class_01``, ...
 
-What becomes of bad data (the rest is in the table of ``detkit/data/settle.py``):
+What becomes of bad data (the rest is in the tables of ``yolo_rows.py`` and ``settle.py``):
 
 =========================================  ====================================================
 a label file missing or empty              the image is kept, as a negative
 all label files of a split missing         refused: they lie elsewhere
-a polygon                                  the box around it, counted (``FROM_POLYGONS``)
 an edge off the image by a rounding error  put on the image's edge
-a line that stands twice in a file         read once, counted (``REPEATED_LINES``)
-a blank line                               passed over, counted (``BLANK``)
 numbers in pixels                          refused, where many files have them
-a class number without a name              refused, naming file and line
-a line of another length, a class that is  refused, naming file and line
-no number, a file that is no text
+a file that is no text                     refused
 a path that leaves the folder              refused in lists; not followed in ``data.yaml``
 =========================================  ====================================================
 """
 
 from __future__ import annotations
 
-import math
 import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -45,35 +39,27 @@ from detkit.data.listing import (
     contents,
     find_images,
     inner_path,
-    number_in,
     read_text,
     short_ids,
 )
 from detkit.data.settle import Draft, settle
 from detkit.data.yolo_names import (
-    MAX_CLASSES,
     YAML_ENDINGS,
     Described,
     describe,
     number_names,
 )
+from detkit.data.yolo_rows import LabelRows, Rows, read_labels
 from detkit.errors import DataError, shown
 from detkit.files import leaves_folder
 
-FROM_POLYGONS = "boxes made from polygons"
-REPEATED_LINES = "repeated lines read once"
 REPEATED_IMAGES = "repeated images read once"
-BLANK = "blank lines"
-UNLABELLED = "images without a label file, taken as empty"
 BY_ORDER = "classes named by number, in the order of data.classes"
 NAMELESS = "classes without names, called class_00, class_01, ... (name them in a data.yaml)"
 
-MAX_LABELS = 1 << 26  # bytes of one label file
 ROUNDING = 1e-5  # of the image; what six digits take from an edge, with some room
 FAR = 2.0  # an edge this many images away from the first is no slip: it is in pixels
 PIXEL_SHARE = 0.1  # of the files with objects; more of them in pixels are refused
-BOX_VALUES = 5  # class, centre, width and height
-POLYGON_VALUES = 7  # class and three points: the shortest
 CALLED_DIGITS = 2  # at least, so that two folders of up to a hundred classes agree
 _CALLED = re.compile(r"class_(\d+)")
 
@@ -84,22 +70,9 @@ class YoloConfig(DatasetConfig):
     split: str = ""
     names: tuple[str, ...] = ()  # by class number; empty: as the folder says
     names_file: str = ""  # a data.yaml or a list of names, below root; empty: the usual ones
-
-
-@dataclass(frozen=True, slots=True)
-class _Rows:
-    """Objects in the order of the images, one list a field."""
-
-    counts: list[int] = field(default_factory=list)  # of each image
-    numbers: list[int] = field(default_factory=list)  # classes
-    boxes: list[tuple[float, ...]] = field(default_factory=list)  # x1 y1 x2 y2, shares
-    noted: dict[str, int | list[int]] = field(default_factory=dict)
-
-    def note(self, kind: str) -> None:
-        """Note something of the image whose labels are being read."""
-        images = self.noted.setdefault(kind, [])
-        assert isinstance(images, list)
-        images.append(len(self.counts))
+    # what rows of more than 5 values are: boxes, whose other values are passed over, or polygons;
+    # auto: as data.yaml's kpt_shape says, else as all rows of the split together show
+    rows: Rows = "auto"
 
 
 def read_yolo(config: YoloConfig, classes: Sequence[str] = ()) -> Annotations:
@@ -119,7 +92,7 @@ def read_yolo(config: YoloConfig, classes: Sequence[str] = ()) -> Annotations:
     source, listed = list_split(root, config.split, described)
     images = list(dict.fromkeys(listed))
     names, kind = _name_numbers(described.names, classes)
-    rows = _read_labels(root, images, names, described)
+    rows = _read_labels(root, images, names, described, config.rows)
     rows.noted[REPEATED_IMAGES] = len(listed) - len(images)
     if not names:
         names = _called(max(rows.numbers, default=-1) + 1)
@@ -259,78 +232,16 @@ def label_file(root: Path, image: str) -> Path:
 
 
 def _read_labels(
-    root: Path, images: Sequence[str], names: Mapping[int, str], described: Described
-) -> _Rows:
-    rows = _Rows()
-    files = [label_file(root, image) for image in images]
-    missing = 0
-    for path in files:
-        before = len(rows.numbers)
-        if os.path.lexists(path):
-            _read_file(path, names, described, rows)
-        else:
-            missing += 1
-            rows.note(UNLABELLED)
-        rows.counts.append(len(rows.numbers) - before)
-    if missing == len(files):
+    root: Path, images: Sequence[str], names: Mapping[int, str], described: Described, rows: Rows
+) -> LabelRows:
+    places = [label_file(root, image) for image in images]
+    files = [path if os.path.lexists(path) else None for path in places]
+    if not any(files):
         raise DataError(
             f"{root / images[0]}: has no labels, nor has any of the {len(files)} images; looked "
-            f"for {files[0]} and beside the image. An image without objects has an empty file."
+            f"for {places[0]} and beside the image. An image without objects has an empty file."
         )
-    return rows
-
-
-def _read_file(path: Path, names: Mapping[int, str], described: Described, rows: _Rows) -> None:
-    seen: set[tuple[str, ...]] = set()
-    for line, text in enumerate(read_text(path, MAX_LABELS).splitlines(), 1):
-        tokens = tuple(text.split())
-        if not tokens or tokens in seen:
-            rows.note(REPEATED_LINES if tokens else BLANK)
-            continue
-        seen.add(tokens)
-        where = f"{path}: line {line}"
-        is_polygon = len(tokens) >= POLYGON_VALUES and len(tokens) % 2 and not described.keypoints
-        if len(tokens) != BOX_VALUES and not is_polygon and not described.keypoints:
-            raise DataError(
-                f"{where}: has {len(tokens)} values, expected {BOX_VALUES} (class cx cy w h) or a "
-                "class and three or more points. Correct the line or remove it."
-            )
-        number = _class_number(tokens[0], where)
-        if names and number not in names:
-            raise DataError(
-                f"{where}: class {number} has no name; those of {min(names)} to {max(names)} are "
-                f"known{f' from {described.source}' if described.source else ''}. "
-                "Add its name or correct the line."
-            )
-        values = [number_in(token) for token in tokens[1:]]
-        rows.numbers.append(number)
-        rows.boxes.append(_around(values) if is_polygon else _corners(values))
-        if is_polygon:
-            rows.note(FROM_POLYGONS)
-
-
-def _class_number(token: str, where: str) -> int:
-    value = number_in(token)
-    if value.is_integer() and 0 <= value < MAX_CLASSES:  # 3.0 is a class, too
-        return int(value)
-    raise DataError(
-        f"{where}: {shown(token)} is no class number, which counts from 0. "
-        "Is this a YOLO label file?"
-    )
-
-
-def _corners(values: Sequence[float]) -> tuple[float, ...]:
-    if len(values) < BOX_VALUES - 1:
-        return (math.nan,) * 4
-    cx, cy, width, height = values[:4]  # key points may follow
-    return cx - width / 2, cy - height / 2, cx + width / 2, cy + height / 2
-
-
-def _around(values: Sequence[float]) -> tuple[float, ...]:
-    if not all(map(math.isfinite, values)):
-        return (math.nan,) * 4
-    xs, ys = values[0::2], values[1::2]
-    return min(xs), min(ys), max(xs), max(ys)
+    return read_labels(files, described, names, rows)
 
 
 def _refuse_pixels(

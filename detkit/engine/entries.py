@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from detkit.config import parse_override
-from detkit.data.base import FOLDER_KEYS, PLACE_KEYS, VIA_KEYS, VOC_KEYS
+from detkit.data.base import FOLDER_KEYS, MEANING_KEYS, PLACE_KEYS, VIA_KEYS
 
 # keys of an entry whose values are names
 NAMES = ("format", "root", "split", "part", *PLACE_KEYS, *VIA_KEYS)
@@ -31,7 +31,7 @@ def split_overrides(overrides: Sequence[str]) -> tuple[dict[str, Any], list[str]
     for text in overrides:
         key, _, value = text.partition("=")
         name = key.removeprefix("data.")
-        if name == key or name not in (*NAMES, *FOLDER_KEYS, *VOC_KEYS) or not value:
+        if name == key or name not in (*NAMES, *FOLDER_KEYS, *MEANING_KEYS) or not value:
             rest.append(text)
         else:
             entry_overrides[name] = value if name in NAMES else parse_override(text)[1]

@@ -29,7 +29,7 @@ from detkit.config import (
 )
 from detkit.data.augment import AugmentConfig
 from detkit.data.auto import is_auto, resolve
-from detkit.data.base import FOLDER_KEYS, VOC_KEYS
+from detkit.data.base import FOLDER_KEYS, MEANING_KEYS
 from detkit.engine.entries import NAMES, replace_entries, split_overrides
 from detkit.engine.records import RecordName
 from detkit.errors import ConfigError, did_you_mean
@@ -47,7 +47,7 @@ Metric = Literal["voc07_map", "voc10_map", "coco_ap", "coco_ap50"]
 class DataConfig(Config):
     """What is trained and evaluated on. Each entry: ``format`` and that format's own keys."""
 
-    also_known: ClassVar = (*NAMES, *FOLDER_KEYS, *VOC_KEYS)
+    also_known: ClassVar = (*NAMES, *FOLDER_KEYS, *MEANING_KEYS)
     also_known_where: ClassVar = (
         "In a file it belongs in an entry of data.train or data.eval; the command line gives it "
         "to all of them."

@@ -235,7 +235,9 @@ def test_classes_are_told_by_name_where_there_are_names(tmp_path: Path) -> None:
         ("0 0.5 0.5 0.5", "has 4 values, expected 5 (class cx cy w h) or a class and three or more "
                           "points. Correct the line or remove it."),
         ("0 0.5 0.5 0.5 0.5 0.9", "has 6 values, expected 5 (class cx cy w h) or a class and three "
-                                  "or more points. Correct the line or remove it."),
+                                  "or more points. Correct the line or remove it; where key points,"
+                                  " a confidence or the like stand behind every box, say "
+                                  "data.rows=boxes."),
     ],
 )  # fmt: skip
 def test_wrong_lines_get_a_sentence(tmp_path: Path, line: str, sentence: str) -> None:
