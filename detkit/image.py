@@ -42,7 +42,7 @@ EXTENSIONS = (
 MAX_PIXELS = 89_478_485
 
 # Every error that Pillow's decoders are known to raise on damaged bytes.
-_DECODE_ERRORS = (
+DECODE_ERRORS = (
     OSError,  # UnidentifiedImageError and "image file is truncated" among them
     SyntaxError,
     ValueError,
@@ -58,7 +58,7 @@ _DECODE_ERRORS = (
 _BOMBS = (Image.DecompressionBombError, Image.DecompressionBombWarning)
 
 _ORIENTATION_TAG = 0x0112  # EXIF
-_UPRIGHT = {  # EXIF orientation -> what makes the image upright
+UPRIGHT = {  # EXIF orientation -> what makes the image upright
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -254,7 +254,7 @@ def _open_header(path: str | os.PathLike[str], file: BinaryIO) -> Image.Image:
     except UnidentifiedImageError:
         file.seek(0)
         raise DataError(f"{path}: {_foreign(file.read(_SNIFF_BYTES))}") from None
-    except _DECODE_ERRORS as problem:
+    except DECODE_ERRORS as problem:
         raise DataError(f"{path}: {_damaged()}") from problem
     _check_size(str(path), image)
     return image
@@ -335,9 +335,9 @@ def _decode(image: Image.Image, where: str) -> tuple[Image.Image, bool]:
         raise
     except _BOMBS as problem:  # a frame inside larger than the header said
         raise DataError(f"{where}: {_bomb()}") from problem
-    except _DECODE_ERRORS as problem:
+    except DECODE_ERRORS as problem:
         raise DataError(f"{where}: {_damaged()}") from problem
-    turn = _UPRIGHT.get(orientation)
+    turn = UPRIGHT.get(orientation)
     return (upright if turn is None else upright.transpose(turn)), truncated
 
 
@@ -398,9 +398,9 @@ def _orientation(image: Image.Image) -> int:
         # PNG's own getexif decodes all pixels in search of a chunk behind them; where there is
         # one, _png_ends_well has had them decoded.
         value = Image.Image.getexif(image).get(_ORIENTATION_TAG, 1)
-    except _DECODE_ERRORS:
+    except DECODE_ERRORS:
         return 1  # broken metadata takes nothing from the pixels
-    return value if value in _UPRIGHT else 1
+    return value if value in UPRIGHT else 1
 
 
 def _from_deep(image: Image.Image, where: str) -> Image.Image:

@@ -76,8 +76,9 @@ def run(args: argparse.Namespace) -> int:
     from detkit.detectors import build_detector
     from detkit.doctor.figures import all_classes, examine
     from detkit.doctor.installation import look_at_gpu
-    from detkit.doctor.page import as_record, bad_files, print_checkup
+    from detkit.doctor.page import print_checkup
     from detkit.doctor.plots import write_page, write_samples
+    from detkit.doctor.record import as_record, bad_files
     from detkit.doctor.verdicts import find
     from detkit.evaluation.tables import console
     from detkit.files import make_folder, write_atomically

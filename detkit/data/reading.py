@@ -12,9 +12,9 @@ import numpy as np
 from detkit.arguments import check_names, check_settings
 from detkit.config import parse
 from detkit.data.base import DATASETS, Annotations, DatasetConfig, Report
+from detkit.data.copies import find_copies
 from detkit.data.foreign import name_foreign
 from detkit.data.recognise import find_splits
-from detkit.data.scan import same_content
 from detkit.data.split import part_images
 from detkit.data.unrecognised import TITLES
 from detkit.errors import ConfigError, DataError
@@ -60,7 +60,8 @@ def part(annotations: Annotations, config: DatasetConfig) -> Annotations:
     """Return the part of a dataset that its settings name, with what concerns it of the report.
 
     Images that cannot be used are drawn with the others: each lies in one part, and whoever
-    repairs it changes nothing of the rest. Copies of one picture lie in one part.
+    repairs it changes nothing of the rest. Copies of one picture lie in one part, of the same bytes
+    or saved anew.
     """
     report = annotations.report
     lost = np.array([image.index for image in report.left_out], dtype=np.int64)
@@ -75,7 +76,7 @@ def part(annotations: Annotations, config: DatasetConfig) -> Annotations:
     paths = np.empty(listed, dtype=object)
     paths[good] = annotations.paths
     paths[lost] = [image.path for image in report.left_out]
-    copies = same_content([Path(path) for path in paths])
+    copies = [found.places for found in find_copies([Path(path) for path in paths])]
     inside = part_images(has[:, order], config.hold_out, config.split_seed, copies)
     is_whole = listed > 0 and config.hold_out > 0 and not inside.any()
     if config.part == "train":

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeAlias, TypeVar
 
+from detkit.data.thumbnails import thumbnail
 from detkit.errors import DataError
 from detkit.files import cache_folder, sha256_of
 from detkit.image import ImageHeader, check_image
@@ -31,6 +32,7 @@ _TABLES = """
 CREATE TABLE IF NOT EXISTS images (path TEXT PRIMARY KEY, stamp TEXT NOT NULL,
     height INTEGER, width INTEGER, orientation INTEGER, truncated INTEGER);
 CREATE TABLE IF NOT EXISTS hashes (path TEXT PRIMARY KEY, stamp TEXT NOT NULL, digest TEXT);
+CREATE TABLE IF NOT EXISTS thumbnails (path TEXT PRIMARY KEY, stamp TEXT NOT NULL, small BLOB);
 """
 
 Look: TypeAlias = ImageHeader | str  # str: why the image cannot be used
@@ -59,6 +61,14 @@ def scan_images(paths: Sequence[Path]) -> list[Look]:
 def hash_files(paths: Sequence[Path]) -> list[str]:
     """SHA-256 of the contents of each file in hexadecimal; empty where it cannot be read."""
     return _remembered(paths, _HASH)
+
+
+def thumbnails(paths: Sequence[Path]) -> list[bytes]:
+    """What each image shows, as :func:`~detkit.data.thumbnails.thumbnail` has it.
+
+    Empty where it cannot be decoded.
+    """
+    return _remembered(paths, _SMALL)
 
 
 def same_content(paths: Sequence[Path]) -> list[tuple[int, ...]]:
@@ -101,6 +111,9 @@ _HEADER: _Question[Look] = _Question(
 )
 _HASH: _Question[str] = _Question(
     "hashes", ("digest",), _digest, lambda digest: (digest,) if digest else None, lambda row: row[0]
+)
+_SMALL: _Question[bytes] = _Question(
+    "thumbnails", ("small",), thumbnail, lambda s: (s,) if s else None, lambda row: row[0]
 )
 
 

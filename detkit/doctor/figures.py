@@ -13,14 +13,15 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from detkit.data.base import Annotations
+from detkit.data.copies import MOST_DECODED, find_copies
 from detkit.data.join import join
-from detkit.data.scan import same_content, scan_images
+from detkit.data.scan import scan_images
 from detkit.detectors import Detector
 from detkit.doctor.fit import Fit, fit_detector
 from detkit.evaluation.coco_map import AREA_RANGES
@@ -77,9 +78,10 @@ class Figures:
 
 @dataclass(frozen=True, slots=True)
 class Duplicate:
-    """Files of the same content, each as (split, image)."""
+    """Images that show the same, C of them, each as (split, image)."""
 
-    places: tuple[tuple[int, int], ...]
+    places: tuple[tuple[int, int], ...]  # [C] sorted
+    contents: tuple[int, ...]  # [C] a number that files of the same bytes share
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -95,6 +97,7 @@ class Checkup:
     refused: tuple[str, ...] = ()  # what training or evaluation refuses: where, what, what to do
     unused: tuple[str, ...] = ()  # the same of splits that neither reads
     model: str = ""  # the detector that was asked, in words
+    decoded: bool = True  # whether copies that were saved anew are among the duplicates
 
     def of_role(self, role: Role) -> list[int]:
         """Which splits are trained on, or evaluated on."""
@@ -109,6 +112,7 @@ def examine(
     refused: Sequence[str] = (),
     unused: Sequence[str] = (),
     model: str = "",
+    decode: bool = True,
 ) -> Checkup:
     """Look at splits, singly and together, and through a detector's eyes.
 
@@ -120,8 +124,11 @@ def examine(
         refused: what training or evaluation says of what it refuses.
         unused: the same of splits that neither reads.
         model: what to call the detector.
+        decode: look for copies that were saved anew as well, which decodes every image once; of
+            more than ``MOST_DECODED`` images none is.
     """
     names = all_classes(splits, expected)
+    decode = decode and sum(len(split.annotations) for split in splits) <= MOST_DECODED
     same = [replace(s, annotations=join([s.annotations], names)) for s in splits]
     return Checkup(
         class_names=names,
@@ -130,11 +137,12 @@ def examine(
         fits=()
         if detector is None
         else tuple(fit_detector(detector, split.annotations) for split in same),
-        duplicates=tuple(find_duplicates(same)),
+        duplicates=tuple(find_duplicates(same, decode=decode)),
         expected=tuple(expected),
         refused=tuple(refused),
         unused=tuple(unused),
         model=model,
+        decoded=decode,
     )
 
 
@@ -205,30 +213,54 @@ def _orientations(paths: Sequence[str]) -> dict[int, int]:
 # -------------------------------------------------------------------------- duplicates
 
 
-def find_duplicates(splits: Sequence[Split]) -> list[Duplicate]:
-    """Images of the same content, within a split and across splits."""
+def find_duplicates(splits: Sequence[Split], *, decode: bool = True) -> list[Duplicate]:
+    """Images that show the same, within a split and across splits; ``decode`` as in ``examine``."""
     places = [(s, i) for s, split in enumerate(splits) for i in range(len(split.annotations))]
     paths = [Path(str(splits[s].annotations.paths[i])) for s, i in places]
-    groups = [sorted(places[index] for index in group) for group in same_content(paths)]
-    return [Duplicate(tuple(group)) for group in groups]
+    return [
+        Duplicate(tuple(places[index] for index in found.places), found.contents)
+        for found in find_copies(paths, decode=decode)
+    ]
 
 
-def shared_images(duplicates: Sequence[Duplicate], a: int, b: int) -> list[tuple[int, int]]:
-    """Pairs (image of split ``a``, image of split ``b``) of the same content, one a content."""
+class Pair(NamedTuple):
+    """Two images that show the same."""
+
+    first: int
+    second: int
+    is_exact: bool  # of the same bytes; else the picture was saved anew
+
+
+def shared_images(duplicates: Sequence[Duplicate], a: int, b: int) -> list[Pair]:
+    """An image of split ``a`` and one of split ``b`` of each picture that both have."""
     pairs = []
     for duplicate in duplicates:
-        first = dict(reversed(duplicate.places))
-        if a in first and b in first:
-            pairs.append((first[a], first[b]))
+        ours, theirs = (_first_of_each(duplicate, split) for split in (a, b))
+        same = [Pair(ours[c], theirs[c], True) for c in ours if c in theirs]
+        other = [Pair(i, j, False) for i in ours.values() for j in theirs.values()]
+        pairs += (same or other)[:1]
     return sorted(pairs)
 
 
-def repeated_images(duplicates: Sequence[Duplicate], split: int) -> list[tuple[int, int]]:
-    """Pairs of images of one split that hold the same: the first, and each further one."""
+def _first_of_each(duplicate: Duplicate, split: int) -> dict[int, int]:
+    """The first image of a split with each content."""
+    found: dict[int, int] = {}
+    for (where, image), content in zip(duplicate.places, duplicate.contents, strict=True):
+        if where == split:
+            found.setdefault(content, image)
+    return found
+
+
+def repeated_images(duplicates: Sequence[Duplicate], split: int) -> list[Pair]:
+    """Pairs of images of one split that show the same: the first, and each further one."""
     pairs = []
     for duplicate in duplicates:
-        mine = [image for s, image in duplicate.places if s == split]
-        pairs += [(mine[0], other) for other in mine[1:]]
+        mine = [
+            (image, content)
+            for (where, image), content in zip(duplicate.places, duplicate.contents, strict=True)
+            if where == split
+        ]
+        pairs += [Pair(mine[0][0], image, mine[0][1] == content) for image, content in mine[1:]]
     return sorted(pairs)
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import itertools
+from collections.abc import Iterator, Sequence
 
-from detkit.doctor.figures import Checkup, Split, repeated_images, shared_images
+from detkit.data.copies import MOST_DECODED
+from detkit.doctor.figures import Checkup, Pair, Split, repeated_images, shared_images
 from detkit.doctor.finding import Finding, Gravity
 from detkit.doctor.words import are, images, stand
 
@@ -39,27 +41,37 @@ def look_at_entries(checkup: Checkup) -> Iterator[Finding]:
 
 
 def look_at_duplicates(checkup: Checkup) -> Iterator[Finding]:
-    """The same picture in training and evaluation, or twice in a split."""
+    """The same picture on both sides of a split, or twice in a split."""
     duplicates, splits = checkup.duplicates, checkup.splits
+    measured = checkup.of_role("eval")
     for a in checkup.of_role("train"):
-        for b in checkup.of_role("eval"):
+        for b in measured:
             shared = shared_images(duplicates, a, b)
             if shared:
                 first, second = splits[a], splits[b]
                 yield Finding(
                     "harm",
-                    f"{images(len(shared))} of {first.name} {stand(len(shared))} in "
-                    f"{second.name} as well, so a figure measured there would flatter; take them "
-                    f"out of one ({_same(first, shared[0][0], second, shared[0][1])}).",
+                    f"{images(len(shared))} of {first.name} {stand(len(shared))} in {second.name} "
+                    f"as well{_anew(shared)}, so a figure measured there would flatter; take them "
+                    f"out of one ({_same(first, second, shared[0])}).",
                 )
+    for a, b in itertools.combinations(measured, 2):
+        shared = shared_images(duplicates, a, b)
+        if shared:
+            yield Finding(
+                "look",
+                f"{images(len(shared))} of {splits[a].name} {stand(len(shared))} in "
+                f"{splits[b].name} as well{_anew(shared)}; what is chosen by the one flatters in "
+                f"the other ({_same(splits[a], splits[b], shared[0])}).",
+            )
     for index, split in enumerate(splits):
         pairs = repeated_images(duplicates, index)
         if pairs:
             yield Finding(
                 "look",
                 f"{split.name}: {images(len(pairs))} {stand(len(pairs))} in it more than once, "
-                "under other names; remove the copies, or what they show counts double "
-                f"({_same(split, pairs[0][0], split, pairs[0][1])}).",
+                f"under other names{_anew(pairs)}; remove the copies, or what they show counts "
+                f"double ({_same(split, split, pairs[0])}).",
             )
     for b in checkup.of_role("other"):
         for a in range(len(splits)):
@@ -67,13 +79,27 @@ def look_at_duplicates(checkup: Checkup) -> Iterator[Finding]:
             if shared and (a < b or splits[a].role != "other"):
                 yield Finding(
                     "note",
-                    f"{splits[b].name} shares {images(len(shared))} with {splits[a].name}; do not "
-                    "train on one and evaluate on the other.",
+                    f"{splits[b].name} shares {images(len(shared))} with {splits[a].name}"
+                    f"{_anew(shared)}; do not train on one and evaluate on the other.",
                 )
+    if not checkup.decoded and sum(figures.images for figures in checkup.figures) > MOST_DECODED:
+        yield Finding(
+            "note",
+            "copies are told by the bytes of their files alone, as there are more than "
+            f"{MOST_DECODED:,} images; those saved anew are not found.",
+        )
 
 
-def _same(a: Split, i: int, b: Split, j: int) -> str:
-    first, second = str(a.annotations.paths[i]), str(b.annotations.paths[j])
+def _anew(pairs: Sequence[Pair]) -> str:
+    count = sum(not pair.is_exact for pair in pairs)
+    if not count:
+        return ""
+    some = "" if count == len(pairs) else f"{count} of them "
+    return f", {some}saved anew (the same picture in other bytes)"
+
+
+def _same(a: Split, b: Split, pair: Pair) -> str:
+    first, second = str(a.annotations.paths[pair.first]), str(b.annotations.paths[pair.second])
     return first if first == second else f"{first} is {second}"
 
 

@@ -1,11 +1,10 @@
-"""The doctor's report as a person reads it in a terminal, and as a program reads it (JSON)."""
+"""The doctor's report as a person reads it in a terminal."""
 
 from __future__ import annotations
 
 import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,17 +13,17 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from detkit.doctor.anchor_fit import GOOD_IOU, AnchorFit
+from detkit.doctor.anchor_fit import GOOD_IOU
 from detkit.doctor.figures import QUANTILES, Checkup, Figures, Split, repeated_images
 from detkit.doctor.finding import GRAVITIES, Finding, Gravity
 from detkit.doctor.fit import Fit
+from detkit.doctor.record import bad_files
 
 STYLES: dict[Gravity, str] = {"stop": "bold red", "harm": "red", "look": "yellow", "note": "dim"}
 WORD = 7  # columns of a finding's gravity
 SIZES_NAMED = 2  # of the images, the most frequent
 BAD_SHOWN = 5  # unusable images in the terminal; bad_files.txt has all
 CLASSES_SHOWN = 100  # rows of the table; doctor.png and the JSON have all
-_RECALL = f"recall_at_{GOOD_IOU}"  # in the JSON
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -280,80 +279,3 @@ CANVAS_ROWS: tuple[tuple[str, Callable[[Fit], str]], ...] = (
     ("lost: same cell", _lost_without),
     ("smaller than a cell", _below_stride),
 )
-
-
-# -------------------------------------------------------------------------------- records
-
-
-def bad_files(checkup: Checkup) -> list[tuple[str, str]]:
-    """(path, reason) of every image that cannot be used, each path once."""
-    listed: dict[str, str] = {}
-    for split in checkup.splits:
-        listed |= dict(split.annotations.report.unreadable)
-    return list(listed.items())
-
-
-def as_record(checkup: Checkup, findings: Sequence[Finding]) -> dict[str, Any]:
-    """The report as plain values."""
-    return {
-        "model": checkup.model,
-        "class_names": list(checkup.class_names),
-        "findings": [{"gravity": f.gravity, "text": f.text} for f in findings],
-        "splits": {
-            split.name: _split_record(split, figures, fit)
-            for split, figures, fit in zip(
-                checkup.splits, checkup.figures, checkup.fits, strict=True
-            )
-        },
-        "duplicates": [
-            [str(checkup.splits[s].annotations.paths[i]) for s, i in duplicate.places]
-            for duplicate in checkup.duplicates
-        ],
-        "bad_files": [{"path": path, "reason": reason} for path, reason in bad_files(checkup)],
-    }
-
-
-def _split_record(split: Split, figures: Figures, fit: Fit) -> dict[str, Any]:
-    names = split.annotations.class_names
-    record: dict[str, Any] = {
-        "role": split.role,
-        "sources": [entry.source for entry in split.entries],
-        "images": figures.images,
-        "empty_images": figures.empty_images,
-        "unreadable": figures.unreadable,
-        "objects": figures.objects,
-        "difficult": figures.difficult,
-        "crowd": figures.crowd,
-        "repeated_objects": figures.repeated_objects,
-        "objects_of_class": dict(zip(names, figures.objects_of_class.tolist(), strict=True)),
-        "images_of_class": dict(zip(names, figures.images_of_class.tolist(), strict=True)),
-        "coco_sizes": {
-            "small": figures.small,
-            "medium": figures.medium,
-            "large": figures.large,
-        },
-        "image_sizes": figures.image_sizes,
-        "orientations": {str(kind): n for kind, n in figures.orientations.items()},
-        "report": {kind: n for kind, n in split.annotations.report.counts.items() if n},
-    }
-    if figures.objects:
-        levels = (f"{q:.0%}" for q in QUANTILES)
-        record["object_side_pixels"] = dict(zip(levels, figures.object_sides, strict=True))
-    if fit.audit is not None and len(fit.boxes):
-        record["detector"] = {
-            "objects": len(fit.boxes),
-            **(_anchors_record(fit.anchors) if fit.anchors is not None else {}),
-            "lost": int(fit.lost.sum()),
-            "below_stride": int(fit.below_stride().sum()),
-        }
-    return record
-
-
-def _anchors_record(fit: AnchorFit) -> dict[str, Any]:
-    """Figures of the anchors; those of a scale that no object falls to are left out."""
-    scales = [
-        {"stride": scale.stride, "objects": len(part.ious)}
-        | ({_RECALL: part.recall} if len(part.ious) else {})
-        for scale, part in fit.of_scales()
-    ]
-    return {"mean_iou": fit.average_iou, _RECALL: fit.recall, "scales": scales}

@@ -38,7 +38,7 @@ def data_warnings(
     splits = [Split("train", "train", train_data, ())]
     if eval_data is not None:
         splits.append(Split("eval", "eval", eval_data, ()))
-    checkup = examine(splits, None)
+    checkup = examine(splits, None, decode=False)
     yield from (f"warning: {each.text}" for each in find(checkup) if each.gravity == "harm")
     fit = fit_anchors_alone(detector, train_data)
     if fit is not None and fit.recall < LEAST_REACHED:

@@ -58,6 +58,25 @@ def test_copies_of_a_picture_lie_in_one_part(tmp_path: Path) -> None:
             assert group <= train or group <= held
 
 
+def test_copies_that_were_saved_anew_lie_in_one_part(tmp_path: Path) -> None:
+    names = [f"{number:02}" for number in range(20)]
+    folder = write_voc(tmp_path / "voc", {n: voc_xml([("cat", (1, 1, 20, 30))]) for n in names})
+    for name in names[:3]:  # each again, without loss and under another name
+        with Image.open(folder / "JPEGImages" / f"{name}.jpg") as image:
+            image.save(folder / "JPEGImages" / f"1{name[1]}.png")
+        (folder / "JPEGImages" / f"1{name[1]}.jpg").unlink()
+    for seed in range(5):
+        entry = {"format": "voc", "root": folder, "split": "trainval", "split_seed": seed}
+        train, held = (
+            set(read_dataset({**entry, "part": part}).image_ids.tolist())
+            for part in ("train", "eval")
+        )
+        assert train | held == set(names)
+        assert held
+        for name in names[:3]:
+            assert {name, f"1{name[1]}"} <= train or {name, f"1{name[1]}"} <= held
+
+
 def test_two_pictures_are_parted_however_many_copies_there_are(tmp_path: Path) -> None:
     names = "abcdefghij"
     folder = write_voc(tmp_path / "voc", {n: voc_xml([("cat", (1, 1, 20, 30))]) for n in names})

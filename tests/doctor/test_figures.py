@@ -80,9 +80,24 @@ def test_duplicates_are_found_by_content(tmp_path: Path) -> None:
     paths[2] = str(train.paths[1])
     splits = [make_split(train), make_split(replace(evals, paths=paths.astype(np.str_)), "eval")]
     found = find_duplicates(splits)
-    assert repeated_images(found, 0) == [(0, 2), (0, 4)]
+    assert repeated_images(found, 0) == [(0, 2, True), (0, 4, True)]
     assert repeated_images(found, 1) == []
-    assert shared_images(found, 0, 1) == [(1, 2), (3, 1)]
+    assert shared_images(found, 0, 1) == [(1, 2, True), (3, 1, True)]
+
+
+def test_pictures_saved_anew_are_duplicates(tmp_path: Path) -> None:
+    """The first of train stands in eval in other bytes, the second in both kinds of bytes."""
+    train = annotate(tmp_path / "train", [((60, 80), [])] * 3)
+    evals = annotate(tmp_path / "eval", [((60, 80), [])] * 4, seed=100)
+    for old, new in ((0, 2), (1, 3)):
+        with Image.open(str(train.paths[old])) as image:
+            image.save(str(evals.paths[new]), compress_level=1)
+    shutil.copyfile(str(train.paths[1]), str(evals.paths[0]))
+    splits = [make_split(train), make_split(evals, "eval")]
+    found = find_duplicates(splits)
+    assert shared_images(found, 0, 1) == [(0, 2, False), (1, 0, True)]
+    assert repeated_images(found, 1) == [(0, 3, False)]
+    assert shared_images(find_duplicates(splits, decode=False), 0, 1) == [(1, 0, True)]
 
 
 def test_files_of_the_same_length_are_no_duplicates(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import itertools
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from rich.console import Console
 from detkit.data import Report
 from detkit.detectors import YoloV2, YoloV2Config, build_detector
 from detkit.doctor.figures import Checkup, Entry, Split, examine
-from detkit.doctor.page import as_record, bad_files, print_checkup
+from detkit.doctor.page import print_checkup
 from detkit.doctor.plots import (
     page_figure,
     sample_picture,
@@ -24,6 +25,7 @@ from detkit.doctor.plots import (
     write_page,
     write_samples,
 )
+from detkit.doctor.record import as_record, bad_files
 from detkit.doctor.verdicts import Finding, find
 from tests.evaluation.datasets import Object, annotate
 from tests.test_overfit import AUDITED, FORMS
@@ -176,6 +178,26 @@ def test_record(checkup: Checkup) -> None:
     assert train["report"] == {"boxes clipped to the image": 2}
     assert (train["detector"]["objects"], train["detector"]["lost"]) == (3, 1)
     assert {finding["gravity"] for finding in record["findings"]} <= {"look", "note", "harm"}
+
+
+def test_record_of_copies_on_both_sides(tmp_path: Path) -> None:
+    train = annotate(tmp_path / "a", [((60, 90), [])] * 3)
+    evals = annotate(tmp_path / "b", [((60, 90), [])] * 3, seed=9)
+    shutil.copyfile(str(train.paths[2]), str(evals.paths[0]))
+    with Image.open(str(train.paths[0])) as image:
+        image.save(str(evals.paths[1]), compress_level=1)
+    splits = [Split("train", "train", train, ()), Split("val", "eval", evals, ())]
+    model = YoloV2(YoloV2Config(num_classes=2, backbone="tiny", input_size=64))
+    record = as_record(examine(splits, model), [])
+    assert record["copies_across_splits"] == [
+        {
+            "splits": ["train", "val"],
+            "pairs": [
+                {"images": [train.paths[0], evals.paths[1]], "same_bytes": False},
+                {"images": [train.paths[2], evals.paths[0]], "same_bytes": True},
+            ],
+        }
+    ]
 
 
 def test_bad_files_of_two_splits_are_listed_once(checkup: Checkup) -> None:

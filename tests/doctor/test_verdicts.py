@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from detkit.data import Annotations, Report
+from detkit.data import Annotations, Report, join
 from detkit.data.settle import CLIPPED, INVERTED, OTHER_SIZE, TURNED
 from detkit.data.voc import NEGATIVES
 from detkit.data.voc_origin import FROM_ZERO, PERHAPS_BY_ZERO
@@ -119,6 +119,68 @@ def test_an_image_in_training_and_evaluation(tmp_path: Path) -> None:
             "harm",
             "1 image of train stands in eval as well, so a figure measured there would flatter; "
             f"take them out of one ({train.paths[3]} is {evals.paths[7]}).",
+        )
+    ]
+
+
+def save_anew(old: str, new: str) -> None:
+    """The same picture in other bytes."""
+    with Image.open(old) as image:
+        image.save(new, compress_level=1)
+
+
+def test_an_image_saved_anew_in_training_and_evaluation(tmp_path: Path) -> None:
+    train, evals = good(tmp_path / "a"), good(tmp_path / "b", seed=100)
+    shutil.copyfile(str(train.paths[3]), str(evals.paths[7]))
+    save_anew(str(train.paths[4]), str(evals.paths[8]))
+    assert said(split(train), split(evals, "eval")) == [
+        (
+            "harm",
+            "2 images of train stand in eval as well, 1 of them saved anew (the same picture in "
+            "other bytes), so a figure measured there would flatter; take them out of one "
+            f"({train.paths[3]} is {evals.paths[7]}).",
+        )
+    ]
+
+
+def test_an_image_in_two_splits_that_are_measured(tmp_path: Path) -> None:
+    val, test = good(tmp_path / "a"), good(tmp_path / "b", seed=100)
+    save_anew(str(val.paths[3]), str(test.paths[7]))
+    splits = (Split("val", "eval", val, ()), Split("test", "eval", test, ()))
+    assert said(split(good(tmp_path / "c", seed=200)), *splits) == [
+        (
+            "look",
+            "1 image of val stands in test as well, saved anew (the same picture in other bytes); "
+            f"what is chosen by the one flatters in the other ({val.paths[3]} is {test.paths[7]}).",
+        )
+    ]
+
+
+def test_copies_in_entries_that_are_joined(tmp_path: Path) -> None:
+    """Two datasets in training, one of which has what the other is measured on."""
+    first, second = good(tmp_path / "a"), good(tmp_path / "b", seed=100)
+    evals = good(tmp_path / "c", seed=200)
+    save_anew(str(second.paths[2]), str(evals.paths[5]))
+    shutil.copyfile(str(first.paths[1]), str(second.paths[9]))
+    found = said(split(join([first, second])), split(evals, "eval"))
+    assert [(gravity, text[: text.index(",")]) for gravity, text in found] == [
+        ("harm", "1 image of train stands in eval as well"),
+        ("look", "train: 1 image stands in it more than once"),
+    ]
+
+
+def test_of_very_many_images_copies_are_told_by_their_bytes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in ("data.copies", "doctor.figures", "doctor.file_verdicts"):
+        monkeypatch.setattr(f"detkit.{module}.MOST_DECODED", 39)
+    train, evals = good(tmp_path / "a"), good(tmp_path / "b", seed=100)
+    save_anew(str(train.paths[4]), str(evals.paths[8]))
+    assert said(split(train), split(evals, "eval")) == [
+        (
+            "note",
+            "copies are told by the bytes of their files alone, as there are more than 39 images; "
+            "those saved anew are not found.",
         )
     ]
 
