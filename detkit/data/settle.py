@@ -8,6 +8,8 @@ no width or no height, or negative         box dropped, counted (``INVERTED``)
 a coordinate that is no finite number      box dropped, counted (``NOT_NUMBERS``)
 wholly outside the image                   box dropped, counted (``OUTSIDE``)
 partly outside the image                   clipped, counted (``CLIPPED``)
+all boxes, or those of many images, end    refused: they are shares of the image; of few
+within the first pixel                     images, counted (``shares.py``)
 no size stated                             taken from the image, counted (``NO_SIZE``)
 a size stated that is not the image's      the image's wins, counted (``OTHER_SIZE``)
 the size of the image as it lies in the    made before EXIF turned the picture: boxes are turned
@@ -34,6 +36,7 @@ from numpy.typing import NDArray
 
 from detkit.data.base import Annotations, LeftOut, Report, Segments
 from detkit.data.scan import Look, scan_images
+from detkit.data.shares import find_shares
 from detkit.data.stated import Unsound, as_stated
 from detkit.errors import DataError
 from detkit.image import ImageHeader
@@ -102,7 +105,7 @@ def settle(draft: Draft, max_unreadable: float) -> Annotations:
     if len(unreadable) > allowed_unreadable(max_unreadable, len(looks)):
         raise DataError(_too_many(draft.source, unreadable, len(looks), max_unreadable))
     every, found = _with_images(draft, looks)
-    kinds: dict[str, int | Sequence[int]] = {**draft.noted, **found}
+    kinds: dict[str, int | Sequence[int]] = {**draft.noted, **found, **_shares(draft, every, looks)}
     report = Report(
         counts={k: n if isinstance(n, int) else len(n) for k, n in kinds.items()},
         unreadable=unreadable,
@@ -115,6 +118,16 @@ def settle(draft: Draft, max_unreadable: float) -> Annotations:
         left_out=_left_out(draft, looks),
     )
     return _sound(every, draft.least_side, report)
+
+
+def _shares(draft: Draft, every: Annotations, looks: Sequence[Look]) -> dict[str, list[int]]:
+    if draft.relative:
+        return {}
+    assert every.stated is not None
+    of_row = every.image_of_row()
+    found = find_shares(draft.source, every.paths, every.sizes, of_row, every.stated)
+    good = [index for index, look in enumerate(looks) if isinstance(look, ImageHeader)]
+    return {kind: [good[image] for image in images] for kind, images in found.items()}
 
 
 def allowed_unreadable(max_unreadable: float, total: int) -> float:

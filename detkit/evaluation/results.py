@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from detkit.arguments import check_path
 from detkit.class_names import match_classes, names_in_words, read_as_one
 from detkit.data.base import Annotations
+from detkit.data.shares import are_like_shares, in_numbers, told_by
 from detkit.errors import DataError, nearest
 from detkit.files import write_atomically
 from detkit.types import Detections
@@ -111,7 +112,8 @@ def read_detections(path: str | Path, annotations: Annotations) -> Results:
     Raises:
         ConfigError: ``path`` is none.
         DataError: the file is missing or is not such a list, or an entry lacks a key, names an
-            image or class that ``annotations`` lacks, or has a box or score that cannot be.
+            image or class that ``annotations`` lacks, or has a box or score that cannot be; all
+            boxes are shares of their images.
     """
     check_path(path, "read_detections: path")
     path = Path(path)
@@ -134,9 +136,27 @@ def read_detections(path: str | Path, annotations: Annotations) -> Results:
         labels[index] = names.find_label(entry, where)
         boxes[index] = _check_bbox(entry["bbox"], where)
         scores[index] = _check_score(entry["score"], where)
+    _refuse_shares(path, images, boxes, annotations)
     sides = boxes[:, 2:].copy()
     boxes[:, 2:] += boxes[:, :2]  # xywh to xyxy
     return Results(images, boxes, scores, labels, sides)
+
+
+def _refuse_shares(
+    path: Path, images: NDArray[np.int64], boxes: NDArray[np.float64], annotations: Annotations
+) -> None:
+    """Refuse boxes that all end within the first pixel: no detector finds nothing but such."""
+    tells = np.flatnonzero(told_by(annotations.sizes, images, boxes))
+    if not len(tells) or not are_like_shares(boxes[tells]).all():
+        return
+    first = tells[0]
+    height, width = annotations.sizes[images[first]].tolist()
+    raise DataError(
+        f"{path}: all {len(tells)} boxes end within the first pixel of the image, as "
+        f"{in_numbers(boxes[first])} (entry {first}) in {annotations.paths[images[first]]} of "
+        f"{width} x {height} pixels: they seem to be shares of the image's width and height. "
+        "Multiply them by these."
+    )
 
 
 def _read_list(path: Path) -> Sequence[Any]:
