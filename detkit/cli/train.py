@@ -17,6 +17,11 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("--out", type=Path, help="run folder (default: runs/<name of the config>)")
     parser.add_argument("--resume", action="store_true", help="go on from the folder's last step")
+    parser.add_argument(
+        "--allow-changed-data",
+        action="store_true",
+        help="with --resume: go on though the data is no longer what the run began with",
+    )
     parser.add_argument("--device", help="cpu, cuda, cuda:1 (default: a GPU where there is one)")
     args = parser.parse_intermixed_args(argv)  # overrides may stand anywhere
     return ended("train", lambda: run(args), left="A checkpoint saved before is whole.")
@@ -33,5 +38,6 @@ def run(args: argparse.Namespace) -> int:
         args.overrides,
         resume=args.resume,
         device=choose_device(args.device),
+        allow_changed_data=args.allow_changed_data,
     )
     return 0 if outcome.finished else INTERRUPTED

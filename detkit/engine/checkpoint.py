@@ -27,6 +27,7 @@ from detkit.class_names import names_in_words
 from detkit.config import parse
 from detkit.detectors import Detector, build_detector
 from detkit.engine.experiment import ExperimentConfig
+from detkit.engine.fingerprint import Fingerprint
 from detkit.engine.precision import build_scaler
 from detkit.engine.records import flat
 from detkit.engine.state import TrainState
@@ -65,6 +66,7 @@ class Content:
     darknet: Mapping[str, Any] = field(default_factory=dict)  # as in Checkpoint
     torchvision: Mapping[str, Any] = field(default_factory=dict)  # of an import: its file's origin
     state: Mapping[str, Any] = field(default_factory=dict)  # what training goes on from; or empty
+    data: Mapping[str, Fingerprint] = field(default_factory=dict)  # of each split; or empty
 
 
 def save_checkpoint(
@@ -95,6 +97,7 @@ def save_checkpoint(
         steps=run.horizon.steps,
         metrics=metrics,
         state=_training_state(run, experiment, random) if random else {},
+        data=run.data,
     )
     try:
         write_checkpoint(folder, content, replace=True)
@@ -159,6 +162,8 @@ def _write(folder: Path, content: Content) -> None:
         "metrics": dict(content.metrics),
         "versions": versions(),
     }
+    if content.data:
+        described["data"] = {split: found.to_json() for split, found in content.data.items()}
     imports = {"darknet": content.darknet, "torchvision": content.torchvision}
     described |= {origin: dict(said) for origin, said in imports.items() if said}
     (folder / MODEL).write_text(json.dumps(described, indent=2) + "\n", encoding="utf-8")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,8 +17,10 @@ from detkit.engine.data_warnings import data_warnings
 from detkit.engine.distributed import Ranks
 from detkit.engine.dry_run import choose_micro_batches
 from detkit.engine.experiment import ExperimentConfig
+from detkit.engine.fingerprint import Fingerprint, fingerprints
 from detkit.engine.records import flat
 from detkit.engine.report import CONFIG
+from detkit.engine.resume import as_long_as_before, check_resumed, read_saved
 from detkit.engine.start_model import take_over, taken_over
 from detkit.engine.start_weights import (
     Source,
@@ -28,7 +30,6 @@ from detkit.engine.start_weights import (
 )
 from detkit.engine.state import TrainState
 
-SHOWN_DIGITS = 12  # of a digest
 ONE_PRECISION = "the GPUs differ, so set it to one that all of them have: fp16, or fp32"
 
 
@@ -55,17 +56,29 @@ class Prepared:
     eval_data: Annotations | None
     last: Path | None  # the checkpoint that it goes on from
     source: Source | None  # of a new run, what train.start names
-    lines: tuple[str, ...]  # what was taken over from it
+    lines: tuple[str, ...]  # what was taken over from it, or has changed since the last checkpoint
     saved_by: int  # ranks that saved it; of a new run, those that start it
 
 
 def prepare(
-    experiment: ExperimentConfig, folder: Path, device: torch.device, ranks: Ranks
+    experiment: ExperimentConfig,
+    folder: Path,
+    device: torch.device,
+    ranks: Ranks,
+    *,
+    allow_changed_data: bool = False,
 ) -> Prepared:
-    """Read the data, build the run, bring it to where its last checkpoint was saved."""
+    """Read the data, build the run, bring it to where its last checkpoint was saved.
+
+    Raises:
+        DetkitError: what cannot be built or read, and what a run cannot go on with.
+    """
     last = ranks.from_main(lambda: existing_checkpoint(folder / "last"))
+    saved = None if last is None else ranks.from_main(lambda: read_saved(last))
     ranks.turn("reading data")
     train_data, eval_data = ranks.main_first(lambda: read_data(experiment))
+    if saved is not None:
+        experiment = as_long_as_before(experiment, saved, len(train_data))
     experiment = settle(experiment, train_data)
     source, lines = None, list[str]()
     if last is not None:
@@ -74,9 +87,11 @@ def prepare(
         source = read_start(experiment, experiment.train.start, ranks)
         experiment, lines = take_over(experiment, source.name, source.model)
     run = build_run(experiment, train_data, folder, device)
-    run.ranks = ranks
+    run.ranks, run.data = ranks, fingerprints(train_data, eval_data)
+    ranks.agree(common_settings(experiment, run.data))
     saved_by = restore_ranks(run, last, experiment.eval.best)
-    ranks.agree(fingerprint(experiment, train_data, eval_data))
+    if saved is not None:
+        lines += check_resumed(run, saved, allow_changed_data=allow_changed_data)
     ranks.agree({"train.precision": run.decided.precision}, ONE_PRECISION)
     return Prepared(experiment, run, train_data, eval_data, last, source, tuple(lines), saved_by)
 
@@ -126,8 +141,8 @@ def _warnings(prepared: Prepared) -> list[str]:
     return [*data_warnings(detector, prepared.train_data, prepared.eval_data, config)]
 
 
-def fingerprint(
-    experiment: ExperimentConfig, train_data: Annotations, eval_data: Annotations | None
+def common_settings(
+    experiment: ExperimentConfig, data: Mapping[str, Fingerprint]
 ) -> dict[str, object]:
     """What must be the same on every rank: the config, and the data, wherever it lies."""
     said = {
@@ -135,9 +150,6 @@ def fingerprint(
         for key, value in flat(experiment.model_dump(mode="json")).items()
         if key not in ("data.train", "data.eval")
     }
-    for name, data in (("data.train", train_data), ("data.eval", eval_data)):
-        if data is not None:
-            content = [data.image_ids.tobytes(), data.labels.tobytes(), data.boxes.tobytes()]
-            digest = hashlib.sha256(b"".join(content)).hexdigest()[:SHOWN_DIGITS]
-            said[name] = f"{len(data)} images with content {digest}"
+    for split, found in data.items():
+        said[f"data.{split}"] = f"{found.counts()}, content {found.digest}"
     return said

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +20,7 @@ from detkit.engine.clock import Clock
 from detkit.engine.decisions import Decisions
 from detkit.engine.distributed import Ranks
 from detkit.engine.experiment import TrainConfig
+from detkit.engine.fingerprint import Fingerprint
 from detkit.engine.horizon import Horizon
 from detkit.evaluation.speed import autocast
 from detkit.proposals.store import ProposalStore
@@ -50,6 +51,7 @@ class TrainState:
     spread: nn.Module | None = None  # the model as several ranks call it; None: alone
     proposer: Proposer | None = None  # whose regions the model learns from; None: its own, or none
     store: ProposalStore | None = None  # of the regions of a model that needs them from outside
+    data: Mapping[str, Fingerprint] = field(default_factory=dict)  # of each split, saved with it
     stop_asked: Callable[[], bool] = lambda: False  # Ctrl-C on this rank
     step: int = 0  # optimiser steps taken
     best: float | None = None  # the metric of the best checkpoint so far

@@ -62,6 +62,7 @@ def train(
     resume: bool = False,
     device: str = "cpu",
     ranks: Ranks | None = None,
+    allow_changed_data: bool = False,
 ) -> Outcome:
     """Train what a config file describes, from its data to its checkpoints.
 
@@ -75,6 +76,7 @@ def train(
         resume: go on from the run folder's last checkpoint, if it has one.
         device: among several ranks ``cuda`` means each rank's own GPU.
         ranks: joined already; without it, those that torchrun started, or one process alone.
+        allow_changed_data: resume though the data is no longer what the run began with.
 
     Raises:
         DetkitError: anything wrong with config, data or disk, and a loss that is not finite.
@@ -82,7 +84,15 @@ def train(
     """
     if ranks is None:
         with join_ranks() as ranks:
-            return train(config, out, overrides, resume=resume, device=device, ranks=ranks)
+            return train(
+                config,
+                out,
+                overrides,
+                resume=resume,
+                device=device,
+                ranks=ranks,
+                allow_changed_data=allow_changed_data,
+            )
     path = find_config(config)
     experiment, origins = read_experiment(path, overrides)
     check_shares(experiment.train.batch_size, ranks.world)
@@ -105,7 +115,10 @@ def train(
         if ranks.is_main:
             check_records(stage.experiment.train.records)
     for stage in left_to_train(stages, ranks):
-        outcome = carry_out(prepare(stage.experiment, stage.folder, own, ranks), stage)
+        prepared = prepare(
+            stage.experiment, stage.folder, own, ranks, allow_changed_data=allow_changed_data
+        )
+        outcome = carry_out(prepared, stage)
         if not outcome.finished:
             break
     return outcome

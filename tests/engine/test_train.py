@@ -469,7 +469,7 @@ def test_resuming_with_another_config_says_what_differs(
     assert "differs from the run so far: train.iterations: 2, now 3\n" in said
     assert load_checkpoint(out / "last").step == 3
     config = (out / "config.yaml").read_text()
-    train(small_config, out, ["train.iterations=1"], resume=True)  # finished: nothing changes
+    train(small_config, out, ["train.iterations=3"], resume=True)  # finished: nothing changes
     assert (out / "config.yaml").read_text() == config
 
 
