@@ -12,6 +12,7 @@ and only where it can mean one class.
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -259,6 +260,20 @@ def read_as_one(met: Mapping[str, str]) -> str:
     return f"read as one class: {', '.join(pairs)}" if pairs else ""
 
 
+def way_to_leave_out(keep: Sequence[str]) -> str:
+    """`` Or leave the objects of other classes out: 'data.only=[cat]'.``; empty for no names."""
+    if not keep:
+        return ""
+    if len(keep) > NAMES_SHOWN or any(few([name]) != name for name in keep):
+        return " Or leave the objects of other classes out with data.only, a list of those to keep."
+    import yaml  # late: --help of the commands does without it
+
+    listed = yaml.safe_dump([*keep], default_flow_style=True, allow_unicode=True, width=10**6)
+    return (
+        f" Or leave the objects of other classes out: {shlex.quote(f'data.only={listed.strip()}')}."
+    )
+
+
 class OtherClassesError(DataError):
     """Data has a class that is not among those asked for; the sentence names both sides."""
 
@@ -271,26 +286,33 @@ class OtherClassesError(DataError):
         words: tuple[str, str, str] = (
             "is not in data.classes",
             "data.classes has",
-            "No setting leaves a class out: name all of them, or none, which takes the data's.",
+            "Name all of them, or none, which takes the data's.",
         ),
+        keep: Sequence[str] | None = None,
     ) -> None:
         self.where = where  # the file
         self.name = name  # the first of them
         self.known = tuple(known)
         self.has = tuple(has)  # classes of the data
         lacks, side, advice = words
+        met = match_classes(has, known)
+        way = way_to_leave_out(known if keep is None else keep) if met else ""
         super().__init__(
             f"{where}: class {shown(name)} {lacks}.{nearest(name, known)} "
             f"{side} {names_in_words(self.known)}; the data has "
-            f"{names_in_words(self.has)}. {advice}"
+            f"{names_in_words(self.has)}. {advice}{way}"
         )
 
-    def in_words(self, lacks: str, side: str, advice: str) -> OtherClassesError:
+    def in_words(
+        self, lacks: str, side: str, advice: str, keep: Sequence[str] | None = None
+    ) -> OtherClassesError:
         """The same where the classes are someone else's, such as a checkpoint's.
 
         Args:
             lacks: what is said of the class, ``is none that the checkpoint knows``.
             side: whose the known classes are, ``the checkpoint knows``.
             advice: what to do, in a sentence.
+            keep: the classes that ``data.only`` may name instead; None: all that are known.
         """
-        return OtherClassesError(self.where, self.name, self.known, self.has, (lacks, side, advice))
+        words = (lacks, side, advice)
+        return OtherClassesError(self.where, self.name, self.known, self.has, words, keep)

@@ -132,11 +132,12 @@ def test_both_sides_are_named() -> None:
     problem = OtherClassesError("a.xml", "dgo", ["cat", "dog"], ["cat", "dgo"])
     assert str(problem) == (
         "a.xml: class 'dgo' is not in data.classes. Did you mean 'dog'? data.classes has 2: cat, "
-        "dog; the data has 2: cat, dgo. No setting leaves a class out: name all of them, or none, "
-        "which takes the data's."
+        "dog; the data has 2: cat, dgo. Name all of them, or none, which takes the data's. "
+        "Or leave the objects of other classes out: 'data.only=[cat, dog]'."
     )
     again = problem.in_words("is none of the checkpoint's", "The checkpoint knows", "Look.")
     assert str(again) == (
         "a.xml: class 'dgo' is none of the checkpoint's. Did you mean 'dog'? The checkpoint knows "
-        "2: cat, dog; the data has 2: cat, dgo. Look."
+        "2: cat, dog; the data has 2: cat, dgo. Look. "
+        "Or leave the objects of other classes out: 'data.only=[cat, dog]'."
     )

@@ -171,13 +171,14 @@ def find_form(experiment: ExperimentConfig) -> Form:
 
 def training_boxes(experiment: ExperimentConfig) -> Annotations:
     """Read what the config trains on, and see that there are boxes to learn from."""
-    from detkit.data import join, read_dataset
+    from detkit.data import join
+    from detkit.data.reading import read_entries
     from detkit.doctor.fit import learned
 
     data = experiment.data
     if not data.train:
         raise ConfigError("data.train: missing; name what to train on, e.g. {format, root, split}.")
-    joined = join([read_dataset(entry, data.classes) for entry in data.train], data.classes)
+    joined = join(read_entries(data.train, data.classes), data.classes)
     if not len(learned(joined).boxes):
         raise ConfigError("data.train: no boxes to cluster; check data.root and data.split.")
     return joined

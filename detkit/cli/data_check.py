@@ -297,7 +297,7 @@ def read_part(
         if isinstance(problem, OtherClassesError) and expected and not patient.classes:
             problem = not_trained_on(problem)
         refused.append(str(problem))
-        lenient = {**entry, "max_unreadable": 1.0}
+        lenient = {**entry, "max_unreadable": 1.0, "only": ()}
         for classes in dict.fromkeys((tuple(expected), ())):  # what else is there to say of it?
             try:
                 data = read_dataset(lenient, classes)

@@ -40,8 +40,9 @@ def main(argv: list[str] | None = None) -> int:
 def run(args: argparse.Namespace) -> None:
     """Read the splits, write them, say what was and what could not be written."""
     from detkit.cli.data_entries import all_splits, class_list, read_keys
-    from detkit.data import read_dataset, summary
+    from detkit.data import summary
     from detkit.data.convert import convert
+    from detkit.data.reading import read_entries
 
     roots = [word for word in args.words if not word.startswith("data.") or "=" not in word]
     keys = read_keys([word for word in args.words if word not in roots])
@@ -49,10 +50,9 @@ def run(args: argparse.Namespace) -> None:
         raise ConfigError("name one folder: ROOT, or data.root=PATH.")
     keys.setdefault("root", *roots)
     classes = class_list(keys)
-    splits = {}
-    for name, entry in all_splits(keys).items():
-        name = name or "all"
-        splits[name] = read_dataset(entry, classes)
+    entries = {name or "all": entry for name, entry in all_splits(keys).items()}
+    splits = dict(zip(entries, read_entries(list(entries.values()), classes), strict=True))
+    for name, entry in entries.items():
         print(f"{entry['format']} {entry['root']} {name}: {summary(splits[name])}")
     root = Path(keys["root"])
     source = root if root.is_dir() else root.parent

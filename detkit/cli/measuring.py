@@ -13,13 +13,14 @@ from typing import Any
 import torch
 import yaml
 
-from detkit.class_names import OtherClassesError, match_classes
+from detkit.class_names import OtherClassesError, few, match_classes
 from detkit.cli.eval_words import EVAL_DATA, MODEL_SETTINGS, PROPOSALS
 from detkit.config import parse
-from detkit.data import Annotations, DetectionDataset, join, read_dataset
+from detkit.data import Annotations, DetectionDataset, join, summary
 from detkit.data.auto import resolve
 from detkit.data.base import DatasetConfig
 from detkit.data.join import shared_names
+from detkit.data.reading import read_entries
 from detkit.detectors import Detector, rebuild_detector
 from detkit.engine.checkpoint import Checkpoint
 from detkit.engine.distributed import Ranks
@@ -34,7 +35,12 @@ from detkit.evaluation.confusion import confusion_matrix
 from detkit.evaluation.errors import split_errors
 from detkit.evaluation.html_report import Evaluated
 from detkit.evaluation.plots import PICTURE_SCORE
-from detkit.evaluation.results import Results, read_detections, write_detections
+from detkit.evaluation.results import (
+    Results,
+    check_detections,
+    read_detections,
+    write_detections,
+)
 from detkit.evaluation.rows import Row
 from detkit.evaluation.run import (
     ADVICE,
@@ -124,17 +130,33 @@ def read_eval_data(
                 f"data: measuring all of {described}; data.part=eval measures {share} alone",
                 file=sys.stderr,
             )
-        if asked:
-            read[key] = join([read_dataset(entry, asked) for entry in entries], asked)
-        else:
-            read[key] = read_known(entries, names)
+        read[key] = _read_classes(entries, asked, names)
+        print(f"data: {summary(read[key])}", file=sys.stderr)
     return read[key], described
+
+
+def _read_classes(
+    entries: Sequence[Mapping[str, Any]], asked: Sequence[str], names: Sequence[str]
+) -> Annotations:
+    if asked:
+        if all(entry.get("only") for entry in entries):
+            return read_known(entries, asked)
+        return join(read_entries(entries, asked), asked)
+    try:
+        return read_known(entries, names)
+    except OtherClassesError as problem:
+        words = ("is none of the checkpoint's", "The checkpoint knows", ADVICE)
+        both = list(match_classes(problem.has, problem.known))
+        raise problem.in_words(*words, keep=both) from problem
 
 
 def _described(entry: Mapping[str, Any]) -> str:
     """An entry in a few words, such as ``voc photos all (the 20% held out)``."""
     words = " ".join(str(entry[key]) for key in ("format", "root", "split") if entry.get(key))
-    return words if entry.get("part", "all") == "all" else f"{words} ({_share(entry)})"
+    more = [] if entry.get("part", "all") == "all" else [_share(entry)]
+    only = entry.get("only")
+    more += [f"only {few([*map(str, only)])}"] if only and isinstance(only, list | tuple) else []
+    return f"{words} ({'; '.join(more)})" if more else words
 
 
 def _share(entry: Mapping[str, Any]) -> str:
@@ -147,27 +169,23 @@ def _share(entry: Mapping[str, Any]) -> str:
 def read_known(entries: Sequence[Mapping[str, Any]], names: Sequence[str]) -> Annotations:
     """Read data of classes that are known.
 
-    COCO's files alone say which classes the data has, also where no object is of one. Where all of
-    these are among ``names``, the others of ``names`` are none of the data's: a detector of 80
-    classes can be measured on data of three. Other formats are taken to have all of ``names``.
+    COCO's files say which classes the data has, also where no object is of one, and so does the key
+    ``only``. Where all of these are among ``names``, the others of ``names`` are none of the
+    data's: a detector of 80 classes can be measured on data of three. Other data is taken to have
+    all of ``names``.
     Synonyms of the official lists are among them, and keep the data's spelling: detectors that
     spell them in two ways are then measured in the same rows.
 
     Raises:
         DataError: an object of another class, or data that cannot be used.
     """
-    if names and all(entry.get("format") == "coco" for entry in entries):
-        parts = [read_dataset(entry) for entry in entries]
+    if names and all(entry.get("format") == "coco" or entry.get("only") for entry in entries):
+        parts = read_entries(entries, known=names)
         said = shared_names(parts)
         met = match_classes(said, names)
         if len(met) == len(said):
             return join(parts, sorted(said, key=lambda name: names.index(met[name])))
-    try:
-        parts = [read_dataset(entry, names) for entry in entries]
-    except OtherClassesError as problem:
-        words = ("is none of the checkpoint's", "The checkpoint knows", ADVICE)
-        raise problem.in_words(*words) from problem
-    every = join(parts, names)
+    every = join(read_entries(entries, names), names)
     own = {known: name for name, known in every.report.read_as.items()}
     spelt = tuple(own.get(name, name) for name in every.class_names)
     return replace(every, class_names=spelt, report=replace(every.report, read_as={}))
@@ -342,6 +360,7 @@ def measure_file(path: Path, settings: Settings, read: dict[str, Annotations]) -
     """Evaluate a file of detections."""
     if not {"format", "root"} <= set(settings.entry):
         raise ConfigError(f"--detections {path}: say what they were found in: {EVAL_DATA}.")
+    check_detections(path)
     data = parse(DataConfig, settings.data, "data.")
     annotations, described = read_eval_data(data, data.classes, settings, read)
     config = parse(EvalConfig, settings.eval, "eval.")

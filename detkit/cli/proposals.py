@@ -194,13 +194,14 @@ def read_split(experiment: ExperimentConfig, split: str) -> Annotations:
     Raises:
         ConfigError: the config names none.
     """
-    from detkit.data import join, read_dataset
+    from detkit.data import join
+    from detkit.data.reading import read_entries
 
     entries = getattr(experiment.data, split)
     if not entries:
         raise ConfigError(f"data.{split}: missing; name images, e.g. {{format, root, split}}.")
     classes = experiment.data.classes
-    joined = join([read_dataset(entry, classes) for entry in entries], classes)
+    joined = join(read_entries(entries, classes), classes)
     if not len(joined):
         is_parted = any(entry.get("part", "all") != "all" for entry in entries)
         keys = "data.hold_out" if is_parted else "data.root and data.split"

@@ -133,7 +133,7 @@ def _resolve(entry: Mapping[str, Any], train: Sequence[Mapping[str, Any]] = ()) 
 
 def read_auto(config: AutoConfig, classes: Sequence[str] = ()) -> Annotations:
     """Read the split that is named, or what would be trained on."""
-    keys = {key: getattr(config, key) for key in FOLDER_KEYS}
+    keys = {key: getattr(config, key) for key in FOLDER_KEYS if key != "only"}  # of the whole
     keys |= {key: value for key in (*PLACE_KEYS, *VIA_KEYS) if (value := getattr(config, key))}
     keys |= {key: value for key in MEANING_KEYS if (value := getattr(config, key)) != AUTO}
     found = recognise(config.root, config.split, keys)

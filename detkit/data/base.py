@@ -14,7 +14,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import NonNegativeInt
+from pydantic import NonNegativeInt, field_validator
 from torch import Tensor
 
 from detkit.arguments import check_flag
@@ -22,7 +22,7 @@ from detkit.class_names import read_as_one
 from detkit.config import Config, Fraction
 from detkit.data.cache import ImageCache
 from detkit.data.stated import Unsound
-from detkit.errors import DataError
+from detkit.errors import DataError, bare
 from detkit.image import read_image
 from detkit.proposals.store import ProposalStore
 from detkit.registry import Registry
@@ -47,6 +47,14 @@ class DatasetConfig(Config):
     split_seed: NonNegativeInt = 0  # of the draw
     # of the images; more of them stop the run, but one alone only where this is 0
     max_unreadable: Fraction = 0.01
+    only: tuple[str, ...] = ()  # classes to keep, as detkit/data/only.py says; empty: all
+
+    @field_validator("only", mode="before")
+    @classmethod
+    def _is_a_list(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            raise ValueError(f"expected a list of names, such as [{bare(value) or 'cat'}].")
+        return value
 
 
 # Keys that a folder goes by whichever of its splits is read, and in whichever format.

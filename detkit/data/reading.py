@@ -14,6 +14,7 @@ from detkit.config import parse
 from detkit.data.base import DATASETS, Annotations, DatasetConfig, Report
 from detkit.data.copies import find_copies
 from detkit.data.foreign import name_foreign
+from detkit.data.only import Asked, check_asked, keep_only
 from detkit.data.recognise import find_splits
 from detkit.data.split import part_images
 from detkit.data.unrecognised import TITLES
@@ -38,6 +39,40 @@ def read_dataset(entry: Mapping[str, Any], classes: Sequence[str] = ()) -> Annot
     """
     check_settings(entry, "read_dataset: entry", ENTRY)
     check_names(classes, "read_dataset: classes")
+    return read_entries([entry], classes)[0]
+
+
+def read_entries(
+    entries: Sequence[Mapping[str, Any]], classes: Sequence[str] = (), known: Sequence[str] = ()
+) -> list[Annotations]:
+    """Read entries that belong together; a class that ``only`` names may be in one of them alone.
+
+    Args:
+        entries: each as :func:`read_dataset` takes it.
+        classes: likewise.
+        known: more classes that ``only`` may name where none of the entries has them.
+
+    Raises:
+        As :func:`read_dataset`.
+    """
+    read = [_read(entry, classes) for entry in entries]
+    asked = [
+        Asked(_words(entry), config.only, annotations.class_names)
+        for entry, (annotations, config) in zip(entries, read, strict=True)
+    ]
+    check_asked(asked, (*classes, *known))
+    return [
+        keep_only(annotations, what, classes) if what.only else annotations
+        for (annotations, _), what in zip(read, asked, strict=True)
+    ]
+
+
+def _words(entry: Mapping[str, Any]) -> str:
+    return " ".join(str(entry[key]) for key in ("root", "split") if entry.get(key))
+
+
+def _read(entry: Mapping[str, Any], classes: Sequence[str]) -> tuple[Annotations, DatasetConfig]:
+    """All classes of an entry's data, where it is to keep some; its settings."""
     settings = dict(entry)
     if "format" not in settings:
         raise ConfigError(f"data: an entry lacks its format; known: {', '.join(DATASETS)}.")
@@ -45,15 +80,13 @@ def read_dataset(entry: Mapping[str, Any], classes: Sequence[str] = ()) -> Annot
     data_format = DATASETS[name]
     config: DatasetConfig = parse(data_format.config_type, settings, path="data.")
     try:
-        annotations = data_format.read(config, classes)
+        annotations = data_format.read(config, () if config.only else classes)
     except DataError as problem:
         hint = _other_format(name, config.root)
         if not hint:
             raise
         raise DataError(f"{problem} {hint}") from problem
-    if config.part == "all":
-        return annotations
-    return part(annotations, config)
+    return annotations if config.part == "all" else part(annotations, config), config
 
 
 def part(annotations: Annotations, config: DatasetConfig) -> Annotations:

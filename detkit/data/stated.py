@@ -56,6 +56,12 @@ class Unsound:
         number = np.cumsum(keep) - 1  # [I]
         return mine._placed(number[mine.images], mine.rows, mine.labels)
 
+    def with_labels(self, numbers: NDArray[np.int64]) -> Unsound:
+        """Return those whose label has a new number of ``[K]`` that is not negative."""
+        labels = numbers[self.labels]
+        mine = self.select(labels >= 0)
+        return mine._placed(mine.images, mine.rows, labels[labels >= 0])
+
     def _placed(
         self, images: NDArray[np.int64], rows: NDArray[np.int64], labels: NDArray[np.int64]
     ) -> Unsound:

@@ -12,8 +12,9 @@ from torch.optim.swa_utils import AveragedModel
 
 from detkit.class_names import OtherClassesError, few
 from detkit.config import parse
-from detkit.data import Annotations, for_training, join, read_dataset
+from detkit.data import Annotations, for_training, join
 from detkit.data.augment import as_placed
+from detkit.data.reading import read_entries
 from detkit.data.sampling import class_weights
 from detkit.detectors import DETECTORS, Detector, build_detector
 from detkit.engine.clock import Clock
@@ -31,12 +32,12 @@ def read_data(experiment: ExperimentConfig) -> tuple[Annotations, Annotations | 
     data = experiment.data
     if not data.train:
         raise ConfigError("data.train: missing; name what to train on, e.g. {format, root, split}.")
-    train_data = join_train(experiment, [read_dataset(e, data.classes) for e in data.train])
+    train_data = join_train(experiment, read_entries(data.train, data.classes))
     if not data.eval:
         return train_data, None
     names = train_data.class_names
     try:
-        eval_data = join([read_dataset(entry, names) for entry in data.eval], names)
+        eval_data = join(read_entries(data.eval, names), names)
     except OtherClassesError as problem:
         if data.classes:
             raise
@@ -68,7 +69,7 @@ def not_trained_on(problem: OtherClassesError) -> OtherClassesError:
     return problem.in_words(
         "is not in data.train",
         "data.train has",
-        "Name all of them in data.classes, or take this one's objects out of what is evaluated on.",
+        "Name all of them in data.classes.",
     )
 
 

@@ -32,6 +32,7 @@ from detkit.types import Detections
 KEYS = ("image_id", "category", "bbox", "score")  # of one entry in a detections file
 DETECT_KEY = "path"  # that `detkit detect` adds to each
 FORM = '{"image_id", "category" or "category_id", "bbox": [x, y, width, height], "score"}'
+NO_FILE = "{path}: no such detections file."
 
 _log = logging.getLogger(__name__)
 
@@ -103,6 +104,16 @@ def no_results() -> Results:
     )
 
 
+def check_detections(path: Path) -> None:
+    """Refuse a detections file that is not there, before minutes of reading what it is of.
+
+    Raises:
+        DataError: it is missing.
+    """
+    if not path.exists():
+        raise DataError(NO_FILE.format(path=path))
+
+
 def read_detections(path: str | Path, annotations: Annotations) -> Results:
     """Read a detections file, in its own order.
 
@@ -163,7 +174,7 @@ def _read_list(path: Path) -> Sequence[Any]:
     try:
         loaded = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise DataError(f"{path}: no such detections file.") from None
+        raise DataError(NO_FILE.format(path=path)) from None
     except (OSError, UnicodeDecodeError) as problem:
         raise DataError(f"{path}: not readable: {problem}") from None
     except (ValueError, RecursionError) as problem:  # not JSON; a number too long; nested too deep

@@ -15,7 +15,13 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from detkit.arguments import check_flag, check_whole
-from detkit.class_names import few, match_classes, names_in_words, read_as_one
+from detkit.class_names import (
+    few,
+    match_classes,
+    names_in_words,
+    read_as_one,
+    way_to_leave_out,
+)
 from detkit.data.base import Annotations, DetectionDataset, Sample, given_proposals
 from detkit.detectors.base import Detector
 from detkit.errors import ConfigError, DataError, DetkitError
@@ -30,10 +36,7 @@ _log = logging.getLogger(__name__)
 Progress = Callable[[int, int], None]  # (images done, images in all)
 Gather = Callable[[NDArray[Any]], list[NDArray[Any]]]  # one array in, those of all processes out
 
-ADVICE = (  # where a detector lacks classes that the data has
-    "No setting leaves a class out: evaluate on data of the detector's classes alone, or take a "
-    "detector that knows all of the data's."
-)
+ADVICE = "Take a detector that knows all of them."  # where it lacks classes that the data has
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,6 +265,7 @@ def match_labels(ours: Sequence[str], theirs: Sequence[str]) -> NDArray[np.int64
         raise DataError(
             f"the detector does not know {few(lacking)} of the data. The detector knows "
             f"{names_in_words(known)}; the data has {names_in_words(theirs)}. {ADVICE}"
+            f"{way_to_leave_out(list(met))}"
         )
     label_of = {met[name]: label for label, name in enumerate(theirs)}
     return np.array([label_of.get(name, -1) for name in ours], dtype=np.int64)

@@ -182,7 +182,8 @@ def test_a_class_that_the_config_lacks(
     assert found[0] == (
         "stop", f"{page}: class 'dog' is not in data.classes. Did you mean 'dgo'? data.classes has "
         "2: cat, dgo; the data has 2: dog, cat. "
-        "No setting leaves a class out: name all of them, or none, which takes the data's."
+        "Name all of them, or none, which takes the data's. "
+        "Or leave the objects of other classes out: 'data.only=[cat, dgo]'."
     )  # fmt: skip
     assert ("look", "1 class listed without a single object (dgo); leave them out of the list, or "
             "look for the annotations.") in found  # fmt: skip

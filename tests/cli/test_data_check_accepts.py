@@ -184,8 +184,8 @@ def test_every_detector_is_asked_of_other_classes(form: str, tmp_path: Path) -> 
     stops = [f["text"] for f in record["findings"] if f["gravity"] == "stop"]
     assert stops == [
         f"{root}/Annotations/t0.xml: class 'cat' is not in data.classes. data.classes has 4: bird, "
-        "cow, hen, dog; the data has 2: cat, dog. No setting leaves a class out: name all of them, "
-        "or none, which takes the data's.",
+        "cow, hen, dog; the data has 2: cat, dog. Name all of them, or none, which takes the "
+        "data's. Or leave the objects of other classes out: 'data.only=[bird, cow, hen, dog]'.",
     ]
 
 

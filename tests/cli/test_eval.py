@@ -21,7 +21,10 @@ def test_checkpoint_to_table_json_pictures_and_detections(
     words += ["eval.batch_size=2", "--out", str(tmp_path / "out"), "--save-detections", str(found)]
     assert main(words) == 0
     said = capsys.readouterr()
-    assert said.err == "measuring tiny_run on 3 images\ntiming 22 images, one by one\n"
+    assert said.err == (
+        "data: 3 images (1 without objects), 2 objects of 2 classes\n"
+        "measuring tiny_run on 3 images\ntiming 22 images, one by one\n"
+    )
     assert said.out.startswith(f"voc {voc} test: 3 images, 2 objects")
     assert said.out.splitlines()[-3:] == [
         f"figures are in {figures}",

@@ -14,6 +14,8 @@ from detkit.detectors import build_detector
 from detkit.engine.checkpoint import WEIGHTS
 from tests.cli.measured import OBJECTS, figures_of, voc_words
 
+DATA = "data: 3 images (1 without objects), 2 objects of 2 classes\n"  # what is measured on
+
 pytestmark = pytest.mark.usefixtures("cache")
 
 
@@ -23,11 +25,11 @@ def test_a_second_time_comes_from_the_cache(
     words = [str(run_folder), "--speed-images", "2"]
     first = figures_of(words, tmp_path)
     said = capsys.readouterr()
-    assert said.err == "measuring tiny_run on 3 images\ntiming 22 images, one by one\n"
+    assert said.err == DATA + "measuring tiny_run on 3 images\ntiming 22 images, one by one\n"
     second = figures_of(words, tmp_path)
     said = capsys.readouterr()
     when = second["measured"]
-    assert said.err == f"tiny_run: detections of {when}, from the cache\n"
+    assert said.err == f"{DATA}tiny_run: detections of {when}, from the cache\n"
     note = f"tiny_run: detections and speed of {when}, from the cache; --no-cache measures again."
     assert note in said.out or second["speed_measured"] != when  # the minute may turn between
     about_time = ("measured", "speed_measured")
@@ -47,7 +49,7 @@ def test_the_rules_of_evaluation_do_not_part_the_cache(
     other = figures_of(words, tmp_path)
     assert (other["voc_rule"], other["coco_max_detections"]) == ("voc_eval", 50)
     assert other["detections"] == plain["detections"]
-    first, second = capsys.readouterr().err.splitlines()
+    _, first, _, second = capsys.readouterr().err.splitlines()
     assert first == "measuring tiny_run on 3 images"
     assert second == f"tiny_run: detections of {other['measured']}, from the cache"
 
@@ -76,7 +78,7 @@ def test_no_cache_measures_again_and_keeps_that(
     (kept,) = (cache / "detections").iterdir()
     before = kept.stat().st_ino
     assert figures_of([*words, "--no-cache"], tmp_path)["measured"] is None
-    assert capsys.readouterr().err == "measuring tiny_run on 3 images\n" * 2
+    assert capsys.readouterr().err == (DATA + "measuring tiny_run on 3 images\n") * 2
     assert kept.stat().st_ino != before
 
 
@@ -88,7 +90,7 @@ def test_a_broken_cache_is_measured_again(
     (kept,) = (cache / "detections").iterdir()
     kept.write_bytes(kept.read_bytes()[:100])
     assert figures_of(words, tmp_path) == first
-    assert capsys.readouterr().err == "measuring tiny_run on 3 images\n" * 2
+    assert capsys.readouterr().err == (DATA + "measuring tiny_run on 3 images\n") * 2
 
 
 def test_a_cache_that_cannot_be_written_is_no_reason_to_stop(
@@ -96,7 +98,7 @@ def test_a_cache_that_cannot_be_written_is_no_reason_to_stop(
 ) -> None:
     cache.write_text("a file where the folder should be")
     figures_of([str(run_folder), "--no-speed"], tmp_path)
-    assert capsys.readouterr().err.splitlines()[1] == (
+    assert capsys.readouterr().err.splitlines()[2] == (
         f"{cache}: not writable (Not a directory), so these detections are not kept for the next "
         "time; DETKIT_CACHE names another folder."
     )
@@ -245,15 +247,15 @@ def test_a_class_that_the_detector_lacks_is_refused(
     assert capsys.readouterr().err == (
         f"detkit eval: {tmp_path / 'own.json'}: class 'hen' is none of the checkpoint's. The "
         "checkpoint knows 2: dog, cat; the data has 2: hen, cat. "
-        "No setting leaves a class out: evaluate on data of the detector's classes alone, or take "
-        "a detector that knows all of the data's.\n"
+        "Take a detector that knows all of them. "
+        "Or leave the objects of other classes out: 'data.only=[cat]'.\n"
     )
     assert main([str(run_folder), "data.classes=[cat, dog, hen]", "--device", "cpu"]) == 2
     assert capsys.readouterr().err.splitlines()[-1] == (
         "detkit eval: the detector does not know hen of the data. The detector knows 2: dog, cat; "
         "the data has 3: cat, dog, hen. "
-        "No setting leaves a class out: evaluate on data of the detector's classes alone, or take "
-        "a detector that knows all of the data's."
+        "Take a detector that knows all of them. "
+        "Or leave the objects of other classes out: 'data.only=[cat, dog]'."
     )
 
 

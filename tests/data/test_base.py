@@ -115,7 +115,8 @@ def test_join_refuses_what_it_cannot_tell_apart() -> None:
         join([make([1, 2])], classes=("x", "y"))
     assert str(caught.value) == (
         "data: class 'z' is not in data.classes. data.classes has 2: x, y; the data has 3: x, y, "
-        "z. No setting leaves a class out: name all of them, or none, which takes the data's."
+        "z. Name all of them, or none, which takes the data's. "
+        "Or leave the objects of other classes out: 'data.only=[x, y]'."
     )
 
 

@@ -242,7 +242,8 @@ def test_class_that_is_not_expected(tmp_path: Path) -> None:
     assert refusal(tmp_path, classes=("cat", "dgo")) == (
         f"{path}: class 'dog' is not in data.classes. Did you mean 'dgo'? data.classes has 2: cat, "
         "dgo; the data has 3: cat, dog, brush. "
-        "No setting leaves a class out: name all of them, or none, which takes the data's."
+        "Name all of them, or none, which takes the data's. "
+        "Or leave the objects of other classes out: 'data.only=[cat, dgo]'."
     )
 
 

@@ -159,7 +159,7 @@ def test_class_that_is_not_expected(tmp_path: Path) -> None:
     assert refusal(tmp_path, classes=("cat", "dog")) == (
         f"{path}: class 'dgo' is not in data.classes. Did you mean 'dog'? data.classes has 2: cat, "
         "dog; the data has 1: dgo. "
-        "No setting leaves a class out: name all of them, or none, which takes the data's."
+        "Name all of them, or none, which takes the data's."
     )
 
 

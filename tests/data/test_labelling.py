@@ -65,7 +65,7 @@ def test_two_classes_of_the_data_do_not_become_one(tmp_path: Path) -> None:
         read_dataset(entry, ("cat", "couch"))
     assert str(caught.value) == (
         f"{tmp_path}/voc/Annotations/a.xml: class 'sofa' is not in data.classes. data.classes has "
-        "2: cat, couch; the data has 2: sofa, couch. No setting leaves a class out: name all of "
-        "them, or none, which takes the data's."
+        "2: cat, couch; the data has 2: sofa, couch. Name all of them, or none, which takes the "
+        "data's. Or leave the objects of other classes out: 'data.only=[cat, couch]'."
     )
     assert read_dataset(entry, ("couch", "sofa")).labels.tolist() == [1, 0]

@@ -392,7 +392,8 @@ def test_unknown_class_names_its_neighbour(tiny_voc: Path) -> None:
     assert refusal(tiny_voc, classes=("cat", "dog")) == (
         f"{path}: class 'dgo' is not in data.classes. Did you mean 'dog'? data.classes has 2: cat, "
         "dog; the data has 3: cat, dgo, dog. "
-        "No setting leaves a class out: name all of them, or none, which takes the data's."
+        "Name all of them, or none, which takes the data's. "
+        "Or leave the objects of other classes out: 'data.only=[cat, dog]'."
     )
 
 

@@ -228,8 +228,8 @@ def test_what_is_evaluated_on_has_the_classes_that_are_trained(
         train(small_config, tmp_path / "run")
     assert str(caught.value) == (
         f"{page}: class 'hen' is not in data.train. data.train has 2: cat, dog; the data has 2: "
-        "cat, hen. Name all of them in data.classes, or take this one's objects out of what is "
-        "evaluated on."
+        "cat, hen. Name all of them in data.classes. "
+        "Or leave the objects of other classes out: 'data.only=[cat, dog]'."
     )
 
 

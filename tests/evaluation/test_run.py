@@ -123,8 +123,8 @@ def test_other_classes_are_refused(dataset: DetectionDataset) -> None:
     assert str(caught.value) == (
         "the detector does not know class1 of the data. The detector knows 2: cat, class0; the "
         "data has 2: class0, class1. "
-        "No setting leaves a class out: evaluate on data of the detector's classes alone, or take "
-        "a detector that knows all of the data's."
+        "Take a detector that knows all of them. "
+        "Or leave the objects of other classes out: 'data.only=[class0]'."
     )
 
 
@@ -156,8 +156,8 @@ def test_a_synonym_that_is_a_class_of_its_own_is_none() -> None:
         match_labels(("motorcycle", "cat"), ("cat", "motorbike", "motorcycle"))
     assert str(caught.value) == (
         "the detector does not know motorbike of the data. The detector knows 2: motorcycle, cat; "
-        "the data has 3: cat, motorbike, motorcycle. No setting leaves a class out: evaluate on "
-        "data of the detector's classes alone, or take a detector that knows all of the data's."
+        "the data has 3: cat, motorbike, motorcycle. Take a detector that knows all of them. "
+        "Or leave the objects of other classes out: 'data.only=[cat, motorcycle]'."
     )
 
 
