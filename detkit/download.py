@@ -42,6 +42,7 @@ import filelock
 from detkit.connection import RefusedError
 from detkit.errors import DetkitError
 from detkit.files import LOOK, check_space, in_words, is_html, make_folder
+from detkit.flushing import flush
 from detkit.remote import SILENT, DownloadSettings, RemoteFile, Watch, same_hash
 from detkit.transfer import (
     BrokenOffError,
@@ -218,7 +219,9 @@ def _fetch_from_any(
                     watch.say(f"{_host(address)}: {problem}; trying {_host(next_one)}")
                 reasons[address] = str(problem)
                 continue
+            flush(part)
             os.replace(part, destination)
+            flush(destination.parent)
             origin_path(part).unlink(missing_ok=True)
             watch.end()
             return

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import ntpath
 import os
+import secrets
 import shutil
 import sys
 import unicodedata
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from detkit.errors import DetkitError
+from detkit.flushing import flush, flush_tree, make_lasting_folder
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -56,7 +58,7 @@ def make_folder(folder: Path, named_by: str = "--out") -> None:
             f"{folder}: is a file, but a folder is needed. Name another with {named_by}."
         )
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_lasting_folder(folder)
     except OSError as problem:
         raise DetkitError(
             f"{folder}: this folder cannot be made ({problem.strerror}). Name another with "
@@ -100,17 +102,30 @@ def sha256_of(path: Path) -> str:
 
 
 @contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
+def whole_file(path: Path, *, lasting: bool = True) -> Iterator[Path]:
     """Give a place beside ``path`` to write to, which takes its name once all went well.
 
     The folder is made when missing. The place ends as ``path`` does, for libraries that choose a
     format by the ending.
+
+    Args:
+        path: the file.
+        lasting: it is whole after a power cut as well, for which every file waits for the disk.
+            Without it, files that can be made again are flushed together at the end, by
+            :func:`detkit.flushing.flush_tree`.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+    if lasting:
+        make_lasting_folder(path.parent)
+    else:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f"{_own_mark()}{path.suffix}")
     try:
         yield temporary
+        if lasting:
+            flush(temporary)
         os.replace(temporary, path)
+        if lasting:
+            flush(path.parent)
     finally:
         temporary.unlink(missing_ok=True)  # there only when writing failed
 
@@ -119,14 +134,19 @@ def whole_file(path: Path) -> Iterator[Path]:
 def whole_folder(folder: Path) -> Iterator[Path]:
     """Give a new folder beside ``folder``, which takes its name once all went well.
 
+    What has the name is whole after a power cut as well.
+
     Raises:
         DetkitError: it cannot be made or renamed, with the reason.
     """
-    temporary = folder.with_name(f".{folder.name}.{os.getpid()}")
+    temporary = folder.with_name(_own_mark())
     try:
-        temporary.mkdir(parents=True)
+        make_lasting_folder(folder.parent)
+        temporary.mkdir()
         yield temporary
+        flush_tree(temporary)
         os.replace(temporary, folder)
+        flush(folder.parent)
     except OSError as problem:
         where = problem.filename or folder
         raise DetkitError(
@@ -134,6 +154,14 @@ def whole_folder(folder: Path) -> Iterator[Path]:
         ) from problem
     finally:
         shutil.rmtree(temporary, ignore_errors=True)  # there only when writing failed
+
+
+def _own_mark() -> str:
+    """A temporary name that no other writer has: no thread, and no process of another container.
+
+    In a folder that two containers share, both may have the same number.
+    """
+    return f".detkit-{os.getpid()}-{secrets.token_hex(4)}"
 
 
 def read_arrays(path: Path, *names: str) -> dict[str, NDArray[Any]]:
@@ -155,9 +183,9 @@ def read_arrays(path: Path, *names: str) -> dict[str, NDArray[Any]]:
         raise ValueError(f"{path}: no arrays {', '.join(names)} can be read") from problem
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Write a text file whole or not at all: a reader never sees half of it."""
-    with whole_file(path) as temporary:
+def write_atomically(path: Path, text: str, *, lasting: bool = True) -> None:
+    """Write a text file whole or not at all, as :func:`whole_file` does."""
+    with whole_file(path, lasting=lasting) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 

@@ -235,7 +235,7 @@ def _voc(folder: Path) -> Iterator[Add]:
 
     def add(looked: Looked) -> None:
         page = looked.found.to_voc(looked.size, looked.file_name)
-        write_atomically(folder / "Annotations" / f"{looked.image_id}.xml", page)
+        write_atomically(folder / "Annotations" / f"{looked.image_id}.xml", page, lasting=False)
 
     yield add
 
@@ -251,7 +251,7 @@ def _yolo(folder: Path, names: tuple[str, ...]) -> Iterator[Add]:
 
     def add(looked: Looked) -> None:
         labels = looked.found.to_yolo(looked.size)
-        write_atomically(folder / "labels" / f"{looked.image_id}.txt", labels)
+        write_atomically(folder / "labels" / f"{looked.image_id}.txt", labels, lasting=False)
 
     yield add
 

@@ -20,6 +20,7 @@ from detkit.cli.output_names import Stems
 from detkit.drawing import draw, draw_proposals
 from detkit.errors import DataError
 from detkit.files import whole_file
+from detkit.flushing import flush_tree
 from detkit.sources import Source, open_video, originals, read_source, safe_stem
 from detkit.video import Frame
 
@@ -140,6 +141,7 @@ def look_at(sources: list[Source], job: Job) -> None:
                         run_video(source, job)
             elif not job.over():
                 run_pictures(list(group), job, save)
+    flush_tree(job.out)  # pictures and label files, of which none waited for the disk
 
 
 def run_pictures(sources: list[Source], job: Job, save: Add) -> None:
@@ -162,7 +164,7 @@ def run_pictures(sources: list[Source], job: Job, save: Add) -> None:
             job.done.detections += len(found)
             stem = stems.popleft()
             picture = job.draw(frame, found).permute(1, 2, 0).numpy()
-            with whole_file(job.out / f"{stem}.jpg") as place:
+            with whole_file(job.out / f"{stem}.jpg", lasting=False) as place:
                 Image.fromarray(picture).save(place)
             height, width = frame.image.shape[1:]
             save(Looked(stem, frame.name, (height, width), found))

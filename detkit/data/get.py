@@ -28,6 +28,7 @@ from detkit.download import (
 )
 from detkit.errors import DataError, DetkitError
 from detkit.files import check_space, make_folder
+from detkit.flushing import flush, flush_tree
 from detkit.remote import SILENT, DownloadSettings, RemoteFile, Watch
 from detkit.transfer import size_of
 
@@ -221,6 +222,7 @@ def _unpack_one(archive: Archive, path: Path, work: Path, watch: Watch) -> None:
     except DetkitError:
         shutil.rmtree(folder, ignore_errors=True)
         raise
+    flush_tree(folder)  # before what says that all of it is there
     _marker(work, archive).touch()
 
 
@@ -246,7 +248,9 @@ def _put_in_place(record: DatasetRecord, work: Path, place: Path, archives: Iter
             f"{record.name}: its archives hold something else than expected: "
             f"{'; '.join(problems)}. Remove {', '.join(map(str, archives))} and fetch again."
         )
+    flush_tree(work)
     os.replace(whole, place)
+    flush(place.parent)  # before the archives go
 
 
 def _clear_up(record: DatasetRecord, work: Path, out: Path, keep: bool) -> None:

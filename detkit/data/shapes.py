@@ -30,6 +30,7 @@ from detkit.data.base import DATASETS, Annotations, DatasetConfig, DatasetFormat
 from detkit.data.scene import LOOKS, SHAPE_NAMES, Scene, draw_scene
 from detkit.data.voc import VOCConfig, read_voc
 from detkit.errors import DataError, did_you_mean
+from detkit.flushing import flush, flush_tree
 
 logger = logging.getLogger(__name__)
 
@@ -154,7 +155,9 @@ def make_shapes(config: ShapesConfig) -> None:
 
 def _move(folder: Path, config: ShapesConfig) -> None:
     try:
+        flush_tree(folder)
         os.replace(folder, config.root)
+        flush(config.root.parent)
     except OSError:
         if not _is_made(config):  # another process may have been faster, with the same result
             raise

@@ -29,10 +29,11 @@ from detkit.detectors import Detector, build_detector
 from detkit.engine.experiment import ExperimentConfig
 from detkit.engine.fingerprint import Fingerprint
 from detkit.engine.precision import build_scaler
-from detkit.engine.records import flat
+from detkit.engine.records import LOG, flat
 from detkit.engine.state import TrainState
 from detkit.engine.stopping import Plateau
 from detkit.errors import ConfigError, DetkitError, did_you_mean
+from detkit.flushing import flush, make_lasting_folder
 
 WEIGHTS, MODEL, STATE = "weights.safetensors", "model.json", "state.pt"
 FORMAT = 1  # of model.json
@@ -100,6 +101,8 @@ def save_checkpoint(
         data=run.data,
     )
     try:
+        if resumable and (run.folder / LOG).is_file():
+            flush(run.folder / LOG)  # it has every step that training goes on after
         write_checkpoint(folder, content, replace=True)
     except WRITE_PROBLEMS as problem:
         raise DetkitError(
@@ -123,14 +126,18 @@ def write_checkpoint(folder: Path, content: Content, *, replace: bool) -> None:
     temporary = folder.with_name(f".{folder.name}.part")
     shutil.rmtree(temporary, ignore_errors=True)
     try:
-        temporary.mkdir(parents=True)
+        make_lasting_folder(folder.parent)
+        temporary.mkdir()
         _write(temporary, content)
+        for path in (*temporary.iterdir(), temporary):
+            flush(path)
         if replace:
             replace_folder(temporary, folder)
         else:
             if folder.is_dir():
                 folder.rmdir()  # refuses a folder that is not empty
             temporary.rename(folder)
+            flush(folder.absolute().parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)  # there only when writing failed
 
@@ -213,12 +220,17 @@ def set_random_states(run: TrainState, state: Mapping[str, Any]) -> int:
 
 
 def replace_folder(new: Path, folder: Path) -> None:
-    """Put ``new`` in the place of ``folder``; at every instant one of the two can be found."""
+    """Put ``new`` in the place of ``folder``; at every instant one of the two can be found.
+
+    After a power cut as well, where what ``new`` holds is flushed: the old one goes only once the
+    names of both are on the disk.
+    """
     old = _aside(folder)
     if folder.exists():
         shutil.rmtree(old, ignore_errors=True)
         folder.rename(old)
     new.rename(folder)
+    flush(old.parent)
     shutil.rmtree(old, ignore_errors=True)
 
 

@@ -10,7 +10,7 @@ from typing import Any, TextIO
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from detkit.engine.records import Record, RecordName, RunFacts, open_records
+from detkit.engine.records import LOG, Record, RecordName, RunFacts, open_records
 from detkit.files import write_atomically
 
 
@@ -59,7 +59,7 @@ class RunLog:
     def __enter__(self) -> RunLog:
         if self.silent:
             return self
-        path = self.folder / "log.jsonl"
+        path = self.folder / LOG
         drop_after(path, self._step)
         self._jsonl = path.open("a", encoding="utf-8")
         facts = RunFacts(self.folder, self._step, self._settings, self.say)

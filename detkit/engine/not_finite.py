@@ -11,6 +11,7 @@ from torch import Tensor
 from detkit.data.loader import TrainBatch
 from detkit.engine.state import TrainState
 from detkit.errors import DetkitError
+from detkit.files import whole_file, write_atomically
 from detkit.types import Losses
 
 NOT_FINITE = "the loss on another rank is not finite"
@@ -27,14 +28,15 @@ def not_finite(run: TrainState, losses: Losses, part: TrainBatch) -> DetkitError
         tensors[f"image_{index}"] = sample.image.contiguous()
         tensors[f"boxes_{index}"] = sample.target.boxes
         tensors[f"labels_{index}"] = sample.target.labels
-    save_file(tensors, folder / "batch.safetensors")
+    with whole_file(folder / "batch.safetensors") as place:
+        save_file(tensors, place)
     ids = [sample.image_id for sample in part.samples]
     said = {
         "step": run.step,
         "losses": {name: str(loss.item()) for name, loss in losses.items()},
         "images": [{"image_id": sample.image_id, "path": sample.path} for sample in part.samples],
     }
-    (folder / "batch.json").write_text(json.dumps(said, indent=2) + "\n", encoding="utf-8")
+    write_atomically(folder / "batch.json", json.dumps(said, indent=2) + "\n")
     return DetkitError(
         f"step {run.step}: {', '.join(broken) or 'the sum of the losses'} is not finite on images "
         f"{', '.join(ids)}; the batch is in {folder}. Try a lower train.lr, or train.clip_norm=10; "

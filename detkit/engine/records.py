@@ -22,6 +22,7 @@ from detkit.files import write_atomically
 
 RecordName = Literal["tensorboard", "wandb", "mlflow"]
 
+LOG = "log.jsonl"  # in the run folder: a line for every step that is recorded
 PROJECT = "detkit"  # W&B's project, MLflow's experiment
 IDS = "record_ids.json"  # in the run folder; a resumed run goes on in the same W&B and MLflow run
 WANDB_START_SECONDS = 30  # how long W&B may try to reach its server before it goes offline

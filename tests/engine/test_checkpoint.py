@@ -7,10 +7,18 @@ from pathlib import Path
 import pytest
 import torch
 
-from detkit.engine.checkpoint import restore, save_checkpoint
+from detkit.engine.build import with_defaults
+from detkit.engine.checkpoint import (
+    existing_checkpoint,
+    load_checkpoint,
+    restore,
+    save_checkpoint,
+)
 from detkit.engine.experiment import read_experiment
 from detkit.errors import DetkitError
+from detkit.files import make_folder
 from tests.engine.runs import batches_of, small_run, train_on
+from tests.power_cut import Tree, followed, lay_out
 
 
 def saved(small_config: Path, words: list[str]) -> Path:
@@ -66,3 +74,39 @@ def test_weights_that_are_not_finite_are_not_saved(small_config: Path) -> None:
         "whole. Go on from it with --resume and a lower train.lr, or with train.clip_norm=10."
     )
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def test_a_power_cut_at_any_moment_leaves_a_checkpoint_to_go_on_from(
+    small_config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Content flushed, then the names, then the old one removed; so is the log of its steps."""
+    run, _ = small_run(small_config)
+    experiment = with_defaults(read_experiment(small_config)[0], run)
+    root = small_config.parent / "disk"
+    root.mkdir()
+    run.folder = root / "runs" / "one"
+    reached = []  # of every save its step, and how many calls there were when it was done
+    with followed(root, monkeypatch) as disk:
+        make_folder(run.folder)
+        for batch in batches_of(3, 3):
+            train_on(run, [batch])
+            with (run.folder / "log.jsonl").open("a") as log:
+                log.write(f"step {run.step}\n")
+            save_checkpoint(run.folder / "last", run, experiment, {}, resumable=True)
+            reached.append((run.step, len(disk.cuts)))
+    tried: list[Tree] = []
+    for number, (call, tree) in enumerate(disk.cuts):
+        if tree in tried:
+            continue
+        tried.append(tree)
+        cut = small_config.parent / "cut" / str(number)
+        lay_out(tree, cut)
+        found = existing_checkpoint(cut / "runs" / "one" / "last")
+        least = max((step for step, calls in reached if calls <= number), default=0)
+        if found is None:
+            assert least == 0, call
+            continue
+        restore(run, found, "voc07_map")
+        assert load_checkpoint(found).step == run.step >= least, call
+        assert f"step {run.step}\n" in (cut / "runs/one/log.jsonl").read_text(), call
+    assert len(tried) > 20
