@@ -95,6 +95,8 @@ class Report:
     # kind -> the image of each that was counted; what concerns no image of its own is not in it
     images: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     left_out: tuple[LeftOut, ...] = ()  # those of ``unreadable``, for parting
+    # class that ``only`` leaves out -> the data's own number of it (COCO)
+    dropped: Mapping[str, int | None] = field(default_factory=dict)
 
     def of_part(self, paths: Collection[str], *, whole: bool) -> Report:
         """Return what concerns the images at ``paths``.
@@ -116,6 +118,7 @@ class Report:
             self.read_as,
             mine,
             tuple(image for image in self.left_out if image.path in inside),
+            self.dropped,
         )
 
     def __add__(self, other: Report) -> Report:
@@ -124,7 +127,9 @@ class Report:
         counts = {kind: self.counts.get(kind, 0) + other.counts.get(kind, 0) for kind in kinds}
         examples = {**other.examples, **self.examples}
         read_as = {**self.read_as, **other.read_as}
-        return Report(counts, self.unreadable + other.unreadable, examples, read_as)
+        dropped = {**self.dropped, **other.dropped}
+        unreadable = self.unreadable + other.unreadable
+        return Report(counts, unreadable, examples, read_as, dropped=dropped)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -16,7 +16,7 @@ out, so that the parts of a folder hold the same images whatever is kept of them
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -127,5 +127,13 @@ def _report(
         counts={**report.counts, **counts},
         examples={**report.examples, **first},
         read_as={**report.read_as, **{own: name for name, own in found.items() if own != name}},
+        dropped=_dropped(before, found.values()),
         left_out=(),  # their labels are those of before, and the data is parted
     )
+
+
+def _dropped(before: Annotations, kept: Collection[str]) -> dict[str, int | None]:
+    """The classes that are not kept, with the data's own numbers."""
+    names, numbers = before.class_names, before.category_ids
+    own = [None] * len(names) if numbers is None else numbers.tolist()
+    return {name: n for name, n in zip(names, own, strict=True) if name not in kept}

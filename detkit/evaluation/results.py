@@ -12,8 +12,7 @@ from __future__ import annotations
 import json
 import logging
 import math
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,10 +21,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detkit.arguments import check_path
-from detkit.class_names import match_classes, names_in_words, read_as_one
+from detkit.class_names import few, read_as_one
 from detkit.data.base import Annotations
 from detkit.data.shares import are_like_shares, in_numbers, told_by
-from detkit.errors import DataError, nearest
+from detkit.errors import DataError
+from detkit.evaluation.detection_names import Names, own_id
 from detkit.files import write_atomically
 from detkit.types import Detections
 
@@ -117,6 +117,9 @@ def check_detections(path: Path) -> None:
 def read_detections(path: str | Path, annotations: Annotations) -> Results:
     """Read a detections file, in its own order.
 
+    Detections of classes that ``data.only`` leaves out of the data are left out as well, which the
+    log says.
+
     A box without area is taken: it matches nothing and counts as a false positive. Scores may be
     any finite number, since only their order counts.
 
@@ -134,8 +137,8 @@ def read_detections(path: str | Path, annotations: Annotations) -> Results:
             f"{path}: written by `detkit detect`, so it may lack low scores, and mAP comes out "
             "lower than the checkpoint's; eval --save-detections keeps them all."
         )
-    names = _Names.of(annotations, _categories(entries))
-    if same := read_as_one(names.met):
+    names = Names.of(annotations, _categories(entries))
+    if same := read_as_one({k: v for k, v in names.met.items() if v in annotations.class_names}):
         _log.warning(f"{path}: {same}")
     count = len(entries)
     images, labels = np.zeros(count, np.int64), np.zeros(count, np.int64)
@@ -150,7 +153,13 @@ def read_detections(path: str | Path, annotations: Annotations) -> Results:
     _refuse_shares(path, images, boxes, annotations)
     sides = boxes[:, 2:].copy()
     boxes[:, 2:] += boxes[:, :2]  # xywh to xyxy
-    return Results(images, boxes, scores, labels, sides)
+    results = Results(images, boxes, scores, labels, sides)
+    is_kept = labels < len(annotations.class_names)
+    if is_kept.all():
+        return results
+    others = [names.names[label] for label in np.unique(labels[~is_kept]).tolist()]
+    _log.warning(f"{path}: {(~is_kept).sum()} detections of {few(others)} left out by data.only")
+    return results.select(is_kept)
 
 
 def _refuse_shares(
@@ -205,99 +214,6 @@ def _check_keys(entry: Any, where: str) -> None:
             raise DataError(f"{where}: key {key!r} is missing; it needs {', '.join(KEYS)}.")
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Names:
-    """How a file may name the images and classes of a dataset."""
-
-    image_of: Mapping[str, int]  # id to index; also the file's stem, where no id is in its way
-    label_of: Mapping[str, int]  # class name of the file to label
-    met: Mapping[str, str]  # class name of the data by the file's
-    own: Sequence[str]  # class names of the file
-    label_of_id: Mapping[int, int]  # the dataset's own category id to label; empty: it has none
-    names: tuple[str, ...]
-    images: int
-    example: object  # an image id, as a file should have it
-
-    @staticmethod
-    def of(annotations: Annotations, own: Sequence[str]) -> _Names:
-        stems = [Path(str(path)).stem for path in annotations.paths]
-        times = Counter(stems)
-        image_of = {stem: index for index, stem in enumerate(stems) if times[stem] == 1}
-        ids = [str(image_id) for image_id in annotations.image_ids]
-        numbers = annotations.category_ids
-        met = match_classes(own, annotations.class_names)
-        return _Names(
-            image_of=image_of | {image_id: index for index, image_id in enumerate(ids)},
-            label_of={name: annotations.class_names.index(known) for name, known in met.items()},
-            met=met,
-            own=own,
-            label_of_id={
-                int(n): label for label, n in enumerate(() if numbers is None else numbers)
-            },
-            names=annotations.class_names,
-            images=len(ids),
-            example=_own_id(ids[0], annotations) if ids else "",
-        )
-
-    def find_image(self, image_id: object, where: str) -> int:
-        number = _whole(image_id)
-        key = image_id if number is None else str(number)
-        index = self.image_of.get(key) if isinstance(key, str) else None
-        if index is None:
-            form = "the image's number" if self.label_of_id else "the file's stem as a string"
-            raise DataError(
-                f"{where}: no image {image_id!r} among the {self.images} of the data; "
-                f"image_id is {form}, such as {self.example!r}."
-            )
-        return index
-
-    def find_label(self, entry: Mapping[str, Any], where: str) -> int:
-        if "category_id" not in entry or (not self.label_of_id and "category" in entry):
-            return self._label_of_name(entry["category"], where)
-        label = self._label_of_number(entry["category_id"], where)
-        if "category" in entry and not self._is_called(label, entry["category"]):
-            raise DataError(
-                f"{where}: category_id {entry['category_id']} is {self.names[label]!r} in the "
-                f"data, but category is {entry['category']!r}; leave one of the two out."
-            )
-        return label
-
-    def _is_called(self, label: int, category: object) -> bool:
-        return isinstance(category, str) and self.met.get(category) == self.names[label]
-
-    def _label_of_name(self, category: object, where: str) -> int:
-        label = self.label_of.get(category) if isinstance(category, str) else None
-        if label is None:
-            raise DataError(
-                f"{where}: no class named {category!r} in the data."
-                f"{nearest(str(category), self.names)} The file has {names_in_words(self.own)}; "
-                f"the data has {names_in_words(self.names)}. Leave out of the file what is of "
-                "other classes."
-            )
-        return label
-
-    def _label_of_number(self, category_id: object, where: str) -> int:
-        if not self.label_of_id:
-            raise DataError(
-                f"{where}: category_id is {category_id!r}, but the classes of this data have no "
-                f"numbers; give category, the class's name: {', '.join(self.names)}."
-            )
-        number = _whole(category_id)
-        if number is None or number not in self.label_of_id:
-            known = ", ".join(
-                f"{number} {self.names[label]}" for number, label in self.label_of_id.items()
-            )
-            raise DataError(f"{where}: no category_id {category_id!r} in the data. Known: {known}.")
-        return self.label_of_id[number]
-
-
-def _whole(value: object) -> int | None:
-    """A whole number, also one that is written as 3.0; None for anything else."""
-    if isinstance(value, float):
-        return int(value) if value.is_integer() else None
-    return value if isinstance(value, int) and not isinstance(value, bool) else None
-
-
 def _is_number(value: object) -> bool:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return False
@@ -331,7 +247,7 @@ def write_detections(path: str | Path, results: Results, annotations: Annotation
     """
     check_path(path, "write_detections: path")
     bboxes = results.measured.tolist()
-    image_ids = [_own_id(str(image_id), annotations) for image_id in annotations.image_ids]
+    image_ids = [own_id(str(image_id), annotations) for image_id in annotations.image_ids]
     classes: list[dict[str, Any]] = [{"category": name} for name in annotations.class_names]
     if annotations.category_ids is not None:
         numbers = annotations.category_ids.tolist()
@@ -353,12 +269,6 @@ def write_detections(path: str | Path, results: Results, annotations: Annotation
     ]
     lines = ",\n".join(json.dumps(entry, allow_nan=False) for entry in entries)
     write_atomically(Path(path), f"[\n{lines}\n]\n" if entries else "[]\n")
-
-
-def _own_id(image_id: str, annotations: Annotations) -> str | int:
-    """The id as the dataset has it: COCO's are whole numbers."""
-    is_number = annotations.category_ids is not None and image_id.isdecimal()
-    return int(image_id) if is_number and str(int(image_id)) == image_id else image_id
 
 
 def nan_to_none(value: float) -> float | None:
