@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +20,7 @@ from detkit.errors import ConfigError, DetkitError, did_you_mean
 if TYPE_CHECKING:
     from detkit.data import Annotations
     from detkit.doctor.figures import Entry, Role, Split
+    from detkit.doctor.leftovers import Leftovers
     from detkit.engine.experiment import ExperimentConfig
 
 CONFIG_ENDINGS = (".yaml", ".yml")
@@ -36,6 +38,7 @@ class Patient:
     classes: tuple[str, ...] = ()
     refused: list[str] = field(default_factory=list)  # what training or evaluation says
     unused: list[str] = field(default_factory=list)  # the same of splits that neither reads
+    unread: list[str] = field(default_factory=list)  # folders of which something could not be read
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -78,7 +81,7 @@ def run(args: argparse.Namespace) -> int:
     from detkit.doctor.installation import look_at_gpu
     from detkit.doctor.page import print_checkup
     from detkit.doctor.plots import write_page, write_samples
-    from detkit.doctor.record import as_record, bad_files
+    from detkit.doctor.record import as_record, bad_files, unused_files
     from detkit.doctor.verdicts import find
     from detkit.evaluation.tables import console
     from detkit.files import make_folder, write_atomically
@@ -103,21 +106,23 @@ def run(args: argparse.Namespace) -> int:
         refused=patient.refused,
         unused=patient.unused,
         model=f"{model['name']} ({detector.config.backbone})",
+        leftovers=leftovers_of(patient, splits),
     )
     findings = [*find(checkup), *look_at_gpu()]
     print_checkup(checkup, findings, console())
 
-    bad = bad_files(checkup)
     written: list[Path] = []
-    if splits or bad:
+    if splits:
         make_folder(folder)
     if splits:
         written += [folder / "doctor.png", folder / "samples.png"]
         write_page(written[0], checkup, patient.name)
         write_samples(written[1], checkup)
-    if bad:
-        written.append(folder / "bad_files.txt")
-        write_atomically(written[-1], "".join(f"{path}\t{reason}\n" for path, reason in bad))
+    lists = {"bad_files.txt": bad_files(checkup), "unused_files.txt": unused_files(checkup)}
+    for name, listed in lists.items():
+        if listed:
+            written.append(folder / name)
+            write_atomically(written[-1], "".join(f"{path}\t{why}\n" for path, why in listed))
     if args.json is not None:
         written.append(args.json)
         text = json.dumps(as_record(checkup, findings), indent=2, allow_nan=False)
@@ -257,6 +262,8 @@ def read_splits(patient: Patient) -> list[Split]:
         parts = [
             part for entry in entries if (part := read_part(entry, expected, patient, refused))
         ]
+        if len(parts) < len(entries):
+            patient.unread += [str(entry.get("root")) for entry in entries]
         if role == "train" and len(refused) == before:
             learned = trained_classes(patient, [data for data, _ in parts])
         if not parts:
@@ -266,6 +273,7 @@ def read_splits(patient: Patient) -> list[Split]:
             joined = join(every, shared_names(every))
         except DetkitError as problem:  # the same image id twice
             refused.append(f"{name}: {problem}")
+            patient.unread += [str(entry.get("root")) for entry in entries]
             continue
         splits.append(Split(name, role, joined, tuple(entry for _, entry in parts)))
     for refused in (patient.refused, patient.unused):
@@ -307,7 +315,17 @@ def read_part(
         else:
             return None
     words = [str(entry[key]) for key in ("format", "root", "split", "part") if entry.get(key)]
-    return data, Entry(" ".join(words), len(data), len(data.report.unreadable))
+    paths = [path for path, _ in data.report.unreadable]
+    missing = tuple(path for path in paths if not os.path.lexists(path))
+    return data, Entry(" ".join(words), len(data), len(paths), missing)
+
+
+def leftovers_of(patient: Patient, splits: Sequence[Split]) -> list[Leftovers]:
+    """What lies in the folders of the entries and is in no split."""
+    from detkit.doctor.leftovers import find_leftovers
+
+    entries = [entry for _, block in patient.entries.values() for entry in block]
+    return find_leftovers(entries, [split.annotations for split in splits], patient.unread)
 
 
 def trained_classes(patient: Patient, parts: Sequence[Annotations]) -> tuple[str, ...]:

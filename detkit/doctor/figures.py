@@ -24,6 +24,7 @@ from detkit.data.join import join
 from detkit.data.scan import scan_images
 from detkit.detectors import Detector
 from detkit.doctor.fit import Fit, fit_detector
+from detkit.doctor.leftovers import Leftovers
 from detkit.evaluation.coco_map import AREA_RANGES
 from detkit.image import ImageHeader
 
@@ -42,6 +43,7 @@ class Entry:
     source: str  # e.g. "voc data/bccd trainval"
     images: int  # usable
     unreadable: int
+    missing: tuple[str, ...] = ()  # of the unreadable, those that are no files at all
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -97,6 +99,7 @@ class Checkup:
     refused: tuple[str, ...] = ()  # what training or evaluation refuses: where, what, what to do
     unused: tuple[str, ...] = ()  # the same of splits that neither reads
     model: str = ""  # the detector that was asked, in words
+    leftovers: tuple[Leftovers, ...] = ()  # of each folder, what none of its splits speaks of
     decoded: bool = True  # whether copies that were saved anew are among the duplicates
 
     def of_role(self, role: Role) -> list[int]:
@@ -112,6 +115,7 @@ def examine(
     refused: Sequence[str] = (),
     unused: Sequence[str] = (),
     model: str = "",
+    leftovers: Sequence[Leftovers] = (),
     decode: bool = True,
 ) -> Checkup:
     """Look at splits, singly and together, and through a detector's eyes.
@@ -124,6 +128,7 @@ def examine(
         refused: what training or evaluation says of what it refuses.
         unused: the same of splits that neither reads.
         model: what to call the detector.
+        leftovers: what lies in the folders of the splits and is in none of them.
         decode: look for copies that were saved anew as well, which decodes every image once; of
             more than ``MOST_DECODED`` images none is.
     """
@@ -142,6 +147,7 @@ def examine(
         refused=tuple(refused),
         unused=tuple(unused),
         model=model,
+        leftovers=tuple(leftovers),
         decoded=decode,
     )
 

@@ -1,4 +1,4 @@
-"""What the doctor says of files: entries, images that are copies of one another, large ones."""
+"""What the doctor says of files: entries, leftovers, copies of one another, large images."""
 
 from __future__ import annotations
 
@@ -6,10 +6,13 @@ import itertools
 from collections.abc import Iterator, Sequence
 
 from detkit.data.copies import MOST_DECODED
-from detkit.doctor.figures import Checkup, Pair, Split, repeated_images, shared_images
+from detkit.doctor.figures import Checkup, Entry, Pair, Split, repeated_images, shared_images
 from detkit.doctor.finding import Finding, Gravity
-from detkit.doctor.words import are, images, stand
+from detkit.doctor.leftovers import Leftovers
+from detkit.doctor.words import are, few_of, images, stand
 
+UNUSED = "unused_files.txt"
+FEW_LEFT = 0.1  # of the images of a folder; of more a part was meant to be left out
 LARGE_IMAGE = 4000  # pixels a side; decoding it takes longer than detecting in it
 
 
@@ -32,12 +35,67 @@ def look_at_entries(checkup: Checkup) -> Iterator[Finding]:
             )
         for entry in split.entries:
             if entry.unreadable:
-                total = entry.images + entry.unreadable
-                yield Finding(
-                    "look",
-                    f"{entry.source}: {entry.unreadable} of {images(total)} cannot be used and "
-                    "are left out; repair or remove what bad_files.txt lists.",
-                )
+                yield Finding("look", _unusable(entry))
+
+
+def _unusable(entry: Entry) -> str:
+    total = images(entry.images + entry.unreadable)
+    missing = len(entry.missing)
+    said = f"{entry.source}: {entry.unreadable} of {total} cannot be used and are left out"
+    if not missing:
+        return f"{said}; repair or remove what bad_files.txt lists."
+    which = "as" if missing == entry.unreadable else f"{missing} of them as"
+    return (
+        f"{said}, {which} no such file is there, so that labels are lost (first: "
+        f"{entry.missing[0]}); restore, repair or remove what bad_files.txt lists."
+    )
+
+
+def look_at_leftovers(checkup: Checkup) -> Iterator[Finding]:
+    """Labels without an image, and images that no split has, below the folders of the data."""
+    for left in checkup.leftovers:
+        if left.annotations:
+            count = len(left.annotations)
+            files = "1 annotation file is" if count == 1 else f"{count} annotation files are"
+            yield Finding(
+                "look",
+                f"{left.root}: {files} of no image and in no list, so that labels are lost (first: "
+                f"{left.root / left.annotations[0]}); restore the images, or remove what {UNUSED} "
+                "lists.",
+            )
+        if left.images and not left.is_counted:
+            yield Finding(*_unnamed(left))
+        if left.folders:
+            named = [f"{name or 'the folder itself'} {n}" for name, n in left.folders.items()]
+            count = sum(left.folders.values())
+            yield Finding(
+                "note",
+                f"{left.root}: {images(count)} {_lie(count)} in folders of which no split has an "
+                f"image ({few_of(named)}){_others(left)}.",
+            )
+
+
+def _unnamed(left: Leftovers) -> tuple[Gravity, str]:
+    """Few of them were forgotten, as it seems; of many somebody made a smaller set."""
+    count = len(left.images)
+    few = count <= FEW_LEFT * left.beside and not left.other_splits
+    some = "" if left.annotated == count else f"{left.annotated} of them "
+    labels = f", {some}with labels" if left.annotated else ""
+    return ("look" if few else "note"), (
+        f"{left.root}: {images(count)} {_lie(count)} beside those of its splits and {are(count)} "
+        f"in none{labels} (first: {left.root / left.images[0]}); {UNUSED} lists what is neither "
+        f"learned from nor measured on{_others(left)}."
+    )
+
+
+def _others(left: Leftovers) -> str:
+    if not left.other_splits:
+        return ""
+    return f"; what is not read here may have them ({few_of(left.other_splits)})"
+
+
+def _lie(count: int) -> str:
+    return "lies" if count == 1 else "lie"
 
 
 def look_at_duplicates(checkup: Checkup) -> Iterator[Finding]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from detkit.data import labelme
+from detkit.data.createml import UNLISTED
 from detkit.data.settle import (
     CLIPPED,
     INVERTED,
@@ -13,6 +15,7 @@ from detkit.data.settle import (
     TRUNCATED,
     TURNED,
 )
+from detkit.data.table_images import UNNAMED
 from detkit.data.voc import NEGATIVES, UNANNOTATED
 from detkit.data.voc_origin import PERHAPS_BY_FRACTIONS, PERHAPS_BY_ZERO
 from detkit.doctor.figures import Checkup
@@ -20,6 +23,7 @@ from detkit.doctor.finding import Finding, Gravity
 from detkit.doctor.words import objects_have
 
 MANY_CLIPPED = 0.01  # of the boxes
+LEFT_OUT = (UNANNOTATED, labelme.UNANNOTATED, UNNAMED, UNLISTED)  # images
 
 
 def look_at_boxes(checkup: Checkup) -> Iterator[Finding]:
@@ -29,6 +33,8 @@ def look_at_boxes(checkup: Checkup) -> Iterator[Finding]:
         for kind, count in report.counts.items():
             if count:
                 first = report.examples.get(kind, "")
+                if kind in LEFT_OUT and not first:
+                    first = _first_left_out(checkup)
                 said = f"{split.name}: {count} {kind}" + (f" (first: {first})" if first else "")
                 yield Finding(*_judge_kind(kind, count, said, figures.objects))
         if figures.repeated_objects:
@@ -38,6 +44,12 @@ def look_at_boxes(checkup: Checkup) -> Iterator[Finding]:
                 f"{split.name}: {twice} the class and box of another in the same image; a copy "
                 "counts as missed. Remove it.",
             )
+
+
+def _first_left_out(checkup: Checkup) -> str:
+    """An image that a reader left out, where it is plain which folder it is of."""
+    counted = [left for left in checkup.leftovers if left.is_counted and left.images]
+    return str(counted[0].root / counted[0].images[0]) if len(counted) == 1 else ""
 
 
 def _judge_kind(kind: str, count: int, said: str, objects: int) -> tuple[Gravity, str]:
@@ -50,7 +62,7 @@ def _judge_kind(kind: str, count: int, said: str, objects: int) -> tuple[Gravity
         return "look", f"{said}; see in samples.png whether the boxes fit the upright pictures."
     if kind == TRUNCATED:
         return "look", f"{said}; what is missing is grey or blurred. Copy or download them again."
-    if kind == UNANNOTATED:
+    if kind in (UNANNOTATED, labelme.UNANNOTATED):
         return "look", (
             f"{said}; an annotation file without objects makes a negative of an image that shows "
             "none."

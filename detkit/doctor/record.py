@@ -1,4 +1,4 @@
-"""The doctor's report as a program reads it (JSON), and the list of unusable files."""
+"""The doctor's report as a program reads it (JSON), and its lists of bad and unused files."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from detkit.doctor.anchor_fit import GOOD_IOU, AnchorFit
 from detkit.doctor.figures import QUANTILES, Checkup, Figures, Split, shared_images
 from detkit.doctor.finding import Finding
 from detkit.doctor.fit import Fit
+from detkit.doctor.leftovers import Leftovers
 
 _RECALL = f"recall_at_{GOOD_IOU}"
 
@@ -20,6 +21,19 @@ def bad_files(checkup: Checkup) -> list[tuple[str, str]]:
     for split in checkup.splits:
         listed |= dict(split.annotations.report.unreadable)
     return list(listed.items())
+
+
+def unused_files(checkup: Checkup) -> list[tuple[str, str]]:
+    """(path, reason) of every file that belongs to no split of its folder."""
+    listed = []
+    for left in checkup.leftovers:
+        listed += [(str(left.root / name), "annotations of no image") for name in left.annotations]
+        listed += [(str(left.root / name), "an image of no split") for name in left.images]
+        listed += [
+            (str(left.root / name), f"a folder of {count} images of no split")
+            for name, count in left.folders.items()
+        ]
+    return listed
 
 
 def as_record(checkup: Checkup, findings: Sequence[Finding]) -> dict[str, Any]:
@@ -39,7 +53,19 @@ def as_record(checkup: Checkup, findings: Sequence[Finding]) -> dict[str, Any]:
             for duplicate in checkup.duplicates
         ],
         "copies_across_splits": list(_across_splits(checkup)),
+        "unused_files": [_leftovers_record(left) for left in checkup.leftovers],
         "bad_files": [{"path": path, "reason": reason} for path, reason in bad_files(checkup)],
+    }
+
+
+def _leftovers_record(left: Leftovers) -> dict[str, Any]:
+    return {
+        "root": str(left.root),
+        "annotations_without_image": list(left.annotations),
+        "images": list(left.images),
+        "annotated": left.annotated,
+        "folders": dict(left.folders),
+        "other_splits": list(left.other_splits),
     }
 
 

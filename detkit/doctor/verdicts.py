@@ -14,7 +14,12 @@ from numpy.typing import NDArray
 from detkit.detectors import Detector
 from detkit.doctor.anchor_fit import GOOD_IOU, AnchorFit
 from detkit.doctor.figures import Checkup, Role, near_names
-from detkit.doctor.file_verdicts import look_at_duplicates, look_at_entries, look_at_images
+from detkit.doctor.file_verdicts import (
+    look_at_duplicates,
+    look_at_entries,
+    look_at_images,
+    look_at_leftovers,
+)
 from detkit.doctor.finding import GRAVITIES
 from detkit.doctor.finding import Finding as Finding
 from detkit.doctor.fit import Fit
@@ -226,6 +231,7 @@ def _canvas(fit: Fit) -> str:
 
 LOOKS: tuple[Callable[[Checkup], Iterator[Finding]], ...] = (
     look_at_entries,
+    look_at_leftovers,
     look_at_duplicates,
     look_at_boxes,
     look_at_classes,

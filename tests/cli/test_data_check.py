@@ -13,7 +13,7 @@ from PIL import Image
 
 from detkit.cli.data_check import main
 from detkit.detectors import DETECTORS
-from tests.oracles import voc_xml, write_voc
+from tests.oracles import voc_xml, write_image, write_voc
 from tests.test_overfit import AUDITED, FORMS
 
 
@@ -165,10 +165,65 @@ def test_unusable_images_are_all_listed(
         f"{gone}: {missing}"
     ]
     assert looks[:2] == [
-        f"voc {tiny_voc} {split}: {bad} of {total} images cannot be used and are left out; "
-        "repair or remove what bad_files.txt lists."
-        for split, bad, total in (("trainval", 2, 4), ("test", 1, 2))
+        f"voc {tiny_voc} {split}: {bad} as no such file is there, so that labels are lost (first: "
+        f"{path}); restore, repair or remove what bad_files.txt lists."
+        for split, bad, path in (
+            ("trainval", "2 of 4 images cannot be used and are left out, 1 of them", gone),
+            ("test", "1 of 2 images cannot be used and are left out,", lost),
+        )
     ]
+
+
+def test_files_of_no_split_are_all_listed(
+    tiny_voc: Path, config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By the folder as by a config of it; exit code 0, as training takes it."""
+    write_image(tiny_voc / "JPEGImages" / "a.jpg", seed=70)
+    write_image(tiny_voc / "new" / "b.jpg", seed=71)
+    (tiny_voc / "Annotations" / "c.xml").write_text(voc_xml([("cat", (1, 1, 9, 9))]))
+    for source in (tiny_voc, config):
+        out = tmp_path / f"out_{source.stem}"
+        assert check(source, "--out", out, "--json", out / "all.json") == 0
+        assert (out / "unused_files.txt").read_text() == (
+            f"{tiny_voc}/Annotations/c.xml\tannotations of no image\n"
+            f"{tiny_voc}/JPEGImages/a.jpg\tan image of no split\n"
+            f"{tiny_voc}/new\ta folder of 1 images of no split\n"
+        )
+        assert f"{out / 'unused_files.txt'}, {out / 'all.json'}\n" in capsys.readouterr().out
+        assert json.loads((out / "all.json").read_text())["unused_files"] == [
+            {
+                "root": str(tiny_voc),
+                "annotations_without_image": ["Annotations/c.xml"],
+                "images": ["JPEGImages/a.jpg"],
+                "annotated": 0,
+                "folders": {"new": 1},
+                "other_splits": [],
+            }
+        ]
+        told_of = [
+            text for _, text in findings(out / "all.json") if text.startswith(f"{tiny_voc}:")
+        ]
+        assert len(told_of) == 3
+
+
+def test_a_picture_saved_anew_on_both_sides_of_a_split(
+    tiny_voc: Path, config: Path, tmp_path: Path
+) -> None:
+    images = tiny_voc / "JPEGImages"
+    with Image.open(images / "000002.jpg") as image:
+        image.save(images / "000006.png")
+    (images / "000006.jpg").unlink()
+    write_image(images / "000005.jpg", seed=70)
+    for source in (tiny_voc, config):
+        out = tmp_path / f"out_{source.stem}"
+        assert check(source, "--out", out, "--json", out / "all.json") == 0
+        ((gravity, text), *_) = findings(out / "all.json")
+        assert gravity == "harm"
+        assert text.endswith(f"({images}/000002.jpg is {images}/000006.png).")
+        ((across),) = json.loads((out / "all.json").read_text())["copies_across_splits"]
+        assert across["pairs"] == [
+            {"images": [f"{images}/000002.jpg", f"{images}/000006.png"], "same_bytes": False}
+        ]
 
 
 def test_a_class_that_the_config_lacks(

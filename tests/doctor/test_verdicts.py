@@ -12,13 +12,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from detkit.data import Annotations, Report, join
+from detkit.data import Annotations, Report, createml, join, labelme, table_images
 from detkit.data.settle import CLIPPED, INVERTED, OTHER_SIZE, TURNED
-from detkit.data.voc import NEGATIVES
+from detkit.data.voc import NEGATIVES, UNANNOTATED
 from detkit.data.voc_origin import FROM_ZERO, PERHAPS_BY_ZERO
 from detkit.detectors import Detector, FasterRCNN, YoloV2, YoloV2Config, build_detector
 from detkit.doctor.figures import Entry, Role, Split, examine
 from detkit.doctor.installation import look_at_gpu
+from detkit.doctor.leftovers import Leftovers
 from detkit.doctor.verdicts import GRAVITIES, find
 from tests.evaluation.datasets import Object, annotate
 from tests.test_overfit import AUDITED, FORMS
@@ -103,6 +104,108 @@ def test_unusable_images(tmp_path: Path) -> None:
             "bad_files.txt lists.",
         ),
     ]
+
+
+@pytest.mark.parametrize(
+    ("unreadable", "why"),
+    [
+        (2, "as no such file is there, so that labels are lost (first: a/1.jpg)"),
+        (3, "2 of them as no such file is there, so that labels are lost (first: a/1.jpg)"),
+    ],
+)
+def test_labels_whose_image_is_not_there(tmp_path: Path, unreadable: int, why: str) -> None:
+    entry = Entry("voc a", 20, unreadable, ("a/1.jpg", "a/2.jpg"))
+    assert said(split(good(tmp_path), "train", entry)) == [
+        (
+            "look",
+            f"voc a: {unreadable} of {20 + unreadable} images cannot be used and are left out, "
+            f"{why}; restore, repair or remove what bad_files.txt lists.",
+        )
+    ]
+
+
+def left(tmp_path: Path, *leftovers: Leftovers) -> list[tuple[str, str]]:
+    checkup = examine([split(good(tmp_path))], make_model(), leftovers=leftovers)
+    return [(finding.gravity, finding.text) for finding in find(checkup)]
+
+
+def test_annotation_files_of_no_image(tmp_path: Path) -> None:
+    one = Leftovers(Path("a"), annotations=("Annotations/1.xml",))
+    two = Leftovers(Path("b"), annotations=("Annotations/1.xml", "Annotations/2.xml"))
+    assert left(tmp_path, one, two) == [
+        (
+            "look",
+            f"{root}: {files} of no image and in no list, so that labels are lost (first: "
+            f"{root}/Annotations/1.xml); restore the images, or remove what unused_files.txt "
+            "lists.",
+        )
+        for root, files in (("a", "1 annotation file is"), ("b", "2 annotation files are"))
+    ]
+
+
+@pytest.mark.parametrize(
+    ("images", "beside", "annotated", "others", "gravity", "begin", "end"),
+    [
+        (1, 10, 0, (), "look", "1 image lies {} is in none", ""),
+        (1, 10, 1, (), "look", "1 image lies {} is in none, with labels", ""),
+        (2, 20, 1, (), "look", "2 images lie {} are in none, 1 of them with labels", ""),
+        (2, 19, 0, (), "note", "2 images lie {} are in none", ""),
+        (1, 99, 0, ("val",), "note", "1 image lies {} is in none",
+         "; what is not read here may have them (val)"),
+    ],
+)  # fmt: skip
+def test_images_of_no_split(
+    tmp_path: Path,
+    images: int,
+    beside: int,
+    annotated: int,
+    others: tuple[str, ...],
+    gravity: str,
+    begin: str,
+    end: str,
+) -> None:
+    """A few were forgotten; of many a smaller set was made, which is no fault."""
+    names = tuple(f"i{n}.jpg" for n in range(images))
+    found = Leftovers(Path("a"), names, annotated, beside, other_splits=others)
+    assert left(tmp_path, found) == [
+        (
+            gravity,
+            f"a: {begin.format('beside those of its splits and')} (first: a/i0.jpg); "
+            f"unused_files.txt lists what is neither learned from nor measured on{end}.",
+        )
+    ]
+
+
+def test_folders_of_images_of_no_split(tmp_path: Path) -> None:
+    folders = {"test": 40, "": 3, "b": 2, "c": 1}
+    found = [
+        Leftovers(Path("a"), folders=folders),
+        Leftovers(Path("b"), folders={"test": 1}, other_splits=("test", "val")),
+    ]
+    assert left(tmp_path, *found) == [
+        (
+            "note",
+            "a: 46 images lie in folders of which no split has an image (test 40, the folder "
+            "itself 3, b 2 and 1 more).",
+        ),
+        (
+            "note",
+            "b: 1 image lies in folders of which no split has an image (test 1); what is not read "
+            "here may have them (test, val).",
+        ),
+    ]
+
+
+@pytest.mark.parametrize(
+    "kind", [UNANNOTATED, labelme.UNANNOTATED, table_images.UNNAMED, createml.UNLISTED]
+)
+def test_an_image_that_a_reader_left_out_is_named(tmp_path: Path, kind: str) -> None:
+    data = replace(good(tmp_path), report=Report({kind: 1}))
+    found = Leftovers(Path("a"), ("b.jpg",), beside=21, is_counted=True)
+    checkup = examine([split(data)], make_model(), leftovers=[found])
+    (finding,) = find(checkup)
+    assert finding.text.startswith(f"train: 1 {kind} (first: a/b.jpg)")
+    assert finding.gravity == ("look" if "annotation file" in kind else "note")
 
 
 def test_a_split_that_nobody_reads_stops_nothing(tmp_path: Path) -> None:
