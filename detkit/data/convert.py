@@ -1,4 +1,6 @@
-"""Write datasets in another format: the images under their names, the boxes to the same float32.
+"""Write datasets in another format: the images under their names, the boxes with their numbers.
+
+Boxes are the sound ones as the source states them, clipped to their images (``writers.py``).
 
 The new folder appears whole or not at all, the source is never written to, and a folder that
 exists is never touched. Images are copied or linked, byte for byte. Those that EXIF turns are

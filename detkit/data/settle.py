@@ -37,7 +37,7 @@ from numpy.typing import NDArray
 from detkit.data.base import Annotations, LeftOut, Report, Segments
 from detkit.data.scan import Look, scan_images
 from detkit.data.shares import find_shares
-from detkit.data.stated import Unsound, as_stated
+from detkit.data.stated import Unsound, as_stated, without_noise
 from detkit.errors import DataError
 from detkit.image import ImageHeader
 
@@ -180,7 +180,7 @@ def _with_images(draft: Draft, looks: Sequence[Look]) -> tuple[Annotations, dict
     sides = None if draft.sides is None else draft.sides.reshape(-1, 2)[keep]
     if draft.relative:
         wide_high = np.repeat(sizes, counts, axis=0)[:, ::-1]
-        boxes = boxes * np.tile(wide_high, 2)
+        boxes = without_noise(boxes * np.tile(wide_high, 2))
         sides = None if sides is None else sides * wide_high
     first = np.concatenate([[0], np.cumsum(counts)])
     for index in np.flatnonzero(turned).tolist():

@@ -13,9 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-# Decimals of a pixel that are kept of shares of the image, whose products with its sides are not
-# the pixels that they were divided from, but near them.
-SHARE_DECIMALS = 6
+NOISE = 1e-9  # pixels; what shares of the image times its sides may be off by
+DECIMALS = 6  # of a pixel, with which files have numbers
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -112,5 +111,24 @@ def as_stated(
     """
     low, high = boxes[:, :2], boxes[:, 2:]
     with np.errstate(invalid="ignore", over="ignore"):  # infinity less infinity
-        stated = np.concatenate([low, high - low if sides is None else sides], axis=1)
-    return stated.round(SHARE_DECIMALS) if shares else stated
+        sides = high - low if sides is None else sides
+    return np.concatenate([low, without_noise(sides) if shares else sides], axis=1)
+
+
+def without_noise(pixels: NDArray[np.float64]) -> NDArray[np.float64]:
+    """What shares of an image times its sides were made from, where that is a plain number.
+
+    60/80 of 80 pixels are 60 and not 59.99999999999999: such a box would not be the one that
+    another format states. Plain is what float32 holds, and what has few decimals.
+    """
+    with np.errstate(invalid="ignore", over="ignore"):
+        single, short = pixels.astype(np.float32).astype(np.float64), pixels.round(DECIMALS)
+        plain = np.where(np.abs(pixels - short) <= NOISE, short, pixels)
+        return np.where(np.abs(pixels - single) <= NOISE, single, plain)
+
+
+def corners(stated: NDArray[np.float64]) -> NDArray[np.float64]:
+    """``[n, 4]`` left, top, width and height as xyxy."""
+    low = stated[:, :2]
+    with np.errstate(over="ignore", invalid="ignore"):
+        return np.concatenate([low, low + stated[:, 2:]], axis=1)

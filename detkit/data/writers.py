@@ -1,7 +1,8 @@
-"""One writer a format: annotations as text that reads back to the same float32 boxes.
+"""One writer a format: annotations as text that reads back to the same boxes.
 
-Each number is written with the fewest decimals from which the reader makes the same float32
-again, so whole pixels stay whole numbers.
+Each number is written with the fewest decimals from which the reader makes the same one again, so
+whole pixels stay whole numbers: the number of the source's files where that is known, in float64,
+else the same float32. Boxes are those that are learned, clipped to the image.
 
 ======  =====================================================================================
 voc     corners counted from 1, both inside: ``xmin = x1 + 1, ymin = y1 + 1, xmax = x2, ymax = y2``;
@@ -29,7 +30,9 @@ import yaml
 from numpy.typing import NDArray
 
 from detkit.data.base import Annotations
+from detkit.data.box_texts import coco_texts, csv_texts, plain_texts, voc_texts, yolo_texts
 from detkit.data.settle import ROUNDING
+from detkit.data.stated import corners
 from detkit.data.voc import ONE_PIXEL
 from detkit.data.voc_list import FLAGGED
 from detkit.data.voc_page import DETKIT
@@ -40,11 +43,6 @@ DIFFICULT_LEFT_OUT = "difficult objects left out, as darknet's own conversion do
 OUTLINES = "outlines and their areas left out, the boxes stay"
 TOO_THIN = "objects less than a pixel wide or high left out"
 REPEATED = "objects with the class and box of another in the image left out"
-
-MOST_DECIMALS = 9  # tried; then all digits are written
-YOLO_DECIMALS = (6, 7, 8, 9, 10, 11, 12)  # tried, from the customary six
-
-Table: TypeAlias = list[list[str]]  # [T][4]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -61,6 +59,14 @@ class Page:
         """Count the objects of the ``[T]`` mask ``rows``."""
         self.lost[kind] = self.lost.get(kind, 0) + int(rows.sum())
 
+    @property
+    def boxes(self) -> NDArray[np.floating[Any]]:
+        """``[T, 4]`` xyxy within the image: as the source states them, else in float32."""
+        if self.data.stated is None:
+            return self.data.boxes
+        limits = np.tile(self.data.sizes[self.data.image_of_row()][:, ::-1], 2)
+        return np.clip(corners(self.data.stated), 0, limits)
+
     def rows(self, image: int) -> range:
         """Rows of an image's objects."""
         return range(int(self.data.offsets[image]), int(self.data.offsets[image + 1]))
@@ -71,13 +77,13 @@ class Page:
 
 def write_voc(folder: Path, page: Page) -> None:
     """Write ``Annotations/*.xml`` and ``ImageSets/Main/<split>.txt``."""
-    data = page.data
-    sides = data.boxes[:, 2:] - data.boxes[:, :2]
+    data, boxes = page.data, page.boxes
+    sides = boxes[:, 2:] - boxes[:, :2]
     thin = np.asarray((sides < ONE_PIXEL - ROUNDING).any(axis=1))
     page.lose(TOO_THIN, thin)
     page.lose(CROWD_AS_DIFFICULT, data.crowd & ~thin)
     page.lose(OUTLINES, _with_outline(data) & ~thin)
-    texts = voc_texts(data.boxes)
+    texts = voc_texts(boxes)
     difficult = data.difficult | data.crowd
     (folder / "Annotations").mkdir(exist_ok=True)
     for image, name in enumerate(page.file_names):
@@ -139,7 +145,7 @@ def write_coco(folder: Path, page: Page) -> None:
 
 def _coco_objects(page: Page, category_ids: Sequence[int]) -> Iterator[str]:
     data = page.data
-    texts = coco_texts(data.boxes)
+    texts = coco_texts(page.boxes, data.stated)
     areas = plain_texts(data.area)
     for image, number in enumerate(page.numbers):
         for row in page.rows(image):
@@ -161,7 +167,7 @@ def write_yolo(folder: Path, page: Page) -> None:
     kept = ~(data.crowd | data.difficult)
     kept &= _first_of_its_kind(page, kept)
     page.lose(OUTLINES, _with_outline(data) & kept)
-    texts = yolo_texts(data.boxes, data.sizes[data.image_of_row()])
+    texts = yolo_texts(page.boxes, data.sizes[data.image_of_row()])
     (folder / "labels").mkdir(exist_ok=True)
     for image, name in enumerate(page.file_names):
         rows = [row for row in page.rows(image) if kept[row]]
@@ -189,7 +195,7 @@ def write_csv(folder: Path, page: Page) -> None:
     page.lose(CROWD_AS_DIFFICULT, data.crowd)
     kept = _first_of_its_kind(page, np.ones(len(data.boxes), dtype=np.bool_))
     page.lose(OUTLINES, _with_outline(data) & kept)
-    texts = csv_texts(data.boxes)
+    texts = csv_texts(page.boxes)
     difficult = data.difficult | data.crowd
     header = ["path", "x1", "y1", "x2", "y2", "name"] + ["difficult"] * bool(difficult.any())
     with (folder / f"{page.split}.csv").open("w", encoding="utf-8", newline="") as file:
@@ -229,94 +235,10 @@ def _first_of_its_kind(page: Page, kept: NDArray[np.bool_]) -> NDArray[np.bool_]
     """``[T]`` False for kept objects of which the image has the same already; they are counted."""
     data = page.data
     flags = data.difficult | data.crowd
-    rows = np.column_stack([data.image_of_row(), data.labels, flags, data.boxes.astype(np.float64)])
+    rows = np.column_stack([data.image_of_row(), data.labels, flags, page.boxes.astype(np.float64)])
     places = np.flatnonzero(kept)
     _, first = np.unique(rows[places], axis=0, return_index=True)
     unique = np.zeros(len(rows), dtype=np.bool_)
     unique[places[first]] = True
     page.lose(REPEATED, kept & ~unique)
     return unique | ~kept
-
-
-# -------------------------------------------------------------------------------- numbers
-
-
-def voc_texts(boxes: NDArray[np.float32]) -> Table:
-    """``[T][4]`` one-based inclusive corners."""
-    shift = np.array([1.0, 1.0, 0.0, 0.0])
-    exact = boxes.astype(np.float64) + shift
-    return _written(exact, _decimals(exact, lambda value: value - shift, boxes))
-
-
-def csv_texts(boxes: NDArray[np.float32]) -> Table:
-    """``[T][4]`` the boxes themselves."""
-    exact = boxes.astype(np.float64)
-    return _written(exact, _decimals(exact, lambda value: value, boxes))
-
-
-def plain_texts(values: NDArray[np.floating[Any]]) -> list[str]:
-    """``[T]`` numbers such as areas."""
-    exact = values.astype(np.float64)[:, None]
-    decimals = _decimals(exact, lambda value: value, values[:, None])
-    return [row[0] for row in _written(exact, decimals)]
-
-
-def coco_texts(boxes: NDArray[np.float32]) -> Table:
-    """``[T][4]`` left, top, width, height; left + width is the right edge again."""
-    low = boxes[:, :2].astype(np.float64)
-    decimals = _decimals(low, lambda value: value, boxes[:, :2])
-    read = _rounded(low, decimals)
-    sides = boxes[:, 2:].astype(np.float64) - read
-    side_decimals = _decimals(sides, lambda value: read + value, boxes[:, 2:])
-    return [
-        a + b for a, b in zip(_written(low, decimals), _written(sides, side_decimals), strict=True)
-    ]
-
-
-def yolo_texts(boxes: NDArray[np.float32], sizes: NDArray[np.int32]) -> Table:
-    """``[T][4]`` centre x, centre y, width, height over the image's ``sizes`` (height, width)."""
-    scale = sizes[:, ::-1].astype(np.float64)  # [T, 2] width, height
-    low, high = boxes[:, :2].astype(np.float64), boxes[:, 2:].astype(np.float64)
-    centre, side = (low + high) / 2 / scale, (high - low) / scale
-    decimals = np.full(centre.shape, -1)
-    for digits in reversed(YOLO_DECIMALS):
-        c, s = np.round(centre, digits), np.round(side, digits)
-        left, right = np.clip(c - s / 2, 0, 1) * scale, np.clip(c + s / 2, 0, 1) * scale
-        same = (left.astype(np.float32) == boxes[:, :2]) & (
-            right.astype(np.float32) == boxes[:, 2:]
-        )
-        decimals[same & (s > 0)] = digits
-    return [
-        a + b for a, b in zip(_written(centre, decimals), _written(side, decimals), strict=True)
-    ]
-
-
-def _decimals(
-    exact: NDArray[np.float64],
-    read: Callable[[NDArray[np.float64]], NDArray[np.float64]],
-    wanted: NDArray[np.floating[Any]],
-) -> NDArray[np.int64]:
-    """The fewest decimals of each number from which ``read`` makes what is wanted; -1: all."""
-    decimals = np.full(exact.shape, -1)
-    for digits in range(MOST_DECIMALS, -1, -1):
-        decimals[read(np.round(exact, digits)).astype(wanted.dtype) == wanted] = digits
-    return decimals
-
-
-def _rounded(exact: NDArray[np.float64], decimals: NDArray[np.int64]) -> NDArray[np.float64]:
-    """What the written numbers are read as."""
-    out = exact.copy()
-    for digits in np.unique(decimals[decimals >= 0]).tolist():
-        out[decimals == digits] = np.round(exact[decimals == digits], digits)
-    return out
-
-
-def _written(exact: NDArray[np.float64], decimals: NDArray[np.int64]) -> Table:
-    values = _rounded(exact, decimals)  # not ``exact``: of a tie, formatting takes the other half
-    return [
-        [f"{value:.{digits}f}" if digits >= 0 else repr(value) for value, digits in pairs]
-        for pairs in (
-            zip(row, places, strict=True)
-            for row, places in zip(values.tolist(), decimals.tolist(), strict=True)
-        )
-    ]

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from detkit.data.stated import corners
 from detkit.evaluation.results import Results
-from detkit.evaluation.truth import Truth, corners
+from detkit.evaluation.truth import Truth
 from detkit.evaluation.voc_map import pair_iou
 
 PAIRS_AT_ONCE = 2**20  # of detection and truth; bounds memory on crowded images

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detkit.data.base import Annotations
-from detkit.data.stated import as_stated
+from detkit.data.stated import as_stated, corners
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -71,10 +71,3 @@ def truth_of(annotations: Annotations) -> Truth:
         crowd=merged(unsound.crowd, data.crowd),
         area=merged(unsound.area, area),
     )
-
-
-def corners(measured: NDArray[np.float64]) -> NDArray[np.float64]:
-    """``[n, 4]`` left, top, width and height as xyxy."""
-    low = measured[:, :2]
-    with np.errstate(over="ignore"):
-        return np.concatenate([low, low + measured[:, 2:]], axis=1)

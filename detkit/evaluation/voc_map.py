@@ -45,9 +45,10 @@ from numpy.typing import NDArray
 
 from detkit.arguments import check_threshold
 from detkit.data.base import Annotations
+from detkit.data.stated import corners
 from detkit.errors import ConfigError, did_you_mean
 from detkit.evaluation.results import Results
-from detkit.evaluation.truth import Truth, corners, truth_of
+from detkit.evaluation.truth import Truth, truth_of
 
 VocRule = Literal["devkit", "voc_eval"]  # whose figures: VOC's own program, or Fast R-CNN's
 

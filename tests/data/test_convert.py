@@ -538,3 +538,37 @@ def test_a_voc_folder_as_the_devkit_writes_it(tmp_path: Path) -> None:
     assert found.boxes.tolist() == [[0, 0, 40, 30]]
     assert found.difficult.tolist() == [True]
     assert found.image_ids.tolist() == ["b", "a"]
+
+
+@pytest.mark.parametrize("data_format", FORMATS)
+def test_numbers_that_no_float32_holds_are_kept(tmp_path: Path, data_format: str) -> None:
+    write_image(tmp_path / "in" / "val" / "a.png", (1300, 1400))
+    boxes = [[1234.5678, 0.1, 10.7, 10.9], [12.480000000000002, 1 / 3, 1200.0000000000002, 77.7]]
+    content = {
+        "images": [{"id": 1, "file_name": "a.png", "height": 1300, "width": 1400}],
+        "categories": [{"id": 1, "name": "cat"}],
+        "annotations": [
+            {
+                "id": i,
+                "image_id": 1,
+                "category_id": 1,
+                "bbox": box,
+                "area": 1023.9999999,
+                "iscrowd": 0,
+            }
+            for i, box in enumerate(boxes, 1)
+        ],
+    }
+    (tmp_path / "in" / "annotations").mkdir()
+    (tmp_path / "in" / "annotations" / "instances_val.json").write_text(json.dumps(content))
+    source = read(tmp_path / "in", "coco", "val")
+    assert source.stated is not None
+    assert source.stated.tolist() == boxes
+    convert({"val": source}, data_format, tmp_path / "out")
+    found = read(tmp_path / "out", data_format, "val")
+    assert found.stated is not None
+    if data_format == "coco":
+        assert found.stated.tolist() == boxes
+        assert found.area.tolist() == [1023.9999999] * 2
+    np.testing.assert_allclose(found.stated, boxes, rtol=0, atol=1e-12)
+    assert found.boxes.tolist() == source.boxes.tolist()

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from detkit.data.writers import coco_texts, csv_texts, plain_texts, voc_texts, yolo_texts
+from detkit.data.box_texts import coco_texts, csv_texts, plain_texts, voc_texts, yolo_texts
+from detkit.data.stated import corners, without_noise
 
 sides = st.integers(1, 6000)
 LEAST = 2.0**-10  # pixels; from here on YOLO's shares bring every float32 back to the bit
@@ -99,3 +100,40 @@ def test_fractions_have_no_more_digits_than_they_need() -> None:
     assert coco_texts(boxes) == [["217.62", "240.54", "38.99", "57.75"]]
     assert voc_texts(boxes) == [["218.62", "241.54", "256.61", "298.29"]]
     assert plain_texts(np.array([2251.75, 0.1], dtype=np.float32)) == ["2251.75", "0.1"]
+
+
+def test_numbers_of_files_are_written_as_they_stand_there() -> None:
+    """Not as float32 has them; what adding and taking away leaves is not written."""
+    boxes = np.array([[1234.5678, 0.1, 1234.5678 + 10.7, 0.1 + 0.2]])
+    assert csv_texts(boxes) == [["1234.5678", "0.1", "1245.2678", "0.3"]]
+    assert voc_texts(boxes) == [["1235.5678", "1.1", "1245.2678", "0.3"]]
+    stated = np.array([[1234.5678, 0.1, 10.7, 0.2]])
+    assert coco_texts(boxes, stated) == [["1234.5678", "0.1", "10.7", "0.2"]]
+    odd = np.array([[12.480000000000002, 1 / 3, 20.000000000000004, 1e-7]])
+    assert coco_texts(corners(odd), odd) == [
+        ["12.480000000000002", "0.3333333333333333", "20.000000000000004", "0.0000001"]
+    ]
+    assert plain_texts(np.array([1023.9999999999999, 0.1])) == ["1023.9999999999999", "0.1"]
+
+
+def test_a_box_that_was_clipped_has_the_sides_that_are_left() -> None:
+    stated = np.array([[-5.5, 10.1, 20.75, 100.0]])
+    clipped = np.array([[0, 10.1, 15.25, 60]])
+    assert coco_texts(clipped, stated) == [["0", "10.1", "15.25", "49.9"]]
+
+
+@given(st.lists(st.integers(0, 10**9), min_size=4, max_size=4), sides, sides)
+def test_shares_bring_back_every_number_of_six_decimals(
+    millionths: list[int], width: int, height: int
+) -> None:
+    x, y = (sorted(part) for part in (millionths[:2], millionths[2:]))
+    limits = np.array([width, height] * 2) * 10**6
+    box = np.minimum([x[0], y[0], x[1] + 1, y[1] + 1], limits) / 10**6
+    if not (box[2:] > box[:2]).all():
+        return
+    texts = yolo_texts(box[None], np.array([[height, width]], dtype=np.int32))
+    ((cx, cy, w, h),) = numbers(texts)
+    scale = np.array([width, height] * 2)
+    read = np.clip([cx - w / 2, cy - h / 2, cx + w / 2, cy + h / 2], 0, 1) * scale
+    np.testing.assert_array_equal(without_noise(read), without_noise(box))
+    np.testing.assert_allclose(without_noise(read), box, rtol=0, atol=1e-9)

@@ -6,6 +6,7 @@ import contextlib
 import io
 import json
 import random
+from collections.abc import Callable
 from dataclasses import astuple
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from detkit.data import read_dataset
 from detkit.data.coco import CocoConfig, read_coco
 from detkit.evaluation.coco_map import coco_map
-from detkit.evaluation.results import read_detections
-from tests.oracles import write_image
+from detkit.evaluation.results import read_detections, write_detections
+from detkit.evaluation.run import evaluate_results
+from detkit.evaluation.voc_map import VocRule
+from tests.oracles import voc_xml, write_image, write_voc
 
 SIZES = {7: (80, 100), 12: (300, 200), 40: (24, 24)}  # image id: height, width
 CLASSES = 30  # each a case of its own: classes share the images, but no figure of theirs
@@ -178,3 +182,61 @@ def test_truth_is_measured_as_its_file_states_it(
     referee = by_pycocotools(truth, path)
     assert by_detkit(root, path) == referee
     assert referee[0][0] == pytest.approx(ap)
+
+
+def as_voc(root: Path, boxes: list[list[float]]) -> None:
+    corners = [(x + 1, y + 1, x + w, y + h) for x, y, w, h in boxes]
+    write_voc(root, {"a": voc_xml([("cat", box) for box in corners], size=None)}, split="val")
+
+
+def as_csv(root: Path, boxes: list[list[float]]) -> None:
+    write_image(root / "a.jpg", (60, 80))
+    lines = [f"a.jpg,{x},{y},{x + w},{y + h},cat" for x, y, w, h in boxes]
+    (root / "val.csv").write_text("\n".join(["path,x1,y1,x2,y2,name", *lines]))
+
+
+def as_yolo(root: Path, boxes: list[list[float]]) -> None:
+    write_image(root / "images" / "val" / "a.jpg", (60, 80))
+    shares = [((x + w / 2) / 80, (y + h / 2) / 60, w / 80, h / 60) for x, y, w, h in boxes]
+    (root / "labels" / "val").mkdir(parents=True)
+    lines = [f"0 {' '.join(map(str, share))}" for share in shares]
+    (root / "labels" / "val" / "a.txt").write_text("\n".join(lines))
+    (root / "data.yaml").write_text("names: [cat]")
+
+
+@pytest.mark.parametrize("write", [as_voc, as_csv, as_yolo])
+@pytest.mark.parametrize("rule", ["devkit", "voc_eval"])
+def test_a_box_off_the_image_is_found_by_the_same_box_in_every_format(
+    tmp_path: Path, write: Callable[[Path, list[list[float]]], None], rule: VocRule
+) -> None:
+    """Clipped, the first would have an IoU of 0.8, the second of 0.5, the third none."""
+    boxes = [[-20.0, 0.0, 100.0, 60.0], [40.0, 20.0, 80.0, 50.0], [90.0, 5.0, 9.0, 9.0]]
+    write(tmp_path, boxes)
+    entry = {"format": write.__name__.removeprefix("as_"), "root": tmp_path, "split": "val"}
+    data = read_dataset(entry | {"origin": 1} if write is as_voc else entry)
+    assert data.report.counts["boxes clipped to the image"] == 2
+    assert data.report.counts["boxes outside the image dropped"] == 1
+    found = [
+        {"image_id": "a", "category": "cat", "bbox": box, "score": 1 - index / 10}
+        for index, box in enumerate(boxes)
+    ]
+    (tmp_path / "found.json").write_text(json.dumps(found))
+    measured = evaluate_results(read_detections(tmp_path / "found.json", data), data, voc_rule=rule)
+    figures = measured.metrics()
+    assert (figures["voc07_map"], figures["voc10_map"]) == (1, 1)
+    assert figures["coco_ap"] == pytest.approx(1)
+    assert measured.objects == 3
+
+
+def test_a_file_of_detections_comes_back_with_its_numbers(root: Path) -> None:
+    write_truth(root, [one(WHOLE)])
+    annotations = read_coco(CocoConfig(root=root, split="val"))
+    boxes = [[0.1, 0.2, 10.7, 1 / 3], [1234.5678, -20.1, 12.480000000000002, 1e-9]]
+    path = root / "found.json"
+    path.write_text(json.dumps([hit(box, score=1 / 3) for box in boxes]))
+    results = read_detections(path, annotations)
+    assert results.measured.tolist() == boxes
+    assert results.select(np.array([1])).measured.tolist() == boxes[1:]
+    write_detections(path, results, annotations)
+    assert [entry["bbox"] for entry in json.loads(path.read_text())] == boxes
+    assert [entry["score"] for entry in json.loads(path.read_text())] == [1 / 3] * 2

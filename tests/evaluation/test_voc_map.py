@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import json
+import random
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from detkit.data.base import Annotations
+from detkit.data.voc import VOCConfig, read_voc
 from detkit.errors import ConfigError
-from detkit.evaluation.results import Results, no_results
+from detkit.evaluation.results import Results, no_results, read_detections
 from detkit.evaluation.voc_map import (
     IGNORED,
     RIGHT,
@@ -29,6 +33,7 @@ from tests.evaluation.noise import (
     read_coco_json,
     with_difficult,
 )
+from tests.oracles import voc_xml, write_voc
 
 RULES: tuple[VocRule, ...] = ("devkit", "voc_eval")
 
@@ -339,3 +344,46 @@ def test_known_curve() -> None:
     assert voc.map07 == pytest.approx((6 * 1 + 5 * 2 / 3) / 11)
     assert voc.map10 == pytest.approx(0.5 * 1 + 0.5 * 2 / 3)
     np.testing.assert_array_equal(voc.curves[0].scores, [0.9, 0.8, 0.7])
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_boxes_of_files_outside_the_image_are_measured_as_the_programs_do(
+    tmp_path: Path, rule: VocRule
+) -> None:
+    """Partly outside, wholly outside, of no size and inverted; images are 80 x 60."""
+    draw = random.Random(5)
+    names = ("class0", "class1")
+    pages, rows, hard, found = {}, [], [], []
+    for image in range(12):
+        corners = [
+            (x, y, x + draw.randint(-2, 60), y + draw.randint(-2, 60))
+            for x, y in [(draw.randint(-50, 90), draw.randint(-50, 70)) for _ in range(6)]
+        ]
+        labels = [draw.randint(0, 1) for _ in corners]
+        difficult = [int(draw.random() < 0.2) for _ in corners]
+        objects = [(names[label], box) for label, box in zip(labels, corners, strict=True)]
+        pages[f"image{image}"] = voc_xml(objects, difficult=difficult)
+        for label, (x1, y1, x2, y2) in zip(labels, corners, strict=True):
+            rows.append((image, label, (x1 - 1, y1 - 1, x2, y2)))
+            shift, score = draw.choice([0, 0, 1, 20]), round(draw.random(), 2)
+            box = [x1 - 1 + shift, y1 - 1, max(x2 - x1 + 1, 0), max(y2 - y1 + 1, 0)]
+            entry = {"image_id": f"image{image}", "category": names[label], "bbox": box}
+            found.append(entry | {"score": score})
+        hard += difficult
+    write_voc(tmp_path / "voc", pages)
+    (tmp_path / "found.json").write_text(json.dumps(found))
+    data = read_voc(VOCConfig(root=tmp_path / "voc", split="trainval", origin=1), names)
+    kinds = (
+        "inverted boxes dropped",
+        "boxes outside the image dropped",
+        "boxes clipped to the image",
+    )
+    assert all(data.report.counts[kind] > 1 for kind in kinds)
+    ours = voc_map(read_detections(tmp_path / "found.json", data), data, rule=rule)
+    flagged = tuple(row for row, flag in enumerate(hard) if flag)
+    stated = make_annotations(rows, images=12, classes=2, difficult=flagged)
+    results = read_detections(tmp_path / "found.json", stated)
+    for label in range(2):
+        *_, ap07, ap10 = slow_class(results, stated, label, rule)
+        assert (ours.ap07[label], ours.ap10[label]) == (ap07, ap10)
+        assert 0.2 < ap10 < 0.95
