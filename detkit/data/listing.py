@@ -63,6 +63,11 @@ def short_ids(names: Sequence[str]) -> list[str]:
     return [str(path) for path in paths]
 
 
+def of_unread_kind(names: Sequence[str]) -> dict[str, int]:
+    """How image files whose endings are none that is read are counted, with one as an example."""
+    return {f"images of a kind that is not read (first: {min(names)})": len(names)} if names else {}
+
+
 def inner_path(name: object) -> str | None:
     """A file name below a folder with ``/`` between its parts; None for what is or may be none."""
     if not isinstance(name, str) or leaves_folder(name):

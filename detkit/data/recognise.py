@@ -43,8 +43,9 @@ from detkit.data.via import count_images
 from detkit.data.voc_folders import find_annotations, list_files
 from detkit.data.voc_layout import unlisted_splits
 from detkit.data.voc_list import read_list
+from detkit.data.yolo_labels import find_labels
+from detkit.data.yolo_layout import list_split, open_folder
 from detkit.data.yolo_names import YAML_ENDINGS
-from detkit.data.yolo_txt import label_file, list_split, open_folder
 from detkit.errors import ConfigError, DataError, did_you_mean
 from detkit.files import leaves_folder
 
@@ -272,10 +273,10 @@ def _find_yolo(root: Path) -> list[Split]:
     splits: dict[tuple[str, ...], Split] = {}  # data.yaml may call images/valid val
     for name in dict.fromkeys(names):
         try:
-            _, images = list_split(root, name, described)
+            images = list_split(root, name, described).images
         except DataError:  # such as a train.txt of another kind
             continue
-        if any(label_file(root, image).is_file() for image in images):
+        if any(find_labels(root, images).files):
             splits.setdefault(tuple(images), Split(name, len(images), _purpose(name)))
     return list(splits.values())
 

@@ -19,6 +19,7 @@ from detkit.data.csv_table import why_no_table
 from detkit.data.foreign import name_foreign
 from detkit.data.listing import contents
 from detkit.data.voc_folders import xml_below
+from detkit.data.yolo_labels import why_unmatched
 from detkit.image import EXTENSIONS, images_below
 
 TITLES = {
@@ -109,6 +110,8 @@ def nothing_found(
     apart = [one for one in inner if one.format == "coco" and not any(images_below(one.path))]
     if apart and len(apart) == len(inner):
         return _coco_apart(root, apart[0].path, folders)
+    if not inner and (why := why_unmatched(root)):
+        return why
     if not inner and (foreign := name_foreign(root)):
         return f"{root}: no dataset is recognised, but {foreign}"
     for path in folders:

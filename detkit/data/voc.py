@@ -19,6 +19,7 @@ a listed image without an annotation file  a negative, counted (``NEGATIVES``); 
                                            list lack theirs, refused; ``unannotated`` decides
 an image without an annotation file, where left out, counted (``UNANNOTATED``); ``unannotated``
 no list names it                           decides; Label Studio's are negatives
+such an image of a kind that is not read   left out, counted
 an image that two ids claim                refused, naming both
 an id without annotation file and image    refused, naming the file
 a class that is not in ``data.classes``    refused, naming file, class and the nearest name
@@ -39,6 +40,7 @@ import numpy as np
 
 from detkit.data.base import DATASETS, Annotations, DatasetConfig, DatasetFormat
 from detkit.data.labelling import Labels
+from detkit.data.listing import of_unread_kind
 from detkit.data.scan import scan_images
 from detkit.data.settle import Draft, settle
 from detkit.data.voc_images import Images, files_in_other_case
@@ -150,6 +152,7 @@ def _read_all(layout: Layout, unannotated: Unannotated) -> _Split:
     split.paths += [images.find(i, p) for i, p in zip(split.ids, split.pages, strict=True)]
     _refuse_claimed_twice(split)
     others = images.others(split.paths)
+    split.noted.update(of_unread_kind(images.unread(split.paths)))
     few = len(others) <= MOST * (len(files) + len(others)) and not layout.shares_images
     if unannotated == "auto" and few and all(page.origin == 0 for page in split.pages):
         unannotated = "negatives"  # Label Studio exports what was annotated, and no XML of no box

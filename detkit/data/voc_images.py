@@ -12,7 +12,7 @@ from detkit.data.voc_layout import Layout
 from detkit.data.voc_page import Page
 from detkit.errors import DataError, shown
 from detkit.files import leaves_folder
-from detkit.image import EXTENSIONS
+from detkit.image import EXTENSIONS, UNREAD_EXTENSIONS, files_below
 
 NO_IMAGES = (".xml", ".txt", ".json", ".csv", ".yaml", ".yml", ".md", ".npy")
 
@@ -96,6 +96,22 @@ class Images:
             return stems
         theirs = self.layout.ids_of_others()
         return [stem for stem in stems if stem not in theirs]
+
+    def unread(self, paths: Sequence[Path]) -> list[str]:
+        """Names of images of a kind that is not read, that are of no id; none where splits share.
+
+        What lies in sub-folders counts where ids have folders.
+        """
+        if self.layout.shares_images:
+            return []
+        used = {os.path.splitext(path)[0] for path in paths}
+        names = files_below(self.layout.images, UNREAD_EXTENSIONS)
+        return [
+            name
+            for name in names
+            if (self.layout.deep or "/" not in name)
+            and os.path.splitext(self.layout.images / name)[0] not in used
+        ]
 
     def _is_of_another(self, path: Path) -> bool:
         """Whether an image has an id of the split by its own name."""

@@ -10,10 +10,11 @@ list ``<split>.txt`` of images; the paths of ``data.yaml``; without splits ``ima
 (``detkit/data/yolo_names.py``); else the numbers are named in the order of ``data.classes``, and
 without these they are called ``class_00``, ``class_01``, ...
 
-What becomes of bad data (the rest is in the tables of ``yolo_rows.py`` and ``settle.py``):
+What becomes of bad data (the rest is in the tables of ``yolo_labels.py``, which finds the files,
+``yolo_rows.py`` and ``settle.py``):
 
 =========================================  ====================================================
-a label file missing or empty              the image is kept, as a negative
+a label file empty                         the image is kept, as a negative
 all label files of a split missing         refused: they lie elsewhere
 an edge off the image by a rounding error  put on the image's edge
 numbers in pixels                          refused, where many files have them
@@ -24,34 +25,23 @@ a path that leaves the folder              refused in lists; not followed in ``d
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from detkit.data.base import DATASETS, Annotations, DatasetConfig, DatasetFormat
 from detkit.data.labelling import Labels
-from detkit.data.listing import (
-    contents,
-    find_images,
-    inner_path,
-    read_text,
-    short_ids,
-)
+from detkit.data.listing import short_ids
 from detkit.data.settle import Draft, settle
-from detkit.data.yolo_names import (
-    YAML_ENDINGS,
-    Described,
-    describe,
-    number_names,
-)
-from detkit.data.yolo_rows import LabelRows, Rows, read_labels
-from detkit.errors import DataError, shown
-from detkit.files import leaves_folder
+from detkit.data.yolo_labels import count_lost, find_labels, places_of
+from detkit.data.yolo_layout import list_split, open_folder
+from detkit.data.yolo_names import number_names
+from detkit.data.yolo_rows import Rows, read_labels
+from detkit.errors import DataError
 
 REPEATED_IMAGES = "repeated images read once"
 BY_ORDER = "classes named by number, in the order of data.classes"
@@ -89,11 +79,21 @@ def read_yolo(config: YoloConfig, classes: Sequence[str] = ()) -> Annotations:
     root, described = open_folder(config.root, config.names_file)
     if config.names:
         described = replace(described, source=None, names=number_names(config.names, "data.names"))
-    source, listed = list_split(root, config.split, described)
-    images = list(dict.fromkeys(listed))
+    listing = list_split(root, config.split, described)
+    source, images = listing.source, list(dict.fromkeys(listing.images))
     names, kind = _name_numbers(described.names, classes)
-    rows = _read_labels(root, images, names, described, config.rows)
-    rows.noted[REPEATED_IMAGES] = len(listed) - len(images)
+    found = find_labels(root, images)
+    if not any(found.files):
+        raise DataError(
+            f"{root / images[0]}: has no labels, nor has any of the {len(images)} images; looked "
+            f"for {root / places_of(images[0])[0]} and beside the image. An image without objects "
+            "has an empty file."
+        )
+    lost = count_lost(root, listing.folders, images, found.files, config.max_unreadable)
+    files = [root / file if file else None for file in found.files]
+    rows = read_labels(files, described, names, config.rows)
+    rows.noted.update({**found.noted, **lost})
+    rows.noted[REPEATED_IMAGES] = len(listing.images) - len(images)
     if not names:
         names = _called(max(rows.numbers, default=-1) + 1)
     if kind:
@@ -141,107 +141,6 @@ def _called(count: int) -> dict[int, str]:
     """What classes without names are called; the digits keep their order when sorted."""
     digits = max(CALLED_DIGITS, len(str(count - 1)))
     return {number: f"class_{number:0{digits}d}" for number in range(count)}
-
-
-# -------------------------------------------------------------------------- where things lie
-
-
-def open_folder(root: Path, names_file: str = "") -> tuple[Path, Described]:
-    """The folder of a dataset and what it says of itself; ``root`` may be its ``data.yaml``.
-
-    Raises:
-        DataError: no such folder, or a file in it that cannot be read.
-    """
-    if leaves_folder(names_file):
-        raise DataError(f"data.names_file: {names_file!r} leaves {root}. Write a path below it.")
-    if root.suffix.lower() in YAML_ENDINGS and root.is_file():
-        root, names_file = root.parent, root.name
-    if not root.is_dir():
-        raise DataError(
-            f"{root}: no such folder. Expected images/SPLIT and labels/SPLIT, or SPLIT/images and "
-            "SPLIT/labels; point to it with data.root=PATH."
-        )
-    return root, describe(root, names_file)
-
-
-def list_split(root: Path, split: str, described: Described) -> tuple[Path, list[str]]:
-    """What to name in an error, and the images of a split, relative to ``root``.
-
-    Raises:
-        DataError: there is no such split, or it holds no images.
-    """
-    if leaves_folder(split):
-        raise DataError(f"data.split: {split!r} leaves {root}. Write the name of a split.")
-    layouts = (f"images/{split}", f"{split}/images", split) if split else ("images", "")
-    names = [*described.splits.get(split, ())]
-    names = names or [name for name in layouts if (root / name).is_dir()][:1]
-    if split and not names and (root / f"{split}.txt").is_file():
-        names = [f"{split}.txt"]
-    if not names:
-        looked = ", ".join([*(f"{name}/" for name in layouts), f"{split}.txt"])
-        raise DataError(
-            f"{root}: no split {split!r}: looked for {looked} and in data.yaml; "
-            f"{contents(root)}. Check data.split."
-        )
-    found: list[str] = []
-    for name in names:
-        if (root / name).is_dir():
-            found += [f"{name}/{image}" if name else image for image in find_images(root / name)]
-        else:
-            found += _listed(root, root / name)
-    if not found:
-        raise DataError(f"{root / names[0]}: holds no images. Check data.root and data.split.")
-    return root / names[0], found
-
-
-def _listed(root: Path, path: Path) -> list[str]:
-    """The images that a text file lists, one a line, relative to the root or absolute in it."""
-    found = []
-    inside = f"{root.resolve().as_posix()}/"
-    for line, text in enumerate(read_text(path).splitlines(), 1):
-        if not text.strip():
-            continue
-        name = inner_path(text.strip().removeprefix(inside))
-        if name is None:
-            raise DataError(
-                f"{path}: line {line}: {shown(text)} is no path below {root}. "
-                "Write paths relative to it."
-            )
-        inner = name.partition("/")[2]  # CVAT writes data/ in front of all
-        found.append(inner if _is_only(root, inner, name) else name)
-    return found
-
-
-def _is_only(root: Path, inner: str, name: str) -> bool:
-    return bool(inner) and os.path.isfile(root / inner) and not os.path.isfile(root / name)
-
-
-def label_file(root: Path, image: str) -> Path:
-    """The labels of an image: ``images`` becomes ``labels`` in its path, else beside it."""
-    parts = list(PurePosixPath(image).with_suffix(".txt").parts)
-    beside = root.joinpath(*parts)
-    for index in range(len(parts) - 2, -1, -1):
-        if parts[index] in ("images", "JPEGImages"):
-            parts[index] = "labels"
-            swapped = root.joinpath(*parts)
-            return swapped if os.path.isfile(swapped) or not os.path.isfile(beside) else beside
-    return beside
-
-
-# ----------------------------------------------------------------------- what the labels say
-
-
-def _read_labels(
-    root: Path, images: Sequence[str], names: Mapping[int, str], described: Described, rows: Rows
-) -> LabelRows:
-    places = [label_file(root, image) for image in images]
-    files = [path if os.path.lexists(path) else None for path in places]
-    if not any(files):
-        raise DataError(
-            f"{root / images[0]}: has no labels, nor has any of the {len(files)} images; looked "
-            f"for {places[0]} and beside the image. An image without objects has an empty file."
-        )
-    return read_labels(files, described, names, rows)
 
 
 def _refuse_pixels(

@@ -329,6 +329,9 @@ def test_agrees_with_a_slow_parse(data_root: Path) -> None:
     assert data.image_ids.tolist() == [path.stem for path in images]
     assert len(data.class_names) == 80
     assert len(data.boxes) == 929
+    lost = "label files without an image (first: labels/train2017/000000000656.txt)"
+    negative = "images without a label file, taken as empty"
+    assert counts(data) == {lost: 2, negative: 2, NAMELESS: 80}
     for index, path in enumerate(images):
         with Image.open(path) as image:
             width, height = image.size
