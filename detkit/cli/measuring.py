@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from detkit.data.auto import resolve
 from detkit.data.base import DatasetConfig
 from detkit.data.join import shared_names
 from detkit.data.reading import read_entries
+from detkit.data.without_images import NOT_LOOKED_AT, read_as_far_as_there
 from detkit.detectors import Detector, rebuild_detector
 from detkit.engine.checkpoint import Checkpoint
 from detkit.engine.distributed import Ranks
@@ -90,7 +92,12 @@ def measuring_workers(asked: int | None, device: torch.device) -> int:
 
 
 def read_eval_data(
-    data: DataConfig, names: tuple[str, ...], settings: Settings, read: dict[str, Annotations]
+    data: DataConfig,
+    names: tuple[str, ...],
+    settings: Settings,
+    read: dict[str, Annotations],
+    *,
+    pixels: bool = True,
 ) -> tuple[Annotations, str]:
     """Read what to evaluate on: the ``eval`` entries, with the command line's in their place.
 
@@ -102,6 +109,7 @@ def read_eval_data(
         names: the classes that are known, in the order of their labels.
         settings: what the command line says.
         read: what was read before, under all that decides it; what is read here is added.
+        pixels: whether images are needed; without, those that are not there leave the boxes.
 
     Returns:
         The annotations, and a short name of them for the table.
@@ -120,7 +128,7 @@ def read_eval_data(
         raise ConfigError(f"data.eval: nothing to evaluate on; say {EVAL_DATA}.")
     described = ", ".join(map(_described, entries))
     asked = data.classes if "classes" in settings.data else ()
-    key = repr((entries, names, asked))
+    key = repr((entries, names, asked, pixels))
     if key not in read:
         for line in found:
             print(f"recognised {line}", file=sys.stderr)
@@ -130,20 +138,21 @@ def read_eval_data(
                 f"data: measuring all of {described}; data.part=eval measures {share} alone",
                 file=sys.stderr,
             )
-        read[key] = _read_classes(entries, asked, names)
+        reader = partial(_read_classes, entries, asked, names)
+        read[key] = reader(True) if pixels else read_as_far_as_there(reader)
         print(f"data: {summary(read[key])}", file=sys.stderr)
     return read[key], described
 
 
 def _read_classes(
-    entries: Sequence[Mapping[str, Any]], asked: Sequence[str], names: Sequence[str]
+    entries: Sequence[Mapping[str, Any]], asked: Sequence[str], names: Sequence[str], images: bool
 ) -> Annotations:
     if asked:
         if all(entry.get("only") for entry in entries):
-            return read_known(entries, asked)
-        return join(read_entries(entries, asked), asked)
+            return read_known(entries, asked, images=images)
+        return join(read_entries(entries, asked, images=images), asked)
     try:
-        return read_known(entries, names)
+        return read_known(entries, names, images=images)
     except OtherClassesError as problem:
         words = ("is none of the checkpoint's", "The checkpoint knows", ADVICE)
         both = list(match_classes(problem.has, problem.known))
@@ -166,7 +175,9 @@ def _share(entry: Mapping[str, Any]) -> str:
     return f"the {1 - held_out:.0%} that is learned from"
 
 
-def read_known(entries: Sequence[Mapping[str, Any]], names: Sequence[str]) -> Annotations:
+def read_known(
+    entries: Sequence[Mapping[str, Any]], names: Sequence[str], *, images: bool = True
+) -> Annotations:
     """Read data of classes that are known.
 
     COCO's files say which classes the data has, also where no object is of one, and so does the key
@@ -180,12 +191,12 @@ def read_known(entries: Sequence[Mapping[str, Any]], names: Sequence[str]) -> An
         DataError: an object of another class, or data that cannot be used.
     """
     if names and all(entry.get("format") == "coco" or entry.get("only") for entry in entries):
-        parts = read_entries(entries, known=names)
+        parts = read_entries(entries, known=names, images=images)
         said = shared_names(parts)
         met = match_classes(said, names)
         if len(met) == len(said):
             return join(parts, sorted(said, key=lambda name: names.index(met[name])))
-    every = join(read_entries(entries, names), names)
+    every = join(read_entries(entries, names, images=images), names)
     own = {known: name for name, known in every.report.read_as.items()}
     spelt = tuple(own.get(name, name) for name in every.class_names)
     return replace(every, class_names=spelt, report=replace(every.report, read_as={}))
@@ -362,7 +373,7 @@ def measure_file(path: Path, settings: Settings, read: dict[str, Annotations]) -
         raise ConfigError(f"--detections {path}: say what they were found in: {EVAL_DATA}.")
     check_detections(path)
     data = parse(DataConfig, settings.data, "data.")
-    annotations, described = read_eval_data(data, data.classes, settings, read)
+    annotations, described = read_eval_data(data, data.classes, settings, read, pixels=False)
     config = parse(EvalConfig, settings.eval, "eval.")
     result = evaluate_results(
         read_detections(path, annotations),
@@ -402,6 +413,9 @@ def _write_pictures(one: Evaluated, out: Path) -> None:
     write_curves(folder / "precision_recall.png", row.result.voc)
     write_confusion(folder / "confusion.png", row.confusion)
     write_error_bars(folder / "errors.png", row.errors)
+    if one.dataset.annotations.report.counts.get(NOT_LOOKED_AT):
+        print(f"{row.name}: no pictures of images, as not all of them are there", file=sys.stderr)
+        return
     rule = row.result.voc.rule
     write_pictures(folder, one.dataset, row.result.results, threshold=one.threshold, rule=rule)
     write_examples(folder, one.dataset, row.result.results, row.errors)

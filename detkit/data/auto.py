@@ -137,7 +137,8 @@ def read_auto(config: AutoConfig, classes: Sequence[str] = ()) -> Annotations:
     keys |= {key: value for key in (*PLACE_KEYS, *VIA_KEYS) if (value := getattr(config, key))}
     keys |= {key: value for key in MEANING_KEYS if (value := getattr(config, key)) != AUTO}
     found = recognise(config.root, config.split, keys)
-    parts = [read_dataset(e, classes) for e in (found.test if config.split else found.train)]
+    chosen, look = found.test if config.split else found.train, config.looks_at_images
+    parts = [read_dataset(entry, classes, images=look) for entry in chosen]
     return parts[0] if len(parts) == 1 else join(parts, classes)
 
 

@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import NonNegativeInt, field_validator
+from pydantic import NonNegativeInt, PrivateAttr, field_validator
 from torch import Tensor
 
 from detkit.arguments import check_flag
@@ -48,6 +48,20 @@ class DatasetConfig(Config):
     # of the images; more of them stop the run, but one alone only where this is 0
     max_unreadable: Fraction = 0.01
     only: tuple[str, ...] = ()  # classes to keep, as detkit/data/only.py says; empty: all
+
+    # whether images are looked at; not a key, as only boxes can be had without (without_images.py)
+    _looks: bool = PrivateAttr(default=True)
+
+    @property
+    def looks_at_images(self) -> bool:
+        """Whether sizes, orientations and damage are read from the images."""
+        return self._looks
+
+    def without_images(self) -> Self:
+        """The same entry, whose images are not looked at."""
+        copy = self.model_copy()
+        copy._looks = False
+        return copy
 
     @field_validator("only", mode="before")
     @classmethod

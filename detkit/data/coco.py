@@ -151,7 +151,7 @@ def read_coco(config: CocoConfig, classes: Sequence[str] = ()) -> Annotations:
         read_as=labels.read_as,
         is_coco=True,
     )
-    return settle(draft, config.max_unreadable)
+    return settle(draft, config.max_unreadable, look=config.looks_at_images)
 
 
 DATASETS.register("coco")(DatasetFormat(CocoConfig, read_coco))

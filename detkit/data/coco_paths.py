@@ -226,7 +226,8 @@ def _check_lost(
     foreign = [index for index in lost if names[index] != last_parts(names[index])[-1]]
     if not lost or not any(images.of_name for images in search.below):
         return  # no names are the reason where no image is
-    if not foreign or len(lost) <= allowed_unreadable(config.max_unreadable, len(names)):
+    allowed = allowed_unreadable(config.max_unreadable, len(names))
+    if not foreign or len(lost) <= allowed or not config.looks_at_images:
         return
     index = foreign[0]
     raise DataError(

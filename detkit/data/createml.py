@@ -117,7 +117,11 @@ def read_createml(config: CreateMLConfig, classes: Sequence[str] = ()) -> Annota
     names = sorted({name for page in found for name in page.names})
     noted = {UNLISTED: _unlisted(index, found, split, parts)}
     draft = make_draft(root, paths[0], found, names, classes, noted)
-    return settle(replace(draft, relative=config.units == "normalized"), config.max_unreadable)
+    return settle(
+        replace(draft, relative=config.units == "normalized"),
+        config.max_unreadable,
+        look=config.looks_at_images,
+    )
 
 
 DATASETS.register("createml")(DatasetFormat(CreateMLConfig, read_createml))

@@ -104,7 +104,7 @@ def read_csv(config: CsvConfig, classes: Sequence[str] = ()) -> Annotations:
     relative = table.layout.relative
     draft = draft_of(path, list(pages.values()), found, classes, noted, relative=relative)
     _check_boxes(path, table.layout, draft.boxes)
-    return settle(draft, config.max_unreadable)
+    return settle(draft, config.max_unreadable, look=config.looks_at_images)
 
 
 DATASETS.register("csv")(DatasetFormat(CsvConfig, read_csv))

@@ -124,7 +124,7 @@ def read_cvat(config: CvatConfig, classes: Sequence[str] = ()) -> Annotations:
         raise DataError(f"{chosen[0].path}: lists no images. Is this the right file?")
     names |= dict.fromkeys(sorted({n for page in pages for n in page.names if n not in names}))
     draft = make_draft(root, chosen[0].path, pages, list(names), classes)
-    return settle(draft, config.max_unreadable)
+    return settle(draft, config.max_unreadable, look=config.looks_at_images)
 
 
 DATASETS.register("cvat")(DatasetFormat(CvatConfig, read_cvat))

@@ -137,7 +137,8 @@ def read_labelme(config: LabelmeConfig, classes: Sequence[str] = ()) -> Annotati
             page.kinds.append(EMBEDDED)
             embedded.append(page)
         pages.append(page)
-    if len(embedded) > allowed_unreadable(config.max_unreadable, len(pages)):
+    allowed = allowed_unreadable(config.max_unreadable, len(pages))
+    if config.looks_at_images and len(embedded) > allowed:
         raise DataError(
             f"{folder}: {len(embedded)} of {len(pages)} images are no files: they are embedded in "
             f"their JSON (imageData), such as {embedded[0].document.name}. Write them beside it: "
@@ -147,7 +148,7 @@ def read_labelme(config: LabelmeConfig, classes: Sequence[str] = ()) -> Annotati
     names = sorted({name for page in pages for name in page.names})
     noted = {OTHER_JSON: others, UNANNOTATED: _unannotated(index, pages, own)}
     draft = make_draft(root, folder, pages, names, classes, noted)
-    return settle(draft, config.max_unreadable)
+    return settle(draft, config.max_unreadable, look=config.looks_at_images)
 
 
 DATASETS.register("labelme")(DatasetFormat(LabelmeConfig, read_labelme))

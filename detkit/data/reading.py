@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from detkit.arguments import check_names, check_settings
+from detkit.arguments import check_flag, check_names, check_settings
 from detkit.config import parse
 from detkit.data.base import DATASETS, Annotations, DatasetConfig, Report
 from detkit.data.copies import find_copies
@@ -18,6 +18,7 @@ from detkit.data.only import Asked, check_asked, keep_only
 from detkit.data.recognise import find_splits
 from detkit.data.split import part_images
 from detkit.data.unrecognised import TITLES
+from detkit.data.without_images import holds_images, refuse_parting, shares_need_images
 from detkit.errors import ConfigError, DataError
 
 ENTRY = "{'format': 'voc', 'root': FOLDER, 'split': 'test'}"
@@ -25,25 +26,34 @@ ENTRY = "{'format': 'voc', 'root': FOLDER, 'split': 'test'}"
 ONE_PICTURE = "images that are all one picture, so that none is held out"
 
 
-def read_dataset(entry: Mapping[str, Any], classes: Sequence[str] = ()) -> Annotations:
+def read_dataset(
+    entry: Mapping[str, Any], classes: Sequence[str] = (), *, images: bool = True
+) -> Annotations:
     """Read what one entry of ``data.train`` or ``data.eval`` names.
 
     Args:
         entry: ``format`` and that format's own keys, ``root`` and ``split`` always among them.
         classes: the classes to expect, in the order of their labels; empty: take the data's.
+        images: look at the images; without, ids, classes and boxes are as the files state them,
+            which is enough to measure detections that there are (``without_images.py``).
 
     Raises:
         ConfigError: an entry that cannot be.
         UnknownNameError: no such format.
         DataError: data that is missing or cannot be used, with what to do.
     """
+    check_flag(images, "read_dataset: images")
     check_settings(entry, "read_dataset: entry", ENTRY)
     check_names(classes, "read_dataset: classes")
-    return read_entries([entry], classes)[0]
+    return read_entries([entry], classes, images=images)[0]
 
 
 def read_entries(
-    entries: Sequence[Mapping[str, Any]], classes: Sequence[str] = (), known: Sequence[str] = ()
+    entries: Sequence[Mapping[str, Any]],
+    classes: Sequence[str] = (),
+    known: Sequence[str] = (),
+    *,
+    images: bool = True,
 ) -> list[Annotations]:
     """Read entries that belong together; a class that ``only`` names may be in one of them alone.
 
@@ -51,11 +61,12 @@ def read_entries(
         entries: each as :func:`read_dataset` takes it.
         classes: likewise.
         known: more classes that ``only`` may name where none of the entries has them.
+        images: likewise.
 
     Raises:
         As :func:`read_dataset`.
     """
-    read = [_read(entry, classes) for entry in entries]
+    read = [_read(entry, classes, images=images) for entry in entries]
     asked = [
         Asked(_words(entry), config.only, annotations.class_names)
         for entry, (annotations, config) in zip(entries, read, strict=True)
@@ -71,7 +82,9 @@ def _words(entry: Mapping[str, Any]) -> str:
     return " ".join(str(entry[key]) for key in ("root", "split") if entry.get(key))
 
 
-def _read(entry: Mapping[str, Any], classes: Sequence[str]) -> tuple[Annotations, DatasetConfig]:
+def _read(
+    entry: Mapping[str, Any], classes: Sequence[str], *, images: bool
+) -> tuple[Annotations, DatasetConfig]:
     """All classes of an entry's data, where it is to keep some; its settings."""
     settings = dict(entry)
     if "format" not in settings:
@@ -79,14 +92,21 @@ def _read(entry: Mapping[str, Any], classes: Sequence[str]) -> tuple[Annotations
     name = settings.pop("format")
     data_format = DATASETS[name]
     config: DatasetConfig = parse(data_format.config_type, settings, path="data.")
+    if not images:
+        config = config.without_images()
     try:
         annotations = data_format.read(config, () if config.only else classes)
     except DataError as problem:
+        if not images and name == "yolo" and not holds_images(config.root):
+            raise shares_need_images(config.root) from problem
         hint = _other_format(name, config.root)
         if not hint:
             raise
         raise DataError(f"{problem} {hint}") from problem
-    return annotations if config.part == "all" else part(annotations, config), config
+    if config.part == "all":
+        return annotations, config
+    refuse_parting(annotations, config)
+    return part(annotations, config), config
 
 
 def part(annotations: Annotations, config: DatasetConfig) -> Annotations:

@@ -38,6 +38,7 @@ from detkit.data.base import Annotations, LeftOut, Report, Segments
 from detkit.data.scan import Look, scan_images
 from detkit.data.shares import find_shares
 from detkit.data.stated import Unsound, as_stated, without_noise
+from detkit.data.without_images import count_not_looked_at, headers_as_stated
 from detkit.errors import DataError
 from detkit.image import ImageHeader
 
@@ -86,17 +87,23 @@ class Draft:
     read_as: Mapping[str, str] = field(default_factory=dict)  # as in Report
 
 
-def settle(draft: Draft, max_unreadable: float) -> Annotations:
+def settle(draft: Draft, max_unreadable: float, *, look: bool = True) -> Annotations:
     """Look at the images and decide what becomes of each box, as this module's table says.
 
     Args:
         draft: what the files say.
         max_unreadable: greatest share of images that may be left out.
+        look: at the images; else what the files say decides, as ``without_images.py`` has it.
 
     Raises:
         DataError: more images than that cannot be used; nothing is left.
     """
-    looks = scan_images([Path(path) for path in draft.paths])
+    paths = [Path(path) for path in draft.paths]
+    looks: Sequence[Look] = (
+        scan_images(paths)
+        if look
+        else headers_as_stated(draft.source, paths, draft.sizes, relative=draft.relative)
+    )
     unreadable = tuple(
         (str(path), look)
         for path, look in zip(draft.paths, looks, strict=True)
@@ -106,6 +113,7 @@ def settle(draft: Draft, max_unreadable: float) -> Annotations:
         raise DataError(_too_many(draft.source, unreadable, len(looks), max_unreadable))
     every, found = _with_images(draft, looks)
     kinds: dict[str, int | Sequence[int]] = {**draft.noted, **found, **_shares(draft, every, looks)}
+    kinds |= {} if look else count_not_looked_at(paths)
     report = Report(
         counts={k: n if isinstance(n, int) else len(n) for k, n in kinds.items()},
         unreadable=unreadable,
@@ -246,6 +254,7 @@ def turn_boxes(boxes: NDArray[np.float64], header: ImageHeader) -> NDArray[np.fl
 def _sound(every: Annotations, least_side: float, report: Report) -> Annotations:
     """Drop and clip boxes, and count them."""
     limits = np.tile(every.sizes[every.image_of_row()][:, ::-1], 2).astype(np.float32)  # W H W H
+    limits[limits == 0] = np.inf  # of a size that nobody knows
     low, high = every.boxes[:, :2], every.boxes[:, 2:]
     numbers = np.isfinite(every.boxes).all(axis=1)
     with np.errstate(invalid="ignore"):  # infinity less infinity

@@ -69,9 +69,10 @@ def find_shares(
             return {kind: rows.tolist() for kind, rows in found.items() if len(rows)}
     first = int(np.flatnonzero(like_shares & np.isin(images, in_shares))[0])
     height, width = sizes[images[first]].tolist()
+    of = f" of {width} x {height} pixels" if width else ""
     raise DataError(
         f"{source}: {said} within the first pixel of the image, as {in_numbers(boxes[first])} "
-        f"(x, y, width, height) in {paths[images[first]]} of {width} x {height} pixels: they seem "
+        f"(x, y, width, height) in {paths[images[first]]}{of}: they seem "
         f"to be shares of the image's width and height. {TAKEN}"
     )
 
@@ -81,7 +82,8 @@ def told_by(
 ) -> NDArray[np.bool_]:
     """``[T]`` boxes that tell whether they are shares: of some size, in images of some size."""
     has_size = np.isfinite(boxes).all(axis=1) & (boxes[:, 2:] > 0).all(axis=1)
-    return np.asarray(has_size & (sizes[images] > LEAST_IMAGE).all(axis=1))
+    sides = sizes[images]
+    return np.asarray(has_size & ((sides > LEAST_IMAGE) | (sides == 0)).all(axis=1))
 
 
 def are_like_shares(boxes: NDArray[np.float64]) -> NDArray[np.bool_]:

@@ -93,7 +93,7 @@ def read_via(config: ViaConfig, classes: Sequence[str] = ()) -> Annotations:
     found = find_table_images(list(pages), path.parent, root, where, config.split, folder)
     noted[UNNAMED] = count_unnamed(found.paths, ())
     draft = draft_of(path, list(pages.values()), found, classes, noted)
-    return settle(draft, config.max_unreadable)
+    return settle(draft, config.max_unreadable, look=config.looks_at_images)
 
 
 DATASETS.register("via")(DatasetFormat(ViaConfig, read_via))

@@ -62,6 +62,7 @@ UNANNOTATED = (
 )
 
 ONE_PIXEL = 1.0  # the least side of a sound box whose corners are both included
+HERE = "."  # the root, for images that are nowhere
 MOST = 0.5  # share of a list; where more lack their annotation files, these are lost
 
 Origin = Literal[0, 1, "auto"]
@@ -107,11 +108,12 @@ def read_voc(config: VOCConfig, classes: Sequence[str] = ()) -> Annotations:
         ConfigError: negatives asked for where nothing tells which split they are of.
         DataError: data that is missing or is refused, as the table of this module says.
     """
-    layout = find_layout(config.root, config.split, config.annotations, config.images)
+    layout = _find_layout(config)
+    needed = config.looks_at_images
     if layout.listing is None:
-        split = _read_all(layout, config.unannotated)
+        split = _read_all(layout, config.unannotated, needed=needed)
     else:
-        split = _read_listed(layout, layout.listing, config.unannotated)
+        split = _read_listed(layout, layout.listing, config.unannotated, needed=needed)
     pages = split.pages
     names = tuple(classes) or tuple(sorted({name for page in pages for name in page.names}))
     labels = Labels.of([name for page in pages for name in page.names], names)
@@ -135,19 +137,30 @@ def read_voc(config: VOCConfig, classes: Sequence[str] = ()) -> Annotations:
         noted=split.noted,
         read_as=labels.read_as,
     )
-    return settle(draft, config.max_unreadable)
+    return settle(draft, config.max_unreadable, look=config.looks_at_images)
 
 
 DATASETS.register("voc")(DatasetFormat(VOCConfig, read_voc))
 
 
-def _read_all(layout: Layout, unannotated: Unannotated) -> _Split:
+def _find_layout(config: VOCConfig) -> Layout:
+    """The layout of an entry, where images are needed one with a folder of them."""
+    place = (config.root, config.split, config.annotations)
+    try:
+        return find_layout(*place, config.images)
+    except DataError:
+        if config.looks_at_images or config.images:
+            raise
+        return find_layout(*place, HERE)
+
+
+def _read_all(layout: Layout, unannotated: Unannotated, *, needed: bool) -> _Split:
     """Read a split that is all annotation files of a folder."""
     files = layout.xml_files()
     if not files:
         raise DataError(f"{layout.annotations}: holds no annotation files, NAME.xml.")
     _stay_inside(layout, files)
-    images = Images(layout, frozenset(files))
+    images = Images(layout, frozenset(files), needed=needed)
     split = _Split(list(files), [read_page(path, layout.source) for path in files.values()], [], {})
     split.paths += [images.find(i, p) for i, p in zip(split.ids, split.pages, strict=True)]
     _refuse_claimed_twice(split)
@@ -170,12 +183,14 @@ def _read_all(layout: Layout, unannotated: Unannotated) -> _Split:
     return split
 
 
-def _read_listed(layout: Layout, listing: Path, unannotated: Unannotated) -> _Split:
+def _read_listed(
+    layout: Layout, listing: Path, unannotated: Unannotated, *, needed: bool
+) -> _Split:
     """Read a split that a file lists."""
     lines = read_list(listing, layout)
     _stay_inside(layout, lines)
     ids = list(dict.fromkeys(lines))
-    images = Images(layout, frozenset(ids))
+    images = Images(layout, frozenset(ids), needed=needed)
     others = files_in_other_case(layout, ids)
     files = {i: others.get(i) or layout.annotations / f"{i}.xml" for i in ids}
     lacking = [i for i in ids if not os.path.isfile(files[i]) and images.has(i)]

@@ -20,8 +20,9 @@ NO_IMAGES = (".xml", ".txt", ".json", ".csv", ".yaml", ".yml", ".md", ".npy")
 class Images:
     """The image files of a layout, found by id."""
 
-    def __init__(self, layout: Layout, ids: Set[str] = frozenset()) -> None:
+    def __init__(self, layout: Layout, ids: Set[str] = frozenset(), *, needed: bool = True) -> None:
         self.layout = layout
+        self.needed = needed  # or they may as well be nowhere
         self.ids = ids  # all of the split, so that no image of another one is taken
         self._files: dict[str, dict[str, list[str]]] = {}  # folder -> stem -> names
 
@@ -58,6 +59,8 @@ class Images:
         alike = self._in_other_case(image_id, page)
         if leaves_folder(page.file_name) and alike is not None:
             return alike
+        if leaves_folder(page.file_name) and not self.needed:
+            return self._of_any_ending(image_id) or expected
         if leaves_folder(page.file_name):
             raise DataError(
                 f"{page.path}: <filename> {shown(page.file_name)} leaves the folder, and "

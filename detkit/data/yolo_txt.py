@@ -117,7 +117,7 @@ def read_yolo(config: YoloConfig, classes: Sequence[str] = ()) -> Annotations:
         noted=rows.noted,
         read_as=labels.read_as,
     )
-    return settle(draft, config.max_unreadable)
+    return settle(draft, config.max_unreadable, look=config.looks_at_images)
 
 
 DATASETS.register("yolo")(DatasetFormat(YoloConfig, read_yolo))
