@@ -20,7 +20,7 @@ from detkit.data.voc_images import Images
 from detkit.data.voc_layout import Layout, find_layout
 from detkit.data.voc_list import read_list
 from detkit.data.voc_page import read_page
-from detkit.data.yolo_txt import label_file
+from detkit.data.yolo_labels import find_labels
 from detkit.errors import DetkitError
 from detkit.image import images_below
 
@@ -124,13 +124,13 @@ def _look_below(
     beside = [name for folder in sorted(used) for name in unnamed.get(folder, ())]
     apart = {f: names for f, names in unnamed.items() if f not in used}
     is_yolo = any(entry.get("format") == "yolo" for entry in entries)
+    labelled = find_labels(root, beside).files if is_yolo else [""] * len(beside)
     return Leftovers(
         root=root,
         images=tuple(map(_plain, beside)),
         annotated=sum(
-            any(each.annotates(root / name) for each in lists)
-            or (is_yolo and label_file(root, name).is_file())
-            for name in beside
+            any(each.annotates(root / name) for each in lists) or labels != ""
+            for name, labels in zip(beside, labelled, strict=True)
         ),
         beside=sum(in_folder[folder] for folder in used),
         folders=_by_folder(apart, used, stems),
