@@ -57,6 +57,7 @@ from detkit.data.documents import (
 from detkit.data.image_index import FOUND_BY_NAME, ImageIndex
 from detkit.data.listing import inner_path, is_class_name
 from detkit.data.settle import settle
+from detkit.data.stated import written_sides
 from detkit.errors import DataError, shown
 
 TWICE = "images that stand twice, their objects joined"
@@ -117,11 +118,11 @@ def read_createml(config: CreateMLConfig, classes: Sequence[str] = ()) -> Annota
     names = sorted({name for page in found for name in page.names})
     noted = {UNLISTED: _unlisted(index, found, split, parts)}
     draft = make_draft(root, paths[0], found, names, classes, noted)
-    return settle(
-        replace(draft, relative=config.units == "normalized"),
-        config.max_unreadable,
-        look=config.looks_at_images,
-    )
+    if config.units == "normalized":
+        draft = replace(draft, relative=True)
+    else:
+        draft = replace(draft, sides=written_sides(draft.boxes))
+    return settle(draft, config.max_unreadable, look=config.looks_at_images)
 
 
 DATASETS.register("createml")(DatasetFormat(CreateMLConfig, read_createml))

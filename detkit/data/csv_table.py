@@ -37,7 +37,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -58,6 +58,7 @@ from detkit.data.csv_rows import first_row, read_rows
 from detkit.data.listing import inner_path, is_class_name
 from detkit.data.open_images import find_class_names, name_classes
 from detkit.data.settle import settle
+from detkit.data.stated import written_sides
 from detkit.data.table_images import UNNAMED, count_unnamed, find_folder, find_table_images
 from detkit.data.table_page import Page, draft_of
 from detkit.errors import DataError, shown
@@ -104,6 +105,8 @@ def read_csv(config: CsvConfig, classes: Sequence[str] = ()) -> Annotations:
     relative = table.layout.relative
     draft = draft_of(path, list(pages.values()), found, classes, noted, relative=relative)
     _check_boxes(path, table.layout, draft.boxes)
+    if table.layout.boxes in ("size", "cell"):
+        draft = replace(draft, sides=written_sides(draft.boxes))
     return settle(draft, config.max_unreadable, look=config.looks_at_images)
 
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 NOISE = 1e-9  # pixels; what shares of the image times its sides may be off by
 DECIMALS = 6  # of a pixel, with which files have numbers
+ROUNDED = 2  # times, in the last digit of a double: adding a side, and taking the other edge away
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -113,6 +114,21 @@ def as_stated(
     with np.errstate(invalid="ignore", over="ignore"):  # infinity less infinity
         sides = high - low if sides is None else sides
     return np.concatenate([low, without_noise(sides) if shares else sides], axis=1)
+
+
+def written_sides(boxes: NDArray[np.float64]) -> NDArray[np.float64]:
+    """``[T, 2]`` widths and heights that a file had, from corners that were made of them.
+
+    0.1 + 10.7 less 0.1 is 10.700000000000001: what is that near to a short number was one.
+
+    Args:
+        boxes: ``[T, 4]`` xyxy, pixels.
+    """
+    with np.errstate(invalid="ignore", over="ignore"):
+        sides = boxes[:, 2:] - boxes[:, :2]
+        digit = np.spacing(np.maximum(np.abs(boxes[:, :2]), np.abs(boxes[:, 2:])))
+        short = sides.round(DECIMALS)
+        return np.where(np.abs(sides - short) <= ROUNDED * digit, short, sides)
 
 
 def without_noise(pixels: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -34,7 +34,7 @@ import mmap
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +44,7 @@ from detkit.data.csv_rows import ENDINGS, first_row, read_rows
 from detkit.data.listing import contents, inner_path, read_text
 from detkit.data.places import COUNTED, SPLIT, below_root
 from detkit.data.settle import settle
+from detkit.data.stated import written_sides
 from detkit.data.table_images import UNNAMED, count_unnamed, find_folder, find_table_images
 from detkit.data.table_page import Page, draft_of
 from detkit.data.via_regions import Region, box_of, class_attribute, class_of
@@ -93,6 +94,7 @@ def read_via(config: ViaConfig, classes: Sequence[str] = ()) -> Annotations:
     found = find_table_images(list(pages), path.parent, root, where, config.split, folder)
     noted[UNNAMED] = count_unnamed(found.paths, ())
     draft = draft_of(path, list(pages.values()), found, classes, noted)
+    draft = replace(draft, sides=written_sides(draft.boxes))
     return settle(draft, config.max_unreadable, look=config.looks_at_images)
 
 

@@ -41,12 +41,18 @@ SHORT_VOC = (
 COCO = (
     "COCO AP: pycocotools, mean over IoU 0.50, 0.55, ..., 0.95; AP50 and AP75 at one IoU; 101 "
     "recall points, at most {limit} detections an image and class{own}; difficult objects are "
-    "ignored. AR1, AR10, AR{limit}: mean recall with so many detections an image and class. Small: "
+    "ignored, but for those of COCO's own files: pycocotools puts iscrowd in the place of ignore. "
+    "AR1, AR10, AR{limit}: mean recall with so many detections an image and class. Small: "
     "area up to 32 x 32 pixels, medium: up to 96 x 96, large: above."
 )
 SHORT_COCO = (
     "COCO: IoU 0.50 to 0.95, 101 recall points, {limit} detections an image and class{own}; "
     "difficult and crowd objects not counted."
+)
+BOXES = (
+    "Boxes: those of the data and of a detections file as these state them, in float64 and not "
+    "clipped to the image. Objects without size or outside their image count, too, though nothing "
+    "is learned from them. So pycocotools and VOC's devkit would find the same on the same files."
 )
 LEGEND = (
     "Why they differ: VOC asks whether an object was found (an IoU of 0.5), COCO AP also how well "
@@ -112,7 +118,7 @@ def _beyond_the_limit(row: Row) -> list[str]:
 
 def protocols(rows: Sequence[Row]) -> list[str]:
     """VOC's and COCO's rules in full as ``rows`` were measured, and why their figures differ."""
-    return [*_each(rows, _voc_rule), *_each(rows, _coco_rule), *LEGEND]
+    return [*_each(rows, _voc_rule), *_each(rows, _coco_rule), BOXES, *LEGEND]
 
 
 def short_protocols(rows: Sequence[Row]) -> list[str]:

@@ -12,6 +12,7 @@ from PIL import Image, ImageOps
 
 from detkit.data import Annotations, for_training, join
 from detkit.data.settle import Draft, settle, turn_boxes
+from detkit.data.stated import written_sides
 from detkit.evaluation.truth import truth_of
 from detkit.image import ImageHeader, check_image
 from tests.oracles import write_image
@@ -211,3 +212,14 @@ def test_they_are_joined_with_their_classes(tmp_path: Path) -> None:
     assert truth_of(joined).labels.tolist() == [0, 0, 1, 2, 1, 2, 1, 2, 2, 1]
     assert join([bare]).stated is None
     assert join([bare]).unsound is None
+
+
+def test_sides_that_files_state_come_back_from_their_corners() -> None:
+    rng = np.random.default_rng(0)
+    low = rng.integers(-(10**6), 4 * 10**6, (1000, 2)) / 10.0 ** rng.integers(0, 7, (1000, 2))
+    sides = rng.integers(1, 10**6, (1000, 2)) / 1000
+    boxes = np.concatenate([low, low + sides], axis=1)
+    assert (boxes[:, 2:] - boxes[:, :2] != sides).sum() > 500  # as they are without
+    assert written_sides(boxes).tolist() == sides.tolist()
+    thirds = np.array([[1 / 3, 0.1, 2 / 3, np.inf]])
+    assert written_sides(thirds).tolist() == [[2 / 3 - 1 / 3, np.inf]]

@@ -19,6 +19,7 @@ from detkit.data.coco import CocoConfig, read_coco
 from detkit.evaluation.coco_map import coco_map
 from detkit.evaluation.results import read_detections, write_detections
 from detkit.evaluation.run import evaluate_results
+from detkit.evaluation.truth import truth_of
 from detkit.evaluation.voc_map import VocRule
 from tests.oracles import voc_xml, write_image, write_voc
 
@@ -240,3 +241,45 @@ def test_a_file_of_detections_comes_back_with_its_numbers(root: Path) -> None:
     write_detections(path, results, annotations)
     assert [entry["bbox"] for entry in json.loads(path.read_text())] == boxes
     assert [entry["score"] for entry in json.loads(path.read_text())] == [1 / 3] * 2
+
+
+def as_sized_csv(root: Path, boxes: list[list[float]]) -> dict[str, Any]:
+    lines = ["path,x_min,y_min,w,h,name", *(f"a.jpg,{','.join(map(str, b))},cat" for b in boxes)]
+    (root / "val.csv").write_text("\n".join(lines))
+    return {"format": "csv"}
+
+
+def as_via(root: Path, boxes: list[list[float]]) -> dict[str, Any]:
+    sides = ("x", "y", "width", "height")
+    regions = [
+        {
+            "shape_attributes": {"name": "rect", **dict(zip(sides, box, strict=True))},
+            "region_attributes": {"class": "cat"},
+        }
+        for box in boxes
+    ]
+    page = {"filename": "a.jpg", "size": 1, "regions": regions, "file_attributes": {}}
+    (root / "val.json").write_text(json.dumps({"a.jpg1": page}))
+    return {"format": "via"}
+
+
+def as_createml(root: Path, boxes: list[list[float]]) -> dict[str, Any]:
+    objects = [
+        {"label": "cat", "coordinates": {"x": x, "y": y, "width": w, "height": h}}
+        for x, y, w, h in boxes
+    ]
+    (root / "val.json").write_text(json.dumps([{"image": "a.jpg", "annotations": objects}]))
+    return {"format": "createml", "anchor": "topLeft"}
+
+
+@pytest.mark.parametrize("write", [as_sized_csv, as_via, as_createml])
+def test_widths_of_a_file_are_measured_as_they_stand_there(
+    tmp_path: Path, write: Callable[[Path, list[list[float]]], dict[str, Any]]
+) -> None:
+    """What a corner makes of them, 10.700000000000001, may be no hit at an IoU of 0.6."""
+    rng = np.random.default_rng(0)
+    boxes = (rng.integers(1, 2500, (40, 4)) / 100).tolist()
+    write_image(tmp_path / "a.jpg", (60, 80))
+    entry = write(tmp_path, boxes)
+    data = read_dataset(entry | {"root": tmp_path, "split": "val"})
+    assert truth_of(data).measured.tolist() == boxes
