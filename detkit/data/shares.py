@@ -94,6 +94,12 @@ def are_like_shares(boxes: NDArray[np.float64]) -> NDArray[np.bool_]:
         return np.asarray(((low >= -FAR) & (low < 1) & (high > 0) & (high <= FAR)).all(axis=1))
 
 
+def of_size(size: NDArray[np.int32]) -> str:
+    """The size of an image in a sentence, where it is known."""
+    height, width = size.tolist()
+    return f" of {width} x {height} pixels" if width else ""
+
+
 def in_numbers(box: NDArray[np.float64]) -> str:
     """A box in a sentence: ``[0.1, 0.25, 0.5, 0.3]``."""
     return f"[{', '.join(f'{side:.4g}' for side in box.tolist())}]"

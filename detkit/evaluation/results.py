@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from detkit.arguments import check_path
 from detkit.class_names import few, read_as_one
 from detkit.data.base import Annotations
-from detkit.data.shares import are_like_shares, in_numbers, told_by
+from detkit.data.shares import are_like_shares, in_numbers, of_size, told_by
 from detkit.errors import DataError
 from detkit.evaluation.detection_names import Names, own_id
 from detkit.files import write_atomically
@@ -170,12 +170,12 @@ def _refuse_shares(
     if not len(tells) or not are_like_shares(boxes[tells]).all():
         return
     first = tells[0]
-    height, width = annotations.sizes[images[first]].tolist()
+    image = images[first]
     raise DataError(
         f"{path}: all {len(tells)} boxes end within the first pixel of the image, as "
-        f"{in_numbers(boxes[first])} (entry {first}) in {annotations.paths[images[first]]} of "
-        f"{width} x {height} pixels: they seem to be shares of the image's width and height. "
-        "Multiply them by these."
+        f"{in_numbers(boxes[first])} (entry {first}) in "
+        f"{annotations.paths[image]}{of_size(annotations.sizes[image])}: they seem to be shares of "
+        "the image's width and height. Multiply them by these."
     )
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from detkit.data import Annotations, read_dataset
+from detkit.data.coco import CocoConfig, read_coco
 from detkit.data.shares import FIRST_PIXEL, PERCENT
 from detkit.errors import DataError
 from detkit.evaluation import read_detections
@@ -264,3 +265,15 @@ def test_detections_in_shares_are_refused(tmp_path: Path) -> None:
     assert len(read_detections(path, data)) == 4  # a detector may find slivers
     path.write_text(json.dumps(found[:1]))
     assert len(read_detections(path, data)) == 1
+
+
+def test_shares_are_refused_without_the_images_too(tmp_path: Path) -> None:
+    """As detections alone are measured: sizes are the files', and here there are none."""
+    coco(tmp_path, [[SHARES], [SHARES]])
+    config = CocoConfig(root=tmp_path, split="all").without_images()
+    with pytest.raises(DataError) as caught:
+        read_coco(config)
+    assert "all 2 boxes end within the first pixel of the image, as [0.1, 0.25, 0.4, 0.3] " in str(
+        caught.value
+    )
+    assert f"in {tmp_path}/all/000.png: they seem to be shares" in str(caught.value)

@@ -73,8 +73,8 @@ def test_a_record_names_the_rule_and_the_limit_that_it_was_measured_by(row: Row)
         "recall points, at most 300 detections an image and class (eval.max_detections; COCO's own "
         "figures: 100); difficult objects are ignored, but for those of COCO's own files: "
         "pycocotools puts iscrowd in the place of ignore. AR1, AR10, AR300: mean recall with so "
-        "many detections an image and class. Small: area up to 32 x 32 pixels, medium: up to 96 x 96, "
-        "large: above."
+        "many detections an image and class. Small: area up to 32 x 32 pixels, medium: up to "
+        "96 x 96, large: above."
     )
 
 
