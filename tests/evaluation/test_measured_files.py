@@ -15,7 +15,6 @@ import numpy as np
 import pytest
 
 from detkit.data import read_dataset
-from detkit.data.coco import CocoConfig, read_coco
 from detkit.evaluation.coco_map import coco_map
 from detkit.evaluation.results import read_detections, write_detections
 from detkit.evaluation.run import evaluate_results
@@ -66,8 +65,11 @@ def by_pycocotools(truth: Path, found: Path) -> tuple[list[float], list[float]]:
     return list(referee.stats), per_class.tolist()
 
 
-def by_detkit(root: Path, found: Path) -> tuple[list[float], list[float]]:
-    annotations = read_coco(CocoConfig(root=root, split="val"))
+def by_detkit(
+    root: Path, found: Path, *, split: str = "val", images: bool = True
+) -> tuple[list[float], list[float]]:
+    entry = {"format": "coco", "root": root, "split": split}
+    annotations = read_dataset(entry, images=images)
     ours = coco_map(read_detections(found, annotations), annotations)
     figures = np.array(astuple(ours.figures))
     return (
@@ -231,7 +233,7 @@ def test_a_box_off_the_image_is_found_by_the_same_box_in_every_format(
 
 def test_a_file_of_detections_comes_back_with_its_numbers(root: Path) -> None:
     write_truth(root, [one(WHOLE)])
-    annotations = read_coco(CocoConfig(root=root, split="val"))
+    annotations = read_dataset({"format": "coco", "root": root, "split": "val"})
     boxes = [[0.1, 0.2, 10.7, 1 / 3], [1234.5678, -20.1, 12.480000000000002, 1e-9]]
     path = root / "found.json"
     path.write_text(json.dumps([hit(box, score=1 / 3) for box in boxes]))
