@@ -273,7 +273,7 @@ def test_shares_are_refused_without_the_images_too(tmp_path: Path) -> None:
     config = CocoConfig(root=tmp_path, split="all").without_images()
     with pytest.raises(DataError) as caught:
         read_coco(config)
-    assert "all 2 boxes end within the first pixel of the image, as [0.1, 0.25, 0.4, 0.3] " in str(
+    assert "all 2 boxes end within the first pixel of the image, as [0.1, 0.25, " in str(
         caught.value
     )
-    assert f"in {tmp_path}/all/000.png: they seem to be shares" in str(caught.value)
+    assert "000.png: they seem to be shares of the image's width" in str(caught.value)
