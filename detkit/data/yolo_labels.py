@@ -27,6 +27,7 @@ for.
 
 from __future__ import annotations
 
+import math
 import os
 import unicodedata
 from collections import Counter
@@ -52,6 +53,7 @@ SHARED = "images that share a label file with another of their name"
 IMAGE_FOLDERS = ("images", "JPEGImages")  # that become labels in a path
 LABELS = ".txt"
 HEAD_BYTES = 1 << 14  # of a text, in which its first line must stand
+HEAD_VALUES = 100  # of that line, which all must be numbers
 LOST_SHARE = 0.1  # of the images; so many label files may have lost theirs
 PROBED = 200  # texts that are looked into, where none may be a label file
 
@@ -277,8 +279,8 @@ def looks_like_labels(path: Path, *, empty: bool = False) -> bool:
     row = next((line.split() for line in lines if line.strip()), None)
     if row is None:
         return empty
-    numbers = [number_in(token) for token in row[:BOX_VALUES]]
-    return len(numbers) == BOX_VALUES and numbers[0].is_integer() and numbers == numbers  # no NaN
+    numbers = [number_in(token) for token in row[:HEAD_VALUES]]
+    return len(row) >= BOX_VALUES and numbers[0].is_integer() and all(map(math.isfinite, numbers))
 
 
 def why_unmatched(root: Path) -> str:
