@@ -31,12 +31,8 @@ from detkit.evaluation.confusion import confusion_matrix
 from detkit.evaluation.errors import split_errors
 from detkit.evaluation.html_report import Evaluated
 from detkit.evaluation.plots import PICTURE_SCORE
-from detkit.evaluation.results import (
-    Results,
-    check_detections,
-    read_detections,
-    write_detections,
-)
+from detkit.evaluation.readable import Detected
+from detkit.evaluation.results import check_detections, read_detections, write_detections
 from detkit.evaluation.rows import Row
 from detkit.evaluation.run import (
     Progress,
@@ -100,7 +96,6 @@ def measure_checkpoint(
     config = parse(EvalConfig, loaded.experiment.eval.model_dump() | settings.eval, "eval.")
     names = known_classes(detector.class_names)
     annotations, described = ranks.main_first(lambda: read_eval_data(data, names, settings, read))
-    dataset = DetectionDataset(annotations)
     device = torch.device(settings.device)
     said = {
         "precision": settings.precision,
@@ -115,11 +110,15 @@ def measure_checkpoint(
         print(f"{name}: {same}", file=sys.stderr)
     if ranks.from_main(lambda: kept is None):
         workers = measuring_workers(data.workers, device)
-        seen = ranks.main_first(lambda: with_proposals(detector, dataset, data, name))
-        results = _detect(detector, seen, name, (config.batch_size, workers), settings, ranks)
-        fresh = Cached(results, About(when=now()))
+        every = DetectionDataset(annotations)
+        seen = ranks.main_first(lambda: with_proposals(detector, every, data, name))
+        found = _detect(detector, seen, name, (config.batch_size, workers), settings, ranks)
+        if len(found.annotations) < len(annotations):
+            key = ""  # of those that could be read, so it is not kept
+        fresh, annotations = Cached(found.results, About(when=now())), found.annotations
     if not ranks.is_main or fresh is None:
         return None
+    dataset = DetectionDataset(annotations)
     if kept is None:
         _keep(key, fresh)
     else:
@@ -184,7 +183,7 @@ def _detect(
     loading: tuple[int, int],
     settings: Settings,
     ranks: Ranks,
-) -> Results:
+) -> Detected:
     """Run the detector over all images; ``loading``: images in a batch, processes that read."""
     batch_size, workers = loading
     if ranks.is_main:
@@ -239,6 +238,8 @@ def _timed(
 
 
 def _keep(key: str, cached: Cached) -> None:
+    if not key:
+        return
     try:
         store(key, cached)
     except OSError as problem:  # a full disk, a folder of someone else: no reason to stop

@@ -111,6 +111,7 @@ class Report:
     left_out: tuple[LeftOut, ...] = ()  # those of ``unreadable``, for parting
     # class that ``only`` leaves out -> the data's own number of it (COCO)
     dropped: Mapping[str, int | None] = field(default_factory=dict)
+    max_unreadable: float | None = None  # the entry's, the least of several; None: nobody said
 
     def of_part(self, paths: Collection[str], *, whole: bool) -> Report:
         """Return what concerns the images at ``paths``.
@@ -133,6 +134,7 @@ class Report:
             mine,
             tuple(image for image in self.left_out if image.path in inside),
             self.dropped,
+            self.max_unreadable,
         )
 
     def __add__(self, other: Report) -> Report:
@@ -142,8 +144,15 @@ class Report:
         examples = {**other.examples, **self.examples}
         read_as = {**self.read_as, **other.read_as}
         dropped = {**self.dropped, **other.dropped}
-        unreadable = self.unreadable + other.unreadable
-        return Report(counts, unreadable, examples, read_as, dropped=dropped)
+        shares = [s for s in (self.max_unreadable, other.max_unreadable) if s is not None]
+        return Report(
+            counts,
+            self.unreadable + other.unreadable,
+            examples,
+            read_as,
+            dropped=dropped,
+            max_unreadable=min(shares, default=None),
+        )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -361,6 +370,12 @@ class DetectionDataset(torch.utils.data.Dataset[Sample]):
         path = str(self.annotations.paths[index])
         image_id = str(self.annotations.image_ids[index])
         image = read_image(path) if self.cache is None else self.cache.read(index, path)
+        size, now = tuple(self.annotations.sizes[index].tolist()), tuple(image.shape[1:])
+        if now != size:
+            raise DataError(
+                f"{path}: is {now[1]} x {now[0]} pixels now, and was {size[1]} x {size[0]} when "
+                "the data was read: its boxes are of another picture. Put it back, or start again."
+            )
         proposals = None if self.proposals is None else self._proposals(path, image)
         return Sample(image, self.annotations.target(index), image_id, path, proposals)
 

@@ -124,6 +124,7 @@ def settle(draft: Draft, max_unreadable: float, *, look: bool = True) -> Annotat
             if not isinstance(images, int)
         },
         left_out=_left_out(draft, looks),
+        max_unreadable=max_unreadable,
     )
     return _sound(every, draft.least_side, report)
 

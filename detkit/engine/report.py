@@ -206,7 +206,9 @@ def metrics_line(result: EvalResult) -> str:
     if result.coco is not None and result.coco.limit != COCO_LIMIT:
         rules.append(f"eval.max_detections={result.coco.limit}")
     said = f" ({', '.join(rules)})" if rules else ""
-    return f"  on {result.images} images: {', '.join(parts)}{said}"
+    lost = len(result.unreadable)
+    left_out = f" ({lost} unreadable left out)" if lost else ""
+    return f"  on {result.images} images{left_out}: {', '.join(parts)}{said}"
 
 
 def farewell(stage: Stage, finished: bool, step: int) -> str:

@@ -275,8 +275,8 @@ def measure(
     def figures() -> dict[str, float]:
         coco = run.step == run.horizon.steps or str(experiment.eval.best).startswith("coco")
         result = evaluate_results(
-            found,
-            eval_data,
+            found.results,
+            found.annotations,
             coco=coco,
             voc_rule=experiment.eval.voc_rule,
             max_detections=experiment.eval.max_detections,

@@ -77,6 +77,13 @@ def notes(rows: Sequence[Row]) -> list[str]:
             lines.append(
                 f"{row.name}: knows {what} besides the data's; what it found of them is left out."
             )
+        if row.result.unreadable:
+            path, reason = row.result.unreadable[0]
+            lines.append(
+                f"{row.name}: {len(row.result.unreadable)} of "
+                f"{row.result.images + len(row.result.unreadable)} images cannot be read; left "
+                f"out, objects and all. The first: {path}: {reason}"
+            )
         if row.changed:
             lines.append(f"{row.name}: measured with {', '.join(row.changed)}.")
         if row.cached:

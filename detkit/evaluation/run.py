@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
@@ -26,6 +26,7 @@ from detkit.data.base import Annotations, DetectionDataset, Sample, given_propos
 from detkit.detectors.base import Detector
 from detkit.errors import ConfigError, DataError, DetkitError
 from detkit.evaluation.coco_map import COCO_LIMIT, CocoResult, check_limit, coco_map
+from detkit.evaluation.readable import Detected, ReadableSamples, Unreadable, in_readable
 from detkit.evaluation.results import Results, collect, nan_to_none
 from detkit.evaluation.truth import truth_of
 from detkit.evaluation.voc_map import DEVKIT, VocResult, VocRule, check_rule, voc_map
@@ -36,6 +37,7 @@ _log = logging.getLogger(__name__)
 Progress = Callable[[int, int], None]  # (images done, images in all)
 Gather = Callable[[NDArray[Any]], list[NDArray[Any]]]  # one array in, those of all processes out
 
+NOTHING = Detections(torch.zeros(0, 4), torch.zeros(0), torch.zeros(0, dtype=torch.int64))
 ADVICE = "Take a detector that knows all of them."  # where it lacks classes that the data has
 
 
@@ -71,6 +73,7 @@ class EvalResult:
     results: Results
     images: int
     objects: int  # all of them, difficult ones and crowds too
+    unreadable: tuple[tuple[str, str], ...] = ()  # (path, reason) of images left out
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -118,7 +121,8 @@ def evaluate(
 ) -> EvalResult:
     """Detect in every image of ``dataset`` and measure what was found.
 
-    Classes meet by name, synonyms of the official lists as one class, which the log says.
+    Classes meet by name, synonyms of the official lists as one class, which the log says. An image
+    that cannot be read any more is left out and counted, as the data's ``max_unreadable`` allows.
 
     Args:
         predictor: e.g. a detector in eval mode, on any device.
@@ -133,7 +137,7 @@ def evaluate(
 
     Raises:
         ConfigError: an argument that cannot be, such as a limit of 10 or less.
-        DataError: the data has classes that the predictor lacks, or an image is unreadable.
+        DataError: the data has classes that the predictor lacks, or too many images are unreadable.
         DetkitError: the predictor is in training mode.
     """
     check_flag(coco, "evaluate: coco")
@@ -142,12 +146,12 @@ def evaluate(
     check_sides("evaluate", predictor, dataset)
     if same := spelt_otherwise(predictor.class_names, dataset.class_names):
         _log.warning(same)
-    results = detect_dataset(
+    found = detect_dataset(
         predictor, dataset, batch_size=batch_size, workers=workers, progress=progress
     )
     return evaluate_results(
-        results,
-        dataset.annotations,
+        found.results,
+        found.annotations,
         coco=coco,
         voc_rule=voc_rule,
         max_detections=max_detections,
@@ -162,14 +166,14 @@ def detect_dataset(
     workers: int = 0,
     progress: Progress | None = None,
     shard: Shard = Shard(),
-) -> Results:
+) -> Detected:
     """Detect in every image of ``dataset``, alone or as one of several processes.
 
     Labels are matched by class name, so the order of the classes may differ, and what is found of
     classes that the data has not is dropped. Synonyms of the official lists are one class
     (:func:`spelt_otherwise` says which). With a ``shard``, each process detects in its own images,
     and each returns the detections in all of them, in the dataset's order: what one process would
-    have found.
+    have found. An image that cannot be read any more is left out, which the log says.
 
     Args:
         predictor: e.g. a detector in eval mode, on any device.
@@ -182,7 +186,8 @@ def detect_dataset(
 
     Raises:
         ConfigError: an argument that cannot be.
-        DataError: the data has classes that the predictor lacks, or an image is unreadable.
+        DataError: the data has classes that the predictor lacks.
+        TooFewReadableError: more images cannot be read than ``max_unreadable`` allows.
         DetkitError: the predictor is in training mode.
     """
     check_whole(batch_size, "evaluate: batch_size", least=1)
@@ -194,17 +199,27 @@ def detect_dataset(
     own_draws = torch.Generator()  # a loader draws a seed; the caller's random state stays as it is
     mine = range(shard.rank, len(dataset), shard.world)
     loader = DataLoader(
-        dataset,
+        ReadableSamples(dataset),
         batch_size,
         sampler=mine,
         num_workers=workers,
         collate_fn=list,
         generator=own_draws,
     )
-    found = collect(_detect(predictor, loader, len(mine), progress))
+    lost: dict[int, str] = {}
+    found = collect(_detect(predictor, loader, len(mine), progress, lost))
     images, labels = found.images * shard.world + shard.rank, to_dataset[found.labels]
     mapped = Results(images, found.boxes, found.scores, labels).select(labels >= 0)
-    return _in_order(mapped, shard.gather)
+    every = _in_order(mapped, shard.gather)
+    lost = _of_all(lost, shard.gather)
+    kept = in_readable(every, dataset.annotations, lost)
+    if lost and shard.rank == 0:
+        index, reason = min(lost.items())
+        _log.warning(
+            f"{len(lost)} of {len(dataset)} images cannot be read any more; left out of the "
+            f"figures, objects and all. The first: {dataset.annotations.paths[index]}: {reason}"
+        )
+    return kept
 
 
 def check_sides(where: str, predictor: object, dataset: object) -> None:
@@ -234,19 +249,38 @@ def _in_order(found: Results, gather: Gather) -> Results:
     return Results(images, boxes, scores, labels).select(np.argsort(images, kind="stable"))
 
 
+def _of_all(lost: Mapping[int, str], gather: Gather) -> dict[int, str]:
+    """The images that any process could not read, and why, in order."""
+    indices = np.concatenate(gather(np.array(list(lost), dtype=np.int64)))
+    reasons = np.concatenate(gather(np.array(list(lost.values()), dtype=np.str_)))
+    return dict(sorted(zip(indices.tolist(), reasons.tolist(), strict=True)))
+
+
 def _detect(
-    predictor: Predictor, loader: DataLoader[Sample], total: int, progress: Progress | None
+    predictor: Predictor,
+    loader: DataLoader[Sample | Unreadable],
+    total: int,
+    progress: Progress | None,
+    lost: dict[int, str],
 ) -> Iterator[Detections]:
+    """What is found in each image; nothing in one that cannot be read, which ``lost`` is told."""
     done = 0
-    for samples in loader:
-        images, proposals = [sample.image for sample in samples], given_proposals(samples)
-        if isinstance(predictor, Detector) and predictor.needs_proposals:
-            yield from predictor.detect_batch(images, proposals)
-        else:
-            yield from predictor(images)
-        done += len(samples)
+    for batch in loader:
+        lost |= {each.index: each.reason for each in batch if isinstance(each, Unreadable)}
+        samples = [each for each in batch if isinstance(each, Sample)]
+        found = iter(_detect_in(predictor, samples) if samples else ())
+        for each in batch:
+            yield next(found) if isinstance(each, Sample) else NOTHING
+        done += len(batch)
         if progress is not None:
             progress(done, total)
+
+
+def _detect_in(predictor: Predictor, samples: Sequence[Sample]) -> Sequence[Detections]:
+    images = [sample.image for sample in samples]
+    if isinstance(predictor, Detector) and predictor.needs_proposals:
+        return predictor.detect_batch(images, given_proposals(samples))
+    return predictor(images)
 
 
 def match_labels(ours: Sequence[str], theirs: Sequence[str]) -> NDArray[np.int64]:
@@ -314,4 +348,5 @@ def evaluate_results(
         results=results,
         images=len(annotations),
         objects=len(truth_of(annotations)),
+        unreadable=annotations.report.unreadable,
     )

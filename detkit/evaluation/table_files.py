@@ -42,6 +42,7 @@ def as_record(row: Row, first: Row | None = None) -> dict[str, Any]:
     record: dict[str, Any] = {"name": row.name, "source": row.source, "step": row.step}
     record["data"] = row.data
     record |= {"images": row.result.images, "objects": row.result.objects}
+    record["unreadable_images"] = len(row.result.unreadable)
     record["detections"] = len(row.result.results)
     record["voc_rule"] = row.result.voc.rule
     record |= {name: nan_to_none(value) for name, value in row.result.metrics().items()}

@@ -95,10 +95,13 @@ def main_table(rows: Sequence[Row], columns: Sequence[Column]) -> Table:
 
 
 def _title(rows: Sequence[Row]) -> Text:
-    seen = dict.fromkeys(
-        f"{row.data}: {row.result.images} images, {row.result.objects} objects" for row in rows
-    )
-    return Text("; ".join(seen))
+    return Text("; ".join(dict.fromkeys(map(_data_said, rows))))
+
+
+def _data_said(row: Row) -> str:
+    lost = len(row.result.unreadable)
+    left_out = f", {lost} unreadable image{'' if lost == 1 else 's'} left out" if lost else ""
+    return f"{row.data}: {row.result.images} images, {row.result.objects} objects{left_out}"
 
 
 def _model_cell(row: Row) -> Text:

@@ -471,7 +471,8 @@ def test_detecting_in_many_images_does_not_grow(tmp_path: Path) -> None:
             held.append(private_mib())
             alive.append(tensor_mib())
 
-    results = detect_dataset(model, DetectionDataset(annotations), batch_size=4, progress=progress)
+    dataset = DetectionDataset(annotations)
+    results = detect_dataset(model, dataset, batch_size=4, progress=progress).results
     assert len(results.scores) > 10 * total
     assert held[1] - held[0] < ALLOWED_MIB, held
     assert alive[1] - alive[0] < ALLOWED_TENSOR_MIB, alive

@@ -134,7 +134,7 @@ def detected(ranks: Ranks, root: Path) -> dict[str, Tensor]:
     model.class_names = ("cat", "dog")
     found = {}
     for name, predictor in (("model", model), ("pointer", Pointer())):
-        results = detect_dataset(predictor, data, batch_size=2, shard=ranks.shard())
+        results = detect_dataset(predictor, data, batch_size=2, shard=ranks.shard()).results
         for column in ("images", "boxes", "scores", "labels"):
             found[f"{name}.{column}"] = torch.from_numpy(getattr(results, column))
     return found

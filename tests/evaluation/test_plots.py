@@ -47,7 +47,8 @@ def dataset(tmp_path: Path) -> DetectionDataset:
     paths = [str(tmp_path / f"{number}.png") for number in range(6)]
     for path in paths:
         Image.fromarray(np.full((40, 60, 3), 128, dtype=np.uint8)).save(path)
-    return DetectionDataset(replace(ANNOTATIONS, paths=np.array(paths)))
+    sizes = np.tile(np.array([[40, 60]], dtype=np.int32), (6, 1))
+    return DetectionDataset(replace(ANNOTATIONS, paths=np.array(paths), sizes=sizes))
 
 
 def test_f1_of_each_image() -> None:

@@ -276,8 +276,8 @@ def test_a_store_hands_its_proposals_to_the_detector(
 ) -> None:
     store = store_for(rcnn, tmp_path / "store")
     stored = DetectionDataset(dataset.annotations, proposals=store)
-    alone = detect_dataset(rcnn, dataset)
-    with_store = detect_dataset(rcnn, stored)  # found and kept on the way
+    alone = detect_dataset(rcnn, dataset).results
+    with_store = detect_dataset(rcnn, stored).results  # found and kept on the way
     for name in ("images", "boxes", "scores", "labels"):
         assert np.array_equal(getattr(alone, name), getattr(with_store, name))
 
@@ -300,7 +300,7 @@ def test_what_needs_no_proposals_is_asked_without(
             return [Detections(torch.zeros(0, 4), none, none.long()) for _ in images]
 
     store = store_for(rcnn, tmp_path / "store")
-    found = detect_dataset(Plain(), DetectionDataset(dataset.annotations, proposals=store))
+    found = detect_dataset(Plain(), DetectionDataset(dataset.annotations, proposals=store)).results
     assert len(found) == 0
 
 

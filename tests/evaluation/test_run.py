@@ -53,7 +53,8 @@ def dataset(tmp_path: Path) -> DetectionDataset:
         pixels = np.full((40 + number, 50, 3), number, dtype=np.uint8)
         Image.fromarray(pixels).save(paths[-1])
     annotations = make_annotations([(0, 0, WHOLE), (2, 0, WHOLE), (2, 1, FAR)], images=3, classes=2)
-    return DetectionDataset(replace(annotations, paths=np.array(paths)))
+    sizes = np.array([[40, 50], [41, 50], [42, 50]], dtype=np.int32)
+    return DetectionDataset(replace(annotations, paths=np.array(paths), sizes=sizes))
 
 
 def test_labels_are_matched_by_name(dataset: DetectionDataset) -> None:
