@@ -105,9 +105,12 @@ def save_checkpoint(
             flush(run.folder / LOG)  # it has every step that training goes on after
         write_checkpoint(folder, content, replace=True)
     except WRITE_PROBLEMS as problem:
+        there, then = "; the one before it is whole", "go on with --resume"
+        if existing_checkpoint(folder) is None:
+            there, then = "", "start again"
         raise DetkitError(
-            f"{folder}: the checkpoint of step {run.step} could not be written ({problem}); "
-            "the one before it is whole. Free some space and go on with --resume."
+            f"{folder}: the checkpoint of step {run.step} could not be written ({problem}){there}. "
+            f"Free some space and {then}."
         ) from problem
 
 
@@ -150,10 +153,12 @@ def check_weights(run: TrainState) -> None:
     """
     for name, tensor in run.model.state_dict().items():
         if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+            then = "Start again with"
+            if run.saved is not None:
+                then = f"Go on from the checkpoint of step {run.saved} with --resume and"
             raise DetkitError(
-                f"step {run.step}: {name} is not finite, so nothing was saved; the checkpoint "
-                "before is whole. Go on from it with --resume and a lower train.lr, or with "
-                "train.clip_norm=10."
+                f"step {run.step}: {name} is not finite, so nothing was saved. {then} a lower "
+                "train.lr, or with train.clip_norm=10."
             )
 
 
@@ -271,11 +276,12 @@ def restore(run: TrainState, folder: Path, metric: str | None) -> int:
             "resume with the config in its run folder, or train into another --out."
         ) from problem
     decided = state.get("decided", {})
-    run.decided.take_up(decided, run.config, run.device, run.ranks.world)
+    run.step, run.best = int(state["step"]), state["best"]
+    run.saved = run.step
+    run.decided.take_up(decided, run.config, run.device, run.ranks.world, run.step)
     run.scaler = build_scaler(run.decided.precision, run.device)
     if state["scaler"]:  # empty where the run that was saved had no use for it
         run.scaler.load_state_dict(state["scaler"])
-    run.step, run.best = int(state["step"]), state["best"]
     if state.get("metric", metric) != metric:  # what was best by another says nothing by this one
         run.best, run.decided.plateau = None, Plateau()
     return set_random_states(run, state)

@@ -23,6 +23,7 @@ class Decisions:
     fell_back: bool = False  # to fp32, because the reduced precision computed something else
     skipped: int = 0  # batches in a row whose loss was not finite in fp16
     plateau: Plateau = field(default_factory=Plateau)
+    measured: int = 0  # steps taken at the last evaluation
 
     @classmethod
     def at_start(cls, config: TrainConfig, device: torch.device) -> Decisions:
@@ -45,12 +46,18 @@ class Decisions:
             "precision_asked": config.precision,
             "skipped": self.skipped,
             "plateau": [self.plateau.best, self.plateau.step, self.plateau.waited],
+            "measured": self.measured,
         }
 
     def take_up(
-        self, state: Mapping[str, Any], config: TrainConfig, device: torch.device, world: int
+        self,
+        state: Mapping[str, Any],
+        config: TrainConfig,
+        device: torch.device,
+        world: int,
+        step: int = 0,
     ) -> None:
-        """Go on from ``state``, which is empty in checkpoints older than these decisions.
+        """Go on from ``state`` at ``step``; it is empty in checkpoints older than these decisions.
 
         What the config has asked for anew since then counts more than what was decided; and what
         fitted into the memory of one kind of device, or into one rank's share, says nothing about
@@ -63,6 +70,7 @@ class Decisions:
             self.fall_back()
         self.skipped = int(state.get("skipped", 0))
         self.plateau = Plateau(*state.get("plateau", (None, 0, 0)))
+        self.measured = int(state.get("measured", step))  # older ones are saved after it
 
 
 def place(device: torch.device, world: int) -> list[str | int]:

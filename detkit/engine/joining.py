@@ -154,5 +154,5 @@ def said_of(problem: BaseException, watch: RankWatch) -> str | None:
     if watch.said() is not None:
         return None
     if isinstance(problem, KeyboardInterrupt):
-        return "stopped at once; a checkpoint saved before is whole."
+        return "stopped at once; what was saved before is whole."
     return "".join(traceback.format_exception(problem)).rstrip()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack
 
 import torch
 from torch import Tensor, nn
@@ -30,6 +31,7 @@ def train_epoch(run: TrainState, batches: Iterable[TrainBatch], log: Callable[..
         for group in run.optimizer.param_groups:
             group["lr"] = rate * group["lr_factor"]
         mean = gradients(run, batch)  # of each loss term over the whole step
+        run.is_whole = False  # from the first weight that is changed to the last
         if mean:  # empty: fp16 overflowed, and this batch is left out
             run.scaler.unscale_(run.optimizer)
             if config.clip_norm is not None:
@@ -40,6 +42,7 @@ def train_epoch(run: TrainState, batches: Iterable[TrainBatch], log: Callable[..
             if run.average is not None:
                 run.average.update_parameters(run.model)
         run.step += 1
+        run.is_whole = True
         run.turn(OPTIMIZER, "waiting for data")
         ended = run.horizon.ends_epoch(run.step) or run.step == run.horizon.steps
         if ended or run.step % config.log_every == 0:
@@ -78,7 +81,8 @@ def forward_backward(run: TrainState, parts: Sequence[TrainBatch]) -> dict[str, 
 def gradients(run: TrainState, batch: TrainBatch) -> dict[str, Tensor]:
     """:func:`forward_backward` on ``batch``, in more parts where GPU memory runs out.
 
-    The effective batch stays the config's. What a failed try changed is undone before the next.
+    The effective batch stays the config's. What a failed try changed is undone before the next,
+    and before any error that goes on from here.
     """
     before = Snapshot.of(run.model, run.device)
 
@@ -96,13 +100,16 @@ def gradients(run: TrainState, batch: TrainBatch) -> dict[str, Tensor]:
             )
         return here
 
-    mean, parts = in_parts_that_fit(
-        lambda parts: forward_backward(run, batch.split(parts)),
-        run.decided.micro_batches,
-        len(batch),
-        undo,
-        failed,
-    )
+    with ExitStack() as where_it_fails:
+        where_it_fails.callback(undo)
+        mean, parts = in_parts_that_fit(
+            lambda parts: forward_backward(run, batch.split(parts)),
+            run.decided.micro_batches,
+            len(batch),
+            undo,
+            failed,
+        )
+        where_it_fails.pop_all()
     if parts > run.decided.micro_batches:
         run.decided.micro_batches = parts
         run.say(

@@ -17,7 +17,11 @@ from detkit.types import Losses
 NOT_FINITE = "the loss on another rank is not finite"
 
 
-def not_finite(run: TrainState, losses: Losses, part: TrainBatch) -> DetkitError:
+class NotFiniteError(DetkitError):
+    """A loss that is no number: the weights may be past help."""
+
+
+def not_finite(run: TrainState, losses: Losses, part: TrainBatch) -> NotFiniteError:
     """Save the batch that broke training and say which loss term, step and images it was."""
     broken = [name for name, loss in losses.items() if not torch.isfinite(loss)]
     rank = f"_rank_{run.ranks.rank}" if run.ranks.world > 1 else ""
@@ -37,8 +41,9 @@ def not_finite(run: TrainState, losses: Losses, part: TrainBatch) -> DetkitError
         "images": [{"image_id": sample.image_id, "path": sample.path} for sample in part.samples],
     }
     write_atomically(folder / "batch.json", json.dumps(said, indent=2) + "\n")
-    return DetkitError(
+    saved = "" if run.saved is None else f"; the checkpoint of step {run.saved} is whole"
+    return NotFiniteError(
         f"step {run.step}: {', '.join(broken) or 'the sum of the losses'} is not finite on images "
-        f"{', '.join(ids)}; the batch is in {folder}. Try a lower train.lr, or train.clip_norm=10; "
-        "the last checkpoint is whole."
+        f"{', '.join(ids)}; the batch is in {folder}. Try a lower train.lr, or train.clip_norm=10"
+        f"{saved}."
     )

@@ -23,6 +23,7 @@ from detkit.data.loader import start_worker
 from detkit.detectors import Detector
 from detkit.engine.experiment import DataConfig, ExperimentConfig
 from detkit.engine.log import RunLog
+from detkit.engine.saving import owes_evaluation
 from detkit.engine.state import TrainState
 from detkit.errors import DataError, DetkitError
 from detkit.evaluation.proposals import proposals_of
@@ -207,7 +208,8 @@ def prepare_proposals(
     run.store = store_of(experiment.data, run.model)
     if run.store is None:
         return
-    if run.step >= run.horizon.steps and not experiment.train.rcnn_stages:
+    is_all = run.step >= run.horizon.steps and not owes_evaluation(run, experiment, eval_data)
+    if is_all and not experiment.train.rcnn_stages:
         return  # nothing is left to do
     used = [] if run.proposer is not None else [train_data]
     used += [] if eval_data is None else [eval_data]

@@ -24,6 +24,7 @@ from detkit.engine.distributed import Ranks
 from detkit.engine.experiment import ExperimentConfig, TrainConfig
 from detkit.engine.log import RunLog, losses_line
 from detkit.engine.records import flat
+from detkit.engine.saving import owes_evaluation
 from detkit.engine.stages import Stage
 from detkit.engine.state import TrainState
 from detkit.evaluation import EvalResult
@@ -70,6 +71,7 @@ def introduce(
     )
     if run.step >= plan.steps:
         rest = "the SVMs come next" if config.rcnn_stages else "nothing is left to train"
+        rest = "they are measured next" if owes_evaluation(run, experiment, eval_data) else rest
         log.say(f"all steps are taken already; {rest}")
     elif run.step:
         log.say(f"resuming after step {run.step}")

@@ -54,6 +54,8 @@ class TrainState:
     data: Mapping[str, Fingerprint] = field(default_factory=dict)  # of each split, saved with it
     stop_asked: Callable[[], bool] = lambda: False  # Ctrl-C on this rank
     step: int = 0  # optimiser steps taken
+    is_whole: bool = True  # no step is half taken, so what stands in memory can be saved
+    saved: int | None = None  # the step of the last checkpoint; None: there is none
     best: float | None = None  # the metric of the best checkpoint so far
     clock: Clock = field(default_factory=Clock)
     decided: Decisions = field(default_factory=Decisions)  # micro-batches, precision, ...

@@ -32,6 +32,7 @@ from detkit.engine.report import (
     ranks_lines,
     with_picture,
 )
+from detkit.engine.saving import SavedOnError, is_evaluated, owes_evaluation, save_last
 from detkit.engine.signals import ctrl_c
 from detkit.engine.stages import Stage, Training, has_begun, left_to_train, plan_stages
 from detkit.engine.start import Prepared, before_first_step, find_run, prepare
@@ -40,6 +41,7 @@ from detkit.engine.state import TrainState
 from detkit.engine.stopping import thaw
 from detkit.errors import ConfigError
 from detkit.evaluation import detect_dataset, evaluate_results
+from detkit.evaluation.readable import TooFewReadableError
 from detkit.files import make_folder, write_atomically
 
 STOPPING = "stopping after the step or evaluation at hand; Ctrl-C again stops at once"
@@ -191,6 +193,8 @@ def train_all(
         batches = with_picture(batches, run)
     metrics: dict[str, float] = {}
     latest: dict[str, float] = {}
+    if eval_data is not None and owes_evaluation(run, experiment, eval_data):
+        metrics = measure_saved(log, run, experiment, eval_data)  # in which the run ended
 
     def record(**values: float) -> None:
         latest.update(values)
@@ -199,26 +203,23 @@ def train_all(
     stop, tell = run.stopping(), config.deterministic
     while run.step < plan.steps and not stop and enough(run, experiment) is None:
         epoch = plan.epoch(run.step)
-        thaw_parts(run, epoch)
         end = min(plan.after(epoch + 1), plan.steps)
         metrics = {}  # of an earlier step
-        train_epoch(run, itertools.islice(batches, end - run.step), record)
-        if tell:
-            log.say(determinism_line(run.unfixed))
-            tell = False
-        ended = run.step == end
-        if ended:
-            log.say(epoch_line(epoch, run, latest, run.clock.read_epoch()))
-        every = experiment.eval.every
-        due = every is not None and plan.epoch(end) // every > epoch // every
-        if ended and eval_data is not None and (due or run.step == plan.steps):
-            metrics = measure(log, run, experiment, eval_data)
-            seen = metrics.get(str(experiment.eval.best))
-            run.decided.plateau.saw(seen, run.step, config.stop_min_gain)
-        if run.step % config.save_every == 0 or (ended and due) or run.step == plan.steps:
+        with SavedOnError(run, experiment):
+            thaw_parts(run, epoch)
+            train_epoch(run, itertools.islice(batches, end - run.step), record)
+            if tell:
+                log.say(determinism_line(run.unfixed))
+                tell = False
+            if run.step == end:
+                log.say(epoch_line(epoch, run, latest, run.clock.read_epoch()))
+        due = is_evaluated(run.step, experiment.eval.every, plan)
+        if run.step % config.save_every == 0 or due:
             save_last(run, experiment, metrics)
+        if eval_data is not None and due:
+            metrics = measure_saved(log, run, experiment, eval_data)
         stop = run.stopping()
-    if stop:
+    if stop and run.saved != run.step:
         save_last(run, experiment, metrics)
     why = enough(run, experiment)
     if why is not None:
@@ -242,11 +243,27 @@ def thaw_parts(run: TrainState, epoch: int) -> None:
         run.spread = run.ranks.spread(run.model, sync_batch_norm=config.sync_batch_norm)
 
 
-def save_last(run: TrainState, experiment: ExperimentConfig, metrics: dict[str, float]) -> None:
-    """Save what training can go on from."""
-    run.ranks.turn(f"step {run.step}, saving")
-    folder = run.folder / "last"
-    save_checkpoint(folder, run, with_defaults(experiment, run), metrics, resumable=True)
+def measure_saved(
+    log: RunLog, run: TrainState, experiment: ExperimentConfig, eval_data: Annotations
+) -> dict[str, float]:
+    """Evaluate the step that is saved, and save it again with its figures.
+
+    Where too few images can still be read, training goes on unmeasured; only at its end that is
+    an error, after which a resumed run owes the evaluation alone.
+    """
+    metrics: dict[str, float] = {}
+    try:
+        metrics = measure(log, run, experiment, eval_data)
+    except TooFewReadableError as problem:
+        if run.step == run.horizon.steps:
+            raise
+        run.say(f"warning: {problem} Training goes on; the next evaluation tries again.")
+    else:
+        seen = metrics.get(str(experiment.eval.best))
+        run.decided.plateau.saw(seen, run.step, run.config.stop_min_gain)
+    run.decided.measured = run.step
+    save_last(run, experiment, metrics)
+    return metrics
 
 
 def measure(

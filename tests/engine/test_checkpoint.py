@@ -70,8 +70,8 @@ def test_weights_that_are_not_finite_are_not_saved(small_config: Path) -> None:
     with pytest.raises(DetkitError) as caught:
         save_checkpoint(folder, run, read_experiment(small_config, [])[0], {}, resumable=True)
     assert str(caught.value) == (
-        "step 2: head.out.bias is not finite, so nothing was saved; the checkpoint before is "
-        "whole. Go on from it with --resume and a lower train.lr, or with train.clip_norm=10."
+        "step 2: head.out.bias is not finite, so nothing was saved. Go on from the checkpoint of "
+        "step 2 with --resume and a lower train.lr, or with train.clip_norm=10."
     )
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
 

@@ -295,7 +295,8 @@ def test_a_loss_that_is_not_finite_on_one_rank_stops_both(
     assert complaints[0] == ""
     found = re.fullmatch(
         r"detkit: rank 1: step 2: loss_obj is not finite on images \d+, \d+; the batch is in "
-        rf"{folder}\. Try a lower train.lr, or train.clip_norm=10; the last checkpoint is whole.\n",
+        rf"{folder}\. Try a lower train.lr, or train.clip_norm=10; the checkpoint of step 2 is "
+        r"whole.\n",
         complaints[1],
     )
     assert found, complaints[1]

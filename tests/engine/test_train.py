@@ -396,7 +396,7 @@ def test_a_loss_that_is_not_finite_stops_before_the_step(
     ids = ", ".join(image["image_id"] for image in record["images"])
     assert str(caught.value) == (
         f"step 2: loss_obj is not finite on images {ids}; the batch is in {folder}. Try a lower "
-        "train.lr, or train.clip_norm=10; the last checkpoint is whole."
+        "train.lr, or train.clip_norm=10; the checkpoint of step 2 is whole."
     )
     assert "image_0" in load_file(folder / "batch.safetensors")
     after = load_file(out / "last" / "weights.safetensors")
