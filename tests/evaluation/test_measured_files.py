@@ -14,8 +14,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from detkit.data import read_dataset
+from detkit.data import DetectionDataset, read_dataset
 from detkit.evaluation.coco_map import coco_map
+from detkit.evaluation.confusion import confusion_matrix
+from detkit.evaluation.errors import CLASS, MISSED, find_examples, split_errors
+from detkit.evaluation.pictures import example_caption, example_picture
+from detkit.evaluation.plots import score_images, write_pictures
 from detkit.evaluation.results import read_detections, write_detections
 from detkit.evaluation.run import evaluate_results
 from detkit.evaluation.truth import truth_of
@@ -285,3 +289,36 @@ def test_widths_of_a_file_are_measured_as_they_stand_there(
     entry = write(tmp_path, boxes)
     data = read_dataset(entry | {"root": tmp_path, "split": "val"})
     assert truth_of(data).measured.tolist() == boxes
+
+
+def test_pictures_and_errors_name_the_objects_that_are_measured(tmp_path: Path) -> None:
+    """Those that are not learned stand among the others, and shift none of them."""
+    objects = [("dog", (90, 5, 99, 20)), ("cat", (11, 11, 40, 40)), ("bird", (41, 5, 70, 30))]
+    write_voc(tmp_path, {"a": voc_xml(objects), "b": voc_xml([("dog", (30, 30, 20, 20))])}, "val")
+    data = read_dataset({"format": "voc", "root": tmp_path, "split": "val"})
+    assert [data.class_names[label] for label in data.labels] == ["cat", "bird"]
+    found = [{"image_id": "a", "category": "cat", "bbox": [10, 10, 30, 30], "score": 0.9}]
+    found += [{"image_id": "a", "category": "dog", "bbox": [40, 4, 30, 26], "score": 0.8}]
+    (tmp_path / "found.json").write_text(json.dumps(found))
+    results = read_detections(tmp_path / "found.json", data)
+    split = split_errors(results, data)
+    captions = [
+        example_caption(data, results, example)
+        for kind in (CLASS, MISSED)
+        for example in find_examples(split, results, data, kind, 9)
+    ]
+    assert captions == [
+        "class: found dog, truth is bird, IoU 1.00, score 0.80, in a",
+        "missed: dog, in a",
+        "missed: dog, in b",
+    ]
+    matrix = confusion_matrix(results, data, threshold=0.5)
+    assert matrix.confused(3) == [("bird", "dog", 1)]
+    assert matrix.counts[:, -1].tolist() == [0, 0, 2, 0]  # bird, cat, dog
+    scores = score_images(results, data)
+    assert (scores.right.tolist(), scores.missed.tolist()) == ([1, 0], [2, 1])
+    dataset = DetectionDataset(data)
+    assert len(write_pictures(tmp_path / "out", dataset, results, count=2)) == 3
+    for kind in (CLASS, MISSED):
+        for example in find_examples(split, results, data, kind, 9):
+            assert min(example_picture(dataset, results, example, 100).size) > 1
