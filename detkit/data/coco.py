@@ -35,7 +35,8 @@ one picture under two image ids            both kept, counted (``AGAIN``): joine
 key points                                 left out, counted by object (``KEY_POINTS``)
 boxes that are plainly corners             read as COCO's all the same, counted
                                            (``LIKE_CORNERS``): another format may be meant
-no area, or one that is no number          the box's; any other is kept, 0 and less too
+no area, or one that is no number          the box's; any other is kept: 0 and less, which
+                                           sizes of COCO's figures go by, are counted (``NO_AREA``)
 an outline that is no list and no RLE      left out
 a category id, category name or image id   refused, naming it (whose label would it be?), but
 that stands twice                          for a root's name; 1, 1.0 and "1" are one id
@@ -91,7 +92,15 @@ KEY_POINTS = "objects whose key points are left out"
 LIKE_CORNERS = "boxes that leave their image but would fit as [x1, y1, x2, y2]"
 FLAGS = ("ignore", "iscrowd")  # difficult, and a crowd
 FEWEST, MANY = 10, 0.1  # boxes, and the share of them, that this is said of
-NOTED = (FROM_POLYGONS, FROM_MASKS, REPEATED, AS_TEXT, KEY_POINTS)  # of objects of known images
+NO_AREA = "objects whose stated area is 0 (small to COCO's figures) or less (none to them)"
+NOTED = (
+    FROM_POLYGONS,
+    FROM_MASKS,
+    REPEATED,
+    AS_TEXT,
+    KEY_POINTS,
+    NO_AREA,
+)  # of objects of known images
 
 
 def read_coco(config: CocoConfig, classes: Sequence[str] = ()) -> Annotations:
@@ -236,6 +245,8 @@ def _add(rows: _Rows, path: Path, where: str, entry: Mapping[str, Any], image: C
         rows.note(kind, image.index)
     area = read_number(entry.get("area"))
     area = area if math.isfinite(area) else math.nan
+    if area <= 0 and box[2] > box[0] and box[3] > box[1]:
+        rows.note(NO_AREA, image.index)
     flags = [read_flag(entry.get(key)) for key in FLAGS]
     if None in flags:
         key = FLAGS[flags.index(None)]

@@ -163,7 +163,8 @@ def count(split: Split) -> Figures:
     data = split.annotations
     per_image = np.diff(data.offsets)
     sides = data.boxes[:, 2:] - data.boxes[:, :2]
-    small, medium = (data.area < AREA_RANGES[size][1] for size in ("small", "medium"))
+    area = np.where(data.area > 0, data.area, sides.prod(axis=1))  # some tools write 0 for all
+    small, medium = (area < AREA_RANGES[size][1] for size in ("small", "medium"))
     classes = len(data.class_names)
     return Figures(
         images=len(data),

@@ -99,8 +99,8 @@ def coco_map(
 ) -> CocoResult:
     """Measure ``results`` by COCO's rules.
 
-    Where scores tie, images rank in the order of their ids where these are whole numbers, as on
-    COCO's own data, else in the order of ``annotations``.
+    Where scores tie, images of COCO's files rank in the order of their ids, others in the order of
+    ``annotations``.
 
     Args:
         results: the detections.
@@ -202,8 +202,11 @@ def _image_numbers(annotations: Annotations) -> NDArray[np.int64]:
     """``[I]`` what pycocotools is to call each image, 1 to I: in this order it ranks ties."""
     ids = [str(image_id) for image_id in annotations.image_ids]
     order = np.arange(len(ids))
-    if annotations.category_ids is not None and all(image_id.isdecimal() for image_id in ids):
-        order = np.array(sorted(order, key=lambda index: int(ids[index])), dtype=np.int64)
+    if annotations.is_coco or annotations.category_ids is not None:
+        if all(image_id.isdecimal() for image_id in ids):
+            order = np.array(sorted(order, key=lambda index: int(ids[index])), dtype=np.int64)
+        elif annotations.is_coco:
+            order = np.array(sorted(order, key=lambda index: ids[index]), dtype=np.int64)
     numbers = np.empty(len(ids), dtype=np.int64)
     numbers[order] = np.arange(len(ids)) + 1
     return numbers

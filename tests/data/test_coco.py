@@ -98,7 +98,10 @@ def test_any_other_area_is_kept_in_float64_as_pycocotools_takes_it(
     tmp_path: Path, area: float
 ) -> None:
     write(tmp_path, annotations=[one(area=area)])
-    assert read(tmp_path).area.tolist() == [area]
+    data = read(tmp_path)
+    assert data.area.tolist() == [area]
+    kind = "objects whose stated area is 0 (small to COCO's figures) or less (none to them)"
+    assert counts(data) == ({kind: 1} if area <= 0 else {})
 
 
 def test_sizes_are_checked_against_the_images(tmp_path: Path) -> None:
@@ -297,6 +300,6 @@ def test_a_large_file_is_read_in_seconds(tmp_path: Path) -> None:
     """As many objects as val2017 has, 36,000, on few images."""
     many = [one(id=n, image_id=(7, 3, 5)[n % 3], segmentation=POLYGON) for n in range(36_000)]
     write(tmp_path, annotations=many)
-    start = time.perf_counter()
+    start = time.process_time()  # of this process, whatever else the machine does
     assert len(read(tmp_path).boxes) == 36_000
-    assert time.perf_counter() - start < 6  # one where the machine is free
+    assert time.process_time() - start < 6  # about one

@@ -46,6 +46,8 @@ def test_figures(tmp_path: Path) -> None:
     assert found.images_of_class.tolist() == [2, 1, 0]
     assert found.object_sides[2] == pytest.approx((20 + 40) / 2)  # of 20, 20, 40, 70.7
     assert (found.small, found.medium, found.large) == (2, 2, 0)  # 400 twice; 1600 and 5000
+    no_area = count(make_split(replace(data, area=np.zeros(4))))  # as some tools write for all
+    assert (no_area.small, no_area.medium) == (2, 2)
     assert found.objects_per_image == (1, pytest.approx(4 / 3), 3)
     assert found.image_sizes == {"60 x 80": 2, "50 x 100": 1}
     assert found.orientations == {}

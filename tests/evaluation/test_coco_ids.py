@@ -23,10 +23,13 @@ from tests.oracles import write_image
         ([1, 2, 3], ["0.png", "0.png", "1.png"]),  # one picture under two ids
         (["1", "2", "3"], ["0.png", "1.png", "2.png"]),
         (["2007_000027", "2007_000032", "x"], ["0.png", "1.png", "2.png"]),
+        (["x", "2007_000032", "b"], ["0.png", "1.png", "2.png"]),  # which rank by the alphabet
+        ([30, 4, 5], ["0.png", "1.png", "2.png"]),
     ],
 )
+@pytest.mark.parametrize("step", [0.01, 0.0], ids=["ranked", "tied"])
 def test_figures_are_pycocotools_own_by_the_ids_of_the_file(
-    tmp_path: Path, ids: list[object], names: list[str]
+    tmp_path: Path, ids: list[object], names: list[str], step: float
 ) -> None:
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval
@@ -48,7 +51,7 @@ def test_figures_are_pycocotools_own_by_the_ids_of_the_file(
     }  # fmt: skip
     found = [
         {"image_id": ids[n % 3], "category_id": 5, "bbox": [x + shift, y, w, h],
-         "score": 0.9 - n / 100}
+         "score": 0.9 - n * step}
         for n, ((x, y, w, h), shift) in enumerate(zip(boxes, shifts, strict=True))
     ]  # fmt: skip
     truth, detections = tmp_path / "val.json", tmp_path / "found.json"
