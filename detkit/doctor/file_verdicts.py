@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Iterator, Sequence
 
 from detkit.data.copies import MOST_DECODED
+from detkit.data.reading import ONE_PICTURE
 from detkit.doctor.figures import Checkup, Entry, Pair, Split, repeated_images, shared_images
 from detkit.doctor.finding import Finding, Gravity
 from detkit.doctor.leftovers import Leftovers
@@ -26,7 +27,10 @@ def look_at_entries(checkup: Checkup) -> Iterator[Finding]:
         # training without a class to learn, or without an image, is among the refusals
         if not figures.images and split.role != "train":
             gravity: Gravity = "harm" if split.role == "eval" else "look"
-            yield Finding(gravity, f"{split.name}: no image that can be used; nothing is measured.")
+            why = "no image that can be used"
+            if one := split.annotations.report.counts.get(ONE_PICTURE, 0):
+                why = f"none of {images(one)} is held out, as they show one picture"
+            yield Finding(gravity, f"{split.name}: {why}; nothing is measured.")
         elif figures.images and not figures.objects and split.role == "train":
             yield Finding(
                 "harm",

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from detkit.data import labelme
 from detkit.data.createml import UNLISTED
+from detkit.data.reading import ONE_PICTURE
 from detkit.data.settle import (
     CLIPPED,
     INVERTED,
@@ -31,7 +32,7 @@ def look_at_boxes(checkup: Checkup) -> Iterator[Finding]:
     for split, figures in zip(checkup.splits, checkup.figures, strict=True):
         report = split.annotations.report
         for kind, count in report.counts.items():
-            if count:
+            if count and not (kind == ONE_PICTURE and not figures.images):  # said of the split
                 first = report.examples.get(kind, "")
                 if kind in LEFT_OUT and not first:
                     first = _first_left_out(checkup)

@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from detkit.data import Annotations, Report, createml, join, labelme, table_images
+from detkit.data.reading import ONE_PICTURE
 from detkit.data.settle import CLIPPED, INVERTED, OTHER_SIZE, TURNED
 from detkit.data.voc import NEGATIVES, UNANNOTATED
 from detkit.data.voc_origin import FROM_ZERO, PERHAPS_BY_ZERO
@@ -86,6 +87,19 @@ def test_no_images(tmp_path: Path) -> None:
             "look for the annotations.",
         ),
     ]
+
+
+def test_nothing_is_held_out_of_one_picture(tmp_path: Path) -> None:
+    report = Report({ONE_PICTURE: 20})
+    train = replace(good(tmp_path / "a"), report=report)
+    held = annotate(tmp_path / "b", [], report=report)
+    found = said(split(train), split(held, "eval"))
+    assert found[0] == (
+        "harm",
+        "eval: none of 20 images is held out, as they show one picture; nothing is measured.",
+    )
+    note = f"train: 20 {ONE_PICTURE}."
+    assert [text for _, text in found if "one picture" in text] == [found[0][1], note]
 
 
 def test_no_objects(tmp_path: Path) -> None:
