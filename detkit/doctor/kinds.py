@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 from detkit.data import labelme
@@ -19,7 +20,7 @@ from detkit.data.settle import (
 from detkit.data.table_images import UNNAMED
 from detkit.data.voc import NEGATIVES, UNANNOTATED
 from detkit.data.voc_origin import PERHAPS_BY_FRACTIONS, PERHAPS_BY_ZERO
-from detkit.doctor.figures import Checkup
+from detkit.doctor.figures import Checkup, Split
 from detkit.doctor.finding import Finding, Gravity
 from detkit.doctor.words import objects_have
 
@@ -35,7 +36,7 @@ def look_at_boxes(checkup: Checkup) -> Iterator[Finding]:
             if count and not (kind == ONE_PICTURE and not figures.images):  # said of the split
                 first = report.examples.get(kind, "")
                 if kind in LEFT_OUT and not first:
-                    first = _first_left_out(checkup)
+                    first = _first_left_out(checkup, split)
                 said = f"{split.name}: {count} {kind}" + (f" (first: {first})" if first else "")
                 yield Finding(*_judge_kind(kind, count, said, figures.objects))
         if figures.repeated_objects:
@@ -47,10 +48,16 @@ def look_at_boxes(checkup: Checkup) -> Iterator[Finding]:
             )
 
 
-def _first_left_out(checkup: Checkup) -> str:
-    """An image that a reader left out, where it is plain which folder it is of."""
-    counted = [left for left in checkup.leftovers if left.is_counted and left.images]
-    return str(counted[0].root / counted[0].images[0]) if len(counted) == 1 else ""
+def _first_left_out(checkup: Checkup, split: Split) -> str:
+    """An image that a reader left out of a split, which lies beside the split's own."""
+    folders = {os.path.dirname(path) for path in split.annotations.paths.tolist()}
+    found = (
+        os.path.join(left.root, name)
+        for left in checkup.leftovers
+        if left.is_counted
+        for name in left.images
+    )
+    return next((path for path in found if os.path.dirname(path) in folders), "")
 
 
 def _judge_kind(kind: str, count: int, said: str, objects: int) -> tuple[Gravity, str]:

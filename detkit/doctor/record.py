@@ -30,7 +30,7 @@ def unused_files(checkup: Checkup) -> list[tuple[str, str]]:
         listed += [(str(left.root / name), "annotations of no image") for name in left.annotations]
         listed += [(str(left.root / name), "an image of no split") for name in left.images]
         listed += [
-            (str(left.root / name), f"a folder of {count} images of no split")
+            (str(left.root / name), f"a folder that holds {count} images of no split")
             for name, count in left.folders.items()
         ]
     return listed

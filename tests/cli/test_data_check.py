@@ -187,7 +187,7 @@ def test_files_of_no_split_are_all_listed(
         assert (out / "unused_files.txt").read_text() == (
             f"{tiny_voc}/Annotations/c.xml\tannotations of no image\n"
             f"{tiny_voc}/JPEGImages/a.jpg\tan image of no split\n"
-            f"{tiny_voc}/new\ta folder of 1 images of no split\n"
+            f"{tiny_voc}/new\ta folder that holds 1 images of no split\n"
         )
         assert f"{out / 'unused_files.txt'}, {out / 'all.json'}\n" in capsys.readouterr().out
         assert json.loads((out / "all.json").read_text())["unused_files"] == [

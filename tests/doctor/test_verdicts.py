@@ -214,12 +214,21 @@ def test_folders_of_images_of_no_split(tmp_path: Path) -> None:
     "kind", [UNANNOTATED, labelme.UNANNOTATED, table_images.UNNAMED, createml.UNLISTED]
 )
 def test_an_image_that_a_reader_left_out_is_named(tmp_path: Path, kind: str) -> None:
-    data = replace(good(tmp_path), report=Report({kind: 1}))
-    found = Leftovers(Path("a"), ("b.jpg",), beside=21, is_counted=True)
-    checkup = examine([split(data)], make_model(), leftovers=[found])
-    (finding,) = find(checkup)
-    assert finding.text.startswith(f"train: 1 {kind} (first: a/b.jpg)")
-    assert finding.gravity == ("look" if "annotation file" in kind else "note")
+    """One that lies beside the split's own: others may be of another split."""
+    train, evals = good(tmp_path / "train"), good(tmp_path / "val", seed=100)
+    splits = [
+        split(replace(data, report=Report({kind: 1})), role)
+        for data, role in ((train, "train"), (evals, "eval"))
+    ]
+    found = Leftovers(tmp_path, ("train/b.jpg", "val/a.jpg"), beside=42, is_counted=True)
+    checkup = examine(splits, make_model(), leftovers=[found])
+    for finding, begin, path in zip(
+        find(checkup), ("train", "eval"), ("train/b.jpg", "val/a.jpg"), strict=True
+    ):
+        assert finding.text.startswith(f"{begin}: 1 {kind} (first: {tmp_path}/{path})")
+    assert {finding.gravity for finding in find(checkup)} == {
+        "look" if "annotation file" in kind else "note"
+    }
 
 
 def test_a_split_that_nobody_reads_stops_nothing(tmp_path: Path) -> None:
