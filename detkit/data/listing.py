@@ -14,6 +14,7 @@ from detkit.image import images_below
 
 MAX_TEXT = 1 << 31  # bytes of an annotation file; COCO's largest has 469 MB
 LONGEST_NAME = 200  # characters of a class
+UNREAD_KIND = "images of a kind that is not read"
 SHOWN_ENTRIES = 8  # of a folder, in an error
 
 
@@ -65,7 +66,7 @@ def short_ids(names: Sequence[str]) -> list[str]:
 
 def of_unread_kind(names: Sequence[str]) -> dict[str, int]:
     """How image files whose endings are none that is read are counted, with one as an example."""
-    return {f"images of a kind that is not read (first: {min(names)})": len(names)} if names else {}
+    return {f"{UNREAD_KIND} (first: {min(names)})": len(names)} if names else {}
 
 
 def inner_path(name: object) -> str | None:

@@ -45,6 +45,7 @@ from detkit.errors import DataError
 from detkit.image import EXTENSIONS, UNREAD_EXTENSIONS, files_below, images_below
 
 WITH_ENDING = "label files that keep the ending of their image's name"
+WITHOUT_IMAGE = "label files without an image"
 OTHER_CASE = "label files found in other upper and lower case or Unicode form"
 WITHOUT_PREFIX = "label files found by their name without Label Studio's prefix"
 SECOND = "second label files of an image passed over"
@@ -209,7 +210,7 @@ def count_lost(
     if labels:
         first = min(labels)
         cause = f"; {labels[first]} is of a kind that is not read" if labels[first] else ""
-        noted[f"label files without an image (first: {first}{cause})"] = len(labels)
+        noted[f"{WITHOUT_IMAGE} (first: {first}{cause})"] = len(labels)
     noted |= of_unread_kind(others)
     total = len(images) + len(labels) + len(others)
     unread = len(others) + sum(map(bool, labels.values()))

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from detkit.data import labelme
 from detkit.data.createml import UNLISTED
+from detkit.data.listing import UNREAD_KIND
 from detkit.data.reading import ONE_PICTURE
 from detkit.data.settle import (
     CLIPPED,
@@ -20,6 +21,7 @@ from detkit.data.settle import (
 from detkit.data.table_images import UNNAMED
 from detkit.data.voc import NEGATIVES, UNANNOTATED
 from detkit.data.voc_origin import PERHAPS_BY_FRACTIONS, PERHAPS_BY_ZERO
+from detkit.data.yolo_labels import WITHOUT_IMAGE
 from detkit.doctor.figures import Checkup, Split
 from detkit.doctor.finding import Finding, Gravity
 from detkit.doctor.words import objects_have
@@ -68,6 +70,10 @@ def _judge_kind(kind: str, count: int, said: str, objects: int) -> tuple[Gravity
         )
     if kind == TURNED:
         return "look", f"{said}; see in samples.png whether the boxes fit the upright pictures."
+    if kind.startswith(WITHOUT_IMAGE):
+        return "look", f"{said}; what they say is lost. Restore the images, or remove the files."
+    if kind.startswith(UNREAD_KIND):
+        return "look", f"{said}; what they show is not learned. Convert them to JPEG or PNG."
     if kind == TRUNCATED:
         return "look", f"{said}; what is missing is grey or blurred. Copy or download them again."
     if kind in (UNANNOTATED, labelme.UNANNOTATED):

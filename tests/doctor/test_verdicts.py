@@ -13,10 +13,12 @@ import pytest
 from PIL import Image
 
 from detkit.data import Annotations, Report, createml, join, labelme, table_images
+from detkit.data.listing import UNREAD_KIND
 from detkit.data.reading import ONE_PICTURE
 from detkit.data.settle import CLIPPED, INVERTED, OTHER_SIZE, TURNED
 from detkit.data.voc import NEGATIVES, UNANNOTATED
 from detkit.data.voc_origin import FROM_ZERO, PERHAPS_BY_ZERO
+from detkit.data.yolo_labels import WITHOUT_IMAGE
 from detkit.detectors import Detector, FasterRCNN, YoloV2, YoloV2Config, build_detector
 from detkit.doctor.figures import Entry, Role, Split, examine
 from detkit.doctor.installation import look_at_gpu
@@ -395,6 +397,18 @@ def test_large_images(tmp_path: Path) -> None:
             "look",
             "; ask what wrote the files: CVAT, datumaro, Label Studio and FiftyOne count from "
             "zero. With the wrong origin every left and top edge is a pixel off.",
+        ),
+        (
+            f"{WITHOUT_IMAGE} (first: labels/7.txt)",
+            3,
+            "look",
+            "; what they say is lost. Restore the images, or remove the files.",
+        ),
+        (
+            f"{UNREAD_KIND} (first: images/7.heic)",
+            3,
+            "look",
+            "; what they show is not learned. Convert them to JPEG or PNG.",
         ),
         (FROM_ZERO, 3, "note", "."),
         ("repeated ids read once", 3, "note", "."),
