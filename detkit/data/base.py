@@ -104,7 +104,7 @@ class Report:
 
     counts: Mapping[str, int] = field(default_factory=dict)
     unreadable: tuple[tuple[str, str], ...] = ()  # (path, reason) of images left out
-    examples: Mapping[str, str] = field(default_factory=dict)  # kind -> an image of that kind
+    examples: Mapping[str, str] = field(default_factory=dict)  # kind -> an image or a place
     read_as: Mapping[str, str] = field(default_factory=dict)  # class by the data's own name of it
     # kind -> the image of each that was counted; what concerns no image of its own is not in it
     images: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
@@ -129,7 +129,11 @@ class Report:
         return Report(
             counts,
             tuple(entry for entry in self.unreadable if entry[0] in inside),
-            {kind: found[0] for kind, found in mine.items() if kind in self.examples and found},
+            {
+                kind: mine[kind][0] if kind in mine else first
+                for kind, first in self.examples.items()
+                if counts[kind]
+            },
             self.read_as,
             mine,
             tuple(image for image in self.left_out if image.path in inside),

@@ -78,6 +78,7 @@ from detkit.data.coco_values import (
     shown_id,
     wrong_value,
 )
+from detkit.data.counted import Counted
 from detkit.data.labelling import Labels
 from detkit.data.settle import Draft, settle
 from detkit.errors import DataError
@@ -150,7 +151,7 @@ def read_coco(config: CocoConfig, classes: Sequence[str] = ()) -> Annotations:
         segments=[rows.segments[row] for row in order.tolist()] if any(rows.segments) else (),
         category_ids=_category_ids(labels, number_of),
         noted={
-            NO_IMAGE: rows.without_image,
+            NO_IMAGE: Counted.of(f"annotations[{place}]" for place in rows.without_image),
             ROOTS: categories.roots,
             IDS_AS_TEXT: as_text,
             **rows.noted,
@@ -181,7 +182,7 @@ class _Rows:
     crowds: list[bool] = field(default_factory=list)
     areas: list[float] = field(default_factory=list)  # NaN: the box's
     segments: list[str] = field(default_factory=list)
-    without_image: int = 0
+    without_image: list[int] = field(default_factory=list)  # places of annotations
     ids_as_text: int = 0
     noted: dict[str, list[int]] = field(  # kind -> image of each
         default_factory=lambda: {kind: [] for kind in NOTED}
@@ -220,7 +221,7 @@ def _rows(
                 expected = "a text" if isinstance(image, int) else "a whole number"
                 expected += ", as the ids of the images are"
                 raise wrong_value(path, f"{where}.image_id", expected, entry["image_id"])
-            rows.without_image += 1
+            rows.without_image.append(index)
             continue
         number = read_id(entry.get("id"))
         if number in ids:

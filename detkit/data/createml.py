@@ -40,6 +40,7 @@ from typing import Any, Literal
 
 from detkit.data.base import DATASETS, Annotations, DatasetConfig, DatasetFormat
 from detkit.data.coco_values import read_number, wrong_value
+from detkit.data.counted import Counted
 from detkit.data.documents import (
     NO_BOX,
     PROBED,
@@ -116,7 +117,7 @@ def read_createml(config: CreateMLConfig, classes: Sequence[str] = ()) -> Annota
         if config.anchor == "":
             _refuse_corners(paths[0], boxes)
     names = sorted({name for page in found for name in page.names})
-    noted = {UNLISTED: _unlisted(index, found, split, parts)}
+    noted = {UNLISTED: Counted.of(_unlisted(index, found, split, parts), root)}
     draft = make_draft(root, paths[0], found, names, classes, noted)
     if config.units == "normalized":
         draft = replace(draft, relative=True)
@@ -204,14 +205,14 @@ def _find_image(
 
 def _unlisted(
     index: ImageIndex, pages: Sequence[Page], split: str, parts: Mapping[str, Sequence[Path]]
-) -> int:
-    """How many images lie beside those of the split and are named by none of its entries."""
+) -> list[str]:
+    """Images that lie beside those of the split and are named by none of its entries."""
     places = {name: {path.parent for path in paths} for name, paths in parts.items()}
     if any(places[split] & places[name] for name in parts if name != split):
-        return 0  # documents of several splits lie in one folder, and so may their images
+        return []  # documents of several splits lie in one folder, and so may their images
     used = {page.image for page in pages}
     folders = {posixpath.dirname(name) for name in used if name in index}
-    return sum(posixpath.dirname(name) in folders and name not in used for name in index.names)
+    return [n for n in index.names if posixpath.dirname(n) in folders and n not in used]
 
 
 # -------------------------------------------------------------------------- what the JSON says

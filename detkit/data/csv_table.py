@@ -43,6 +43,7 @@ from pathlib import Path
 import numpy as np
 
 from detkit.data.base import DATASETS, Annotations, DatasetFormat
+from detkit.data.counted import Counted
 from detkit.data.csv_dialects import (
     COLUMNS,
     Layout,
@@ -163,6 +164,7 @@ def _read_table(path: Path, class_name: str = ONE_CLASS) -> _Table:
     seen: set[tuple[str, ...]] = set()
     empty: list[tuple[str, Row]] = []
     counts: Counter[str] = Counter()
+    first: dict[str, str] = {}  # kind -> a line
     for line, cells in rows:
         if layout is None or table is None:
             layout = _layout(path, cells)
@@ -174,14 +176,16 @@ def _read_table(path: Path, class_name: str = ONE_CLASS) -> _Table:
                 f"{path}: line {line}: has {len(cells)} columns, expected {len(layout.columns)} "
                 f"({shown_columns(layout.columns)}). Put text with commas in quotes."
             )
-        row = tuple(cells)
+        row, where = tuple(cells), f"{path}: line {line}"
         if row in seen:
             counts[REPEATED] += 1
+            first.setdefault(REPEATED, where)
             continue
         seen.add(row)
-        where = f"{path}: line {line}"
         said = read_object(layout, cells, where, decimal=delimiter != ",")
         counts.update(said.noted)
+        for kind in +said.noted:  # without those of none
+            first.setdefault(kind, where)
         _add(table.pages, said, where, class_name if not layout.named else "")
         if said.name and not said.boxes:
             empty.append((where, said))
@@ -193,7 +197,7 @@ def _read_table(path: Path, class_name: str = ONE_CLASS) -> _Table:
         counts[f"objects without a class name called {class_name!r}"] = objects
     elif layout.numbered:
         counts[NUMBERED] = objects
-    table.noted.update(counts)
+    table.noted.update({kind: Counted(n, first.get(kind, "")) for kind, n in counts.items()})
     return table
 
 
@@ -286,7 +290,7 @@ def _of_split(table: _Table, split: str) -> tuple[dict[str, Page], dict[str, int
     if split not in _splits(table.pages):
         return table.pages, dict(table.noted)
     kept = {name: page for name, page in table.pages.items() if page.split == split}
-    unsorted = sum(not page.split for page in table.pages.values())
+    unsorted = Counted.of(page.where for page in table.pages.values() if not page.split)
     return kept, {**table.noted, NO_SPLIT: unsorted}
 
 

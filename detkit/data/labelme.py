@@ -39,13 +39,14 @@ import math
 import os
 import posixpath
 import shlex
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from detkit.data.base import DATASETS, Annotations, DatasetConfig, DatasetFormat
 from detkit.data.coco_values import read_number, read_whole, wrong_value
+from detkit.data.counted import Counted
 from detkit.data.documents import (
     NO_BOX,
     PROBED,
@@ -121,7 +122,7 @@ def read_labelme(config: LabelmeConfig, classes: Sequence[str] = ()) -> Annotati
         paths = [p for p in paths if not any(p.is_relative_to(parts[name]) for name in foreign)]
     index = ImageIndex(root)
     own = {posixpath.splitext(_below(path, root))[0] for path in files_below(root, ".json")}
-    pages, embedded, others = [], [], 0
+    pages, embedded, others = [], [], list[Path]()
     for path in paths:
         if leaves_folder(path.name):
             raise DataError(
@@ -129,7 +130,7 @@ def read_labelme(config: LabelmeConfig, classes: Sequence[str] = ()) -> Annotati
             )
         content = load_json(path)
         if not isinstance(content, dict) or not {"shapes", "imagePath"} & content.keys():
-            others += 1
+            others.append(path)
             continue
         page = _read_page(path, content)
         _find_image(page, root, index, content.get("imagePath"), own, foreign)
@@ -146,7 +147,8 @@ def read_labelme(config: LabelmeConfig, classes: Sequence[str] = ()) -> Annotati
             " and try again."
         )
     names = sorted({name for page in pages for name in page.names})
-    noted = {OTHER_JSON: others, UNANNOTATED: _unannotated(index, pages, own)}
+    noted = {OTHER_JSON: Counted.of(others)}
+    noted[UNANNOTATED] = Counted.of(_unannotated(index, pages, own), root)
     draft = make_draft(root, folder, pages, names, classes, noted)
     return settle(draft, config.max_unreadable, look=config.looks_at_images)
 
@@ -243,18 +245,17 @@ def _find_image(
         page.image = stem + (ending if ending.lower() in EXTENSIONS else EXTENSIONS[0])
 
 
-def _unannotated(index: ImageIndex, pages: Sequence[Page], own: Collection[str]) -> int:
-    """How many images lie beside those that are read and have no JSON."""
+def _unannotated(index: ImageIndex, pages: Sequence[Page], own: Collection[str]) -> Iterator[str]:
+    """Images that lie beside those that are read and have no JSON."""
     used = {page.image for page in pages}
     stems = {os.path.splitext(name)[0] for name in used}
     folders = {posixpath.dirname(name) for name in used if name in index}
     names = {posixpath.basename(stem) for stem in own}  # JSONs of the other splits have theirs
-    return sum(
-        posixpath.dirname(name) in folders
-        and posixpath.splitext(name)[0] not in stems
-        and posixpath.basename(posixpath.splitext(name)[0]) not in names
-        for name in index.names
-    )
+    for name in index.names:
+        stem = posixpath.splitext(name)[0]
+        beside = posixpath.dirname(name) in folders
+        if beside and stem not in stems and posixpath.basename(stem) not in names:
+            yield name
 
 
 # -------------------------------------------------------------------------- what the JSON says

@@ -16,6 +16,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from detkit.data.counted import Counted
 from detkit.data.csv_rows import read_rows
 from detkit.data.listing import is_class_name
 from detkit.data.table_page import Page
@@ -52,11 +53,11 @@ def name_classes(pages: Sequence[Page], names: Mapping[str, str]) -> dict[str, i
     """
     times = Counter(names.values())
     called = {id_: name if times[name] == 1 else f"{name} ({id_})" for id_, name in names.items()}
-    unknown = 0
+    unknown: list[str] = []
     for page in pages:
-        unknown += sum(name.startswith("/") and name not in called for name in page.names)
+        unknown += [n for n in page.names if n.startswith("/") and n not in called]
         page.names[:] = [called.get(name, name) for name in page.names]
-    return {NOT_DESCRIBED if names else NO_NAMES: unknown}
+    return {NOT_DESCRIBED if names else NO_NAMES: Counted.of(unknown)}
 
 
 def _read_names(path: Path) -> dict[str, str]:

@@ -35,6 +35,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detkit.data.base import Annotations, LeftOut, Report, Segments
+from detkit.data.counted import Counted
 from detkit.data.scan import Look, scan_images
 from detkit.data.shares import find_shares
 from detkit.data.stated import Unsound, as_stated, without_noise
@@ -82,7 +83,7 @@ class Draft:
     relative: bool = False  # boxes and sides are shares of the image's width and height
     is_coco: bool = False  # a COCO file, as Annotations has it
     least_side: float = 0.0  # pixels; VOC's inclusive corners make every sound box 1 or more
-    # kinds that the reader found itself: how many, or the image (0..I-1) of each
+    # kinds that the reader found itself: how many (Counted: and the first), or the image of each
     noted: Mapping[str, int | Sequence[int]] = field(default_factory=dict)
     read_as: Mapping[str, str] = field(default_factory=dict)  # as in Report
 
@@ -115,8 +116,9 @@ def settle(draft: Draft, max_unreadable: float, *, look: bool = True) -> Annotat
     kinds: dict[str, int | Sequence[int]] = {**draft.noted, **found, **_shares(draft, every, looks)}
     kinds |= {} if look else count_not_looked_at(paths)
     report = Report(
-        counts={k: n if isinstance(n, int) else len(n) for k, n in kinds.items()},
+        counts={k: int(n) if isinstance(n, int) else len(n) for k, n in kinds.items()},
         unreadable=unreadable,
+        examples=_examples(draft, kinds),
         read_as=draft.read_as,
         images={
             kind: tuple(str(draft.paths[index]) for index in images)
@@ -137,6 +139,17 @@ def _shares(draft: Draft, every: Annotations, looks: Sequence[Look]) -> dict[str
     found = find_shares(draft.source, every.paths, every.sizes, of_row, every.stated)
     good = [index for index, look in enumerate(looks) if isinstance(look, ImageHeader)]
     return {kind: [good[image] for image in images] for kind, images in found.items()}
+
+
+def _examples(draft: Draft, kinds: Mapping[str, int | Sequence[int]]) -> dict[str, str]:
+    """The first of each kind, as far as it is known."""
+    images = {
+        kind: str(draft.paths[found[0]])
+        for kind, found in kinds.items()
+        if not isinstance(found, int) and len(found)
+    }
+    others = {kind: n.first for kind, n in kinds.items() if isinstance(n, Counted) and n.first}
+    return {**images, **others}
 
 
 def allowed_unreadable(max_unreadable: float, total: int) -> float:
@@ -278,7 +291,10 @@ def _sound(every: Annotations, least_side: float, report: Report) -> Annotations
     report = replace(
         report,
         counts={**report.counts, **{kind: len(found) for kind, found in images.items()}},
-        examples={kind: found[0] for kind, found in images.items() if found},
+        examples={
+            **report.examples,
+            **{kind: found[0] for kind, found in images.items() if found},
+        },
         images={**report.images, **images},
     )
     unsound = _unsound(every, keep)

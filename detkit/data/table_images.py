@@ -18,6 +18,7 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote
 
+from detkit.data.counted import Counted
 from detkit.data.csv_dialects import is_split
 from detkit.data.listing import contents, inner_path
 from detkit.data.places import COUNTED, SPLIT, below_root
@@ -110,7 +111,7 @@ def find_table_images(
     return FoundImages(paths, by_end, home, noted)
 
 
-def count_unnamed(paths: Iterable[Path], others: Iterable[str]) -> int:
+def count_unnamed(paths: Iterable[Path], others: Iterable[str]) -> Counted:
     """How many images lie beside those of a table that it does not name.
 
     Args:
@@ -120,16 +121,14 @@ def count_unnamed(paths: Iterable[Path], others: Iterable[str]) -> int:
     named: dict[Path, set[str]] = defaultdict(set)
     for path in paths:
         named[path.parent].add(path.name)
-    left = []
+    left: list[Path] = []
     for folder, known in named.items():
         if folder.is_dir():
-            left += [name for name in _names_in(folder) if name not in known]
+            left += sorted(folder / name for name in _names_in(folder) if name not in known)
     if not left:
-        return 0
+        return Counted(0)
     elsewhere = {_parts(name)[-1] for name in others if _parts(name)}
-    return sum(
-        name not in elsewhere and os.path.splitext(name)[0] not in elsewhere for name in left
-    )
+    return Counted.of(p for p in left if p.name not in elsewhere and p.stem not in elsewhere)
 
 
 def _home(finder: _Finder, names: Sequence[str], beside: Path, root: Path, split: str) -> Path:

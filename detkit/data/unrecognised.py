@@ -135,8 +135,6 @@ def nothing_found(
         if why := why_no_table(path):
             return why
     more = " (images, but no annotations)" if has_images(root) else ""
-    if (root / "labels").is_dir() and not any(images_below(root)):
-        more = " (labels, but no images; YOLO text needs them for the sizes of its boxes)"
     return f"{root}: no dataset is recognised; {contents(root)}{more}. Looked for {LOOKED_FOR}."
 
 

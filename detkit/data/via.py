@@ -39,6 +39,7 @@ from pathlib import Path
 from typing import Any
 
 from detkit.data.base import DATASETS, Annotations, DatasetConfig, DatasetFormat
+from detkit.data.counted import Counted
 from detkit.data.csv_dialects import is_split
 from detkit.data.csv_rows import ENDINGS, first_row, read_rows
 from detkit.data.listing import contents, inner_path, read_text
@@ -186,7 +187,7 @@ def _pages(
     """What the file says of each image, and what was counted."""
     regions = [region for image in content.images.values() for region in image]
     attribute, found = class_attribute(regions, named)
-    noted = Counter(found)
+    noted, first = Counter(found), dict[str, str]()
     if not attribute and regions:
         noted[f"objects without a class name called {one_class!r}"] = len(regions)
     options = content.options.get(attribute, {})
@@ -200,12 +201,14 @@ def _pages(
                 called = class_of(region, attribute, options) if attribute else one_class
                 if (called, box) in seen:
                     noted[REPEATED] += 1
+                    first.setdefault(REPEATED, page.where)
                     continue
                 seen.add((called, box))
                 page.add(called, box)
             if kind:
                 noted[kind] += 1
-    return pages, dict(noted)
+                first.setdefault(kind, page.where)
+    return pages, {kind: Counted(n, first.get(kind, "")) for kind, n in noted.items()}
 
 
 def _read(path: Path) -> _Content:

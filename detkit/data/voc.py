@@ -39,6 +39,7 @@ from typing import Literal
 import numpy as np
 
 from detkit.data.base import DATASETS, Annotations, DatasetConfig, DatasetFormat
+from detkit.data.counted import Counted
 from detkit.data.labelling import Labels
 from detkit.data.listing import of_unread_kind
 from detkit.data.scan import scan_images
@@ -170,7 +171,7 @@ def _read_all(layout: Layout, unannotated: Unannotated, *, needed: bool) -> _Spl
     if unannotated == "auto" and few and all(page.origin == 0 for page in split.pages):
         unannotated = "negatives"  # Label Studio exports what was annotated, and no XML of no box
     if unannotated != "negatives":
-        split.noted[UNANNOTATED] = len(others)
+        split.noted[UNANNOTATED] = Counted.of(others, layout.images)
         return split
     if others and layout.shares_images:
         raise ConfigError(
@@ -206,7 +207,7 @@ def _read_listed(
     split.paths += [images.find(i, page) for i, page in pages.items()]
     _refuse_claimed_twice(split)
     if unannotated == "leave_out":
-        split.noted[UNANNOTATED] = len(lacking)
+        split.noted[UNANNOTATED] = Counted.of(lacking, layout.images)
     else:
         _add_negatives(split, lacking, [images.find(i, Page(files[i])) for i in lacking])
         split = _in_order(split, ids)

@@ -21,6 +21,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from detkit.data.base import Annotations, DatasetConfig
+from detkit.data.counted import Counted
 from detkit.errors import DataError
 from detkit.image import ImageHeader, images_below
 
@@ -80,7 +81,7 @@ def headers_as_stated(
 
 def count_not_looked_at(paths: Sequence[Path]) -> dict[str, int]:
     """What is noted of images that were not looked at."""
-    missing = sum(not os.path.isfile(path) for path in paths)
+    missing = Counted.of(path for path in paths if not os.path.isfile(path))
     return {NOT_LOOKED_AT: len(paths), NOT_THERE: missing}
 
 

@@ -123,6 +123,7 @@ def test_each_kind_of_bad_box_names_an_image(tmp_path: Path) -> None:
     boxes = [[[1, 1, 5, 5]], [[9, 9, 3, 3], [50, 30, 70, 50]], [[100, 100, 110, 110]]]
     report = settle(draft(paths, boxes), 0.0).report
     assert report.examples == {
+        "annotations without a size": str(paths[0]),
         "inverted boxes dropped": str(paths[1]),
         "boxes clipped to the image": str(paths[1]),
         "boxes outside the image dropped": str(paths[2]),

@@ -171,7 +171,9 @@ def test_shares_need_the_images(tmp_path: Path) -> None:
     with pytest.raises(NeedsImagesError, match=said) as caught:
         without({"format": "csv", "root": str(table)})
     assert str(caught.value).startswith(f"{table}: ")
-    with pytest.raises(DataError, match=r"labels, but no images; YOLO text needs them"):
+    with pytest.raises(
+        DataError, match=r"holds label files of YOLO text, such as .* but no images\."
+    ):
         without({**yolo, "format": "auto"})
 
 
