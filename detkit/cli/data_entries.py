@@ -61,13 +61,13 @@ def all_splits(keys: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     named = keys.get("format", "auto")
     rest = {key: value for key, value in keys.items() if key not in ("format", "split")}
     if split:
-        places = {key: keys[key] for key in PLACE_KEYS if key in keys}
+        places = {key: keys[key] for key in (*PLACE_KEYS, "names_file") if key in keys}
         named = recognise(root, split, places).format if named == "auto" else named
         return {split: {**rest, "format": named, "split": split}}
     if named != "auto" and "annotations" in keys:  # one file is named, and with it one split
         return {"all": dict(keys)}
-    annotations = str(keys.get("annotations", ""))
-    data_format, splits = find_splits(root, "" if named == "auto" else named, annotations)
+    files = (str(keys.get("annotations", "")), str(keys.get("names_file", "")))
+    data_format, splits = find_splits(root, "" if named == "auto" else named, *files)
     if not splits:  # the reader of a format that is named knows best what it lacks
         return {"all": dict(keys)}
     return {each.name: {**rest, "format": data_format, "split": each.name} for each in splits}

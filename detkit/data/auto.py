@@ -2,7 +2,7 @@
 
 ``format: auto`` in a config entry, or ``data.format=auto data.root=FOLDER`` on the command line,
 is replaced by explicit entries before anything is read (:func:`resolve`); the run's config and its
-checkpoints record these. What is chosen, and why, is told in ``detkit/data/recognise.py``.
+checkpoints record these. What is chosen, and why, is told in ``detkit/data/choose_splits.py``.
 """
 
 from __future__ import annotations
@@ -43,6 +43,7 @@ class AutoConfig(DatasetConfig):
     origin: Origin = "auto"  # of VOC: the number of the first pixel
     unannotated: Unannotated = "auto"  # of VOC: what becomes of images without an annotation file
     rows: Rows = "auto"  # of YOLO text: what rows of more than 5 values are
+    names_file: str = ""  # of YOLO text: the file of names and splits, below root; empty: found
 
 
 def resolve(
@@ -134,8 +135,9 @@ def _resolve(entry: Mapping[str, Any], train: Sequence[Mapping[str, Any]] = ()) 
 def read_auto(config: AutoConfig, classes: Sequence[str] = ()) -> Annotations:
     """Read the split that is named, or what would be trained on."""
     keys = {key: getattr(config, key) for key in FOLDER_KEYS if key != "only"}  # of the whole
-    keys |= {key: value for key in (*PLACE_KEYS, *VIA_KEYS) if (value := getattr(config, key))}
-    keys |= {key: value for key in MEANING_KEYS if (value := getattr(config, key)) != AUTO}
+    for key in (*PLACE_KEYS, *VIA_KEYS, *MEANING_KEYS):
+        if (value := getattr(config, key)) != AutoConfig.model_fields[key].default:
+            keys[key] = value
     found = recognise(config.root, config.split, keys)
     chosen, look = found.test if config.split else found.train, config.looks_at_images
     parts = [read_dataset(entry, classes, images=look) for entry in chosen]

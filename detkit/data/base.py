@@ -83,7 +83,7 @@ PLACE_KEYS = ("annotations", "images")
 VIA_KEYS = ("attribute",)
 
 # Keys that say how files are meant, VOC's and YOLO text's, in every split of a folder alike.
-MEANING_KEYS = ("origin", "unannotated", "rows")
+MEANING_KEYS = ("origin", "unannotated", "rows", "names_file")
 
 
 @dataclass(frozen=True, slots=True)

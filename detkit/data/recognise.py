@@ -1,34 +1,19 @@
 """Look at a folder, say which format lies there, and which splits to train and measure on.
 
-Which split is for what follows from its name (``train2017`` and ``VOC2007/train`` are for
-training, ``valid`` is ``val``):
-
-* training learns from ``train`` and measures on ``val``, where there is none on ``test``;
-* ``trainval`` is taken in place of ``train`` where there is no ``val`` of its own to measure on;
-  whoever trains on it never measures on the ``val`` or ``train`` beside it, which it holds;
-* evaluation measures on ``test``, where there is none on ``val``: what was measured during
-  training may have been chosen by, so it flatters;
-* data with nothing to measure on is parted, every split that is trained on: the entries say
-  ``part: train`` and ``part: eval``, the same draw for both commands.
-
-The years of a VOCdevkit are joined, and each goes by these rules. Where some have a ``test``, what
-is measured is theirs, and the ``val`` of other years is learned from, if they have a ``trainval``:
-2007 of ``trainval`` and ``test`` with 2012 of all three is the papers' 07+12. Otherwise two splits
-for one purpose are refused, and ``data.split`` decides; it is measured on its own year where that
-has something.
+What is chosen is told in ``choose_splits.py``.
 """
 
 from __future__ import annotations
 
 import mmap
 import re
-import string
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from detkit.data.base import DATASETS, MEANING_KEYS, PLACE_KEYS, VIA_KEYS, DatasetConfig
+from detkit.data.choose_splits import choose_splits, purpose_of
 from detkit.data.coco_file import load_blocks
 from detkit.data.coco_layout import LAYOUTS, MORE_LAYOUTS
 from detkit.data.createml import createml_counts
@@ -38,27 +23,18 @@ from detkit.data.labelme import labelme_counts
 from detkit.data.listing import contents
 from detkit.data.places import COUNTED, SPLIT, below_root
 from detkit.data.table_splits import find_csv, find_via_files, splits_of_table
-from detkit.data.unrecognised import TITLES, Split, has_images, nothing_found
+from detkit.data.unrecognised import TITLES, Split, nothing_found
 from detkit.data.via import count_images
 from detkit.data.voc_folders import find_annotations, list_files
 from detkit.data.voc_layout import unlisted_splits
 from detkit.data.voc_list import read_list
-from detkit.data.yolo_labels import find_labels
-from detkit.data.yolo_layout import list_split, open_folder
-from detkit.data.yolo_names import YAML_ENDINGS
-from detkit.errors import ConfigError, DataError, did_you_mean
+from detkit.data.yolo_splits import yolo_counts
+from detkit.errors import ConfigError, DataError
 from detkit.files import leaves_folder
 
 Use = Literal["train", "eval"]
 
-PURPOSES = (  # of a split, by how its name begins
-    ("trainval", ("trainval",)),
-    ("train", ("train",)),
-    ("val", ("val", "dev", "eval")),
-    ("test", ("test",)),
-)
 ORDER = ("train", "val", "test", "trainval", "")
-_LETTERS = string.ascii_letters
 _COCO_KEYS = (b'"images"', b'"annotations"', b'"categories"')
 
 
@@ -104,11 +80,11 @@ def recognise(
     """Find out which format a folder has, and choose splits as this module says.
 
     Args:
-        root: the folder, or a CSV table or ``data.yaml`` itself.
+        root: the folder, or a CSV table, ``data.yaml`` or ``obj.data`` itself.
         split: what to train on, or to evaluate on; empty: chosen by name.
         keys: more keys for every entry (``hold_out``, ``split_seed``, ``max_unreadable``, and
             ``annotations`` and ``images``, which say where the files lie, VOC's ``origin`` and
-            ``unannotated``, YOLO's ``rows``).
+            ``unannotated``, YOLO's ``rows`` and ``names_file``).
         learned: splits of the folder that other entries train on, so never to measure on.
 
     Raises:
@@ -118,9 +94,13 @@ def recognise(
     for key in PLACE_KEYS:
         if keys.get(key):  # the same file from wherever the entry is read
             keys[key] = below_root(root, str(keys[key]))
-    data_format, splits = find_splits(root, annotations=str(keys.get("annotations", "")))
+    data_format, splits = find_splits(
+        root,
+        annotations=str(keys.get("annotations", "")),
+        names_file=str(keys.get("names_file", "")),
+    )
     _check_keys(data_format, keys)
-    train, val, test = _choose(root, data_format, splits, split, learned)
+    train, val, test = choose_splits(root, data_format, splits, split, learned)
 
     def entries(names: Sequence[str], **more: str) -> tuple[dict[str, Any], ...]:
         place = {"format": data_format, "root": str(root)}
@@ -148,15 +128,16 @@ def _check_keys(data_format: str, keys: Mapping[str, Any]) -> None:
 
 
 def find_splits(
-    root: Path, data_format: str = "", annotations: str = ""
+    root: Path, data_format: str = "", annotations: str = "", names_file: str = ""
 ) -> tuple[str, list[Split]]:
     """Find out which format a folder has, and its splits, those to train on first.
 
     Args:
-        root: the folder, or a CSV table or ``data.yaml`` itself.
+        root: the folder, or a CSV table, ``data.yaml`` or ``obj.data`` itself.
         data_format: the only one to look for; empty: the one that is there.
         annotations: where they lie, below root: a folder of VOC's XML files, or COCO's JSON;
             empty: to be found. Only without ``data_format``.
+        names_file: of YOLO text, the file of names and splits, below root; empty: to be found.
 
     Returns:
         The format, and its splits; none of a format that is named and not found.
@@ -165,6 +146,8 @@ def find_splits(
         DataError: no such folder; without a name, no format is recognised, or several.
     """
     finders = {n: f for n, f in _FINDERS.items() if data_format in ("", n)}
+    if names_file and "yolo" in finders:
+        finders["yolo"] = _counted(lambda folder: yolo_counts(folder, names_file))
     if finders and not root.exists():
         raise DataError(f"{root}: no such folder. Point to your data with data.root=PATH.")
     if annotations:
@@ -175,7 +158,7 @@ def find_splits(
     if data_format:
         return data_format, found.get(data_format, [])
     if not found:
-        raise DataError(nothing_found(root, _FINDERS, _purpose))
+        raise DataError(nothing_found(root, _FINDERS, purpose_of))
     if len(found) > 1:
         shown = " and ".join(
             f"{TITLES[name]} (splits {', '.join(s.name or 'all' for s in splits)})"
@@ -193,7 +176,7 @@ def _find_named(root: Path, annotations: str) -> tuple[str, list[Split]]:
         if count := count_images(root / annotations):
             return "via", [Split("", count, "")]
         if annotations.lower().endswith(ENDINGS):
-            return "csv", splits_of_table("", root / annotations, _purpose)
+            return "csv", splits_of_table("", root / annotations, purpose_of)
     if not annotations.lower().endswith(".json"):
         splits = [split for split in _find_voc(root, annotations) if split.images]
         if not splits:
@@ -221,7 +204,7 @@ def _find_voc(root: Path, annotations: str = "") -> list[Split]:
     lists = [] if annotations or not root.is_dir() else list_files(root)
     if not lists:
         found = unlisted_splits(root, annotations)
-        return [Split(name, count, _purpose(name)) for name, count in found.items()]
+        return [Split(name, count, purpose_of(name)) for name, count in found.items()]
     below = {path: path.parents[2].relative_to(root).as_posix() for path in lists}
     if not any(find_annotations(path.parents[2], listed=True) for path in lists):
         return []
@@ -232,7 +215,7 @@ def _find_voc(root: Path, annotations: str = "") -> list[Split]:
         if end == path.stem or (below[path], end) not in whole:
             name = path.stem if below[path] == "." else f"{below[path]}/{path.stem}"
             count = len(read_list(path)) if path.stat().st_size else 0
-            splits.append(Split(name, count, _purpose(path.stem)))
+            splits.append(Split(name, count, purpose_of(path.stem)))
     return [split for split in splits if split.images]
 
 
@@ -243,11 +226,11 @@ def _find_coco(root: Path) -> list[Split]:
         for path in sorted(root.glob(before + "*" + behind)):
             name = path.relative_to(root).as_posix()
             split = name[len(before) : len(name) - len(behind)]
-            if path not in found.values() and (layout in LAYOUTS or _purpose(split)):
+            if path not in found.values() and (layout in LAYOUTS or purpose_of(split)):
                 found.setdefault(split, path)
     official = {name: path for name, path in found.items() if path.name.startswith("instances_")}
     counts = {name: _coco_images(path) for name, path in (official or found).items()}
-    return [Split(name, count, _purpose(name)) for name, count in counts.items() if count]
+    return [Split(name, count, purpose_of(name)) for name, count in counts.items() if count]
 
 
 def _coco_images(path: Path) -> int:
@@ -260,33 +243,12 @@ def _coco_images(path: Path) -> int:
         return len(re.findall(rb'"file_name"', text))
 
 
-def _find_yolo(root: Path) -> list[Split]:
-    if root.is_file() and root.suffix.lower() not in YAML_ENDINGS:
-        return []
-    root, described = open_folder(root)
-    names = list(described.splits)
-    names += sorted(path.name for path in root.glob("images/*") if path.is_dir())
-    names += sorted(path.parent.name for path in root.glob("*/images") if has_images(path))
-    names += [path.stem for path in sorted(root.glob("*.txt")) if _purpose(path.stem)]
-    if not names and (has_images(root / "images") or has_images(root)):
-        names = [""]
-    splits: dict[tuple[str, ...], Split] = {}  # data.yaml may call images/valid val
-    for name in dict.fromkeys(names):
-        try:
-            images = list_split(root, name, described).images
-        except DataError:  # such as a train.txt of another kind
-            continue
-        if any(find_labels(root, images).files):
-            splits.setdefault(tuple(images), Split(name, len(images), _purpose(name)))
-    return list(splits.values())
-
-
 def _counted(count: Callable[[Path], dict[str, int]]) -> Callable[[Path], list[Split]]:
     """A finder, from what counts the images of each split."""
 
     def find(root: Path) -> list[Split]:
         counts = count(root)
-        return [Split(name, counts[name], _purpose(name)) for name in counts if counts[name]]
+        return [Split(name, counts[name], purpose_of(name)) for name in counts if counts[name]]
 
     return find
 
@@ -294,92 +256,10 @@ def _counted(count: Callable[[Path], dict[str, int]]) -> Callable[[Path], list[S
 _FINDERS: dict[str, Callable[[Path], list[Split]]] = {
     "voc": _find_voc,
     "coco": _find_coco,
-    "yolo": _find_yolo,
-    "csv": lambda root: find_csv(root, _purpose),
-    "via": lambda root: find_via_files(root, _purpose),
+    "yolo": _counted(yolo_counts),
+    "csv": lambda root: find_csv(root, purpose_of),
+    "via": lambda root: find_via_files(root, purpose_of),
     "labelme": _counted(labelme_counts),
     "createml": _counted(createml_counts),
     "cvat": _counted(cvat_counts),
 }
-
-
-def _purpose(name: str) -> str:
-    word = name.lower()
-    return next((kind for kind, starts in PURPOSES if word.startswith(starts)), "")
-
-
-# ----------------------------------------------------------------------------- what is chosen
-
-
-def _choose(
-    root: Path, data_format: str, splits: Sequence[Split], split: str, learned: Sequence[str]
-) -> tuple[list[str], list[str], list[str]]:
-    """Names of the splits to learn from, and of each ``val`` and ``test`` that shares no image."""
-    known = [entry.name for entry in splits]
-    if split and split not in known:
-        raise DataError(f"{root}: no split {split!r}.{did_you_mean(split, known)}")
-
-    def named(purpose: str) -> list[str]:
-        names = [entry.name for entry in splits if entry.purpose == purpose]
-        return _one_of(root, names, split, years=data_format == "voc")
-
-    if split or len(splits) == 1:
-        train = [split or known[0]]
-    else:
-        train = _to_learn_from({purpose: named(purpose) for purpose, _ in PURPOSES})
-        if not train:
-            raise DataError(
-                f"{root}: which of its splits {', '.join(known)} is for training? "
-                "Say data.split=NAME."
-            )
-    seen = [*train, *learned]
-    val, test = (
-        [name for name in named(purpose) if not any(_holds(other, name) for other in seen)]
-        for purpose in ("val", "test")
-    )
-    if split and any(_year(name) == _year(split) for name in val + test):
-        val, test = ([n for n in names if _year(n) == _year(split)] for names in (val, test))
-    return train, val, test
-
-
-def _to_learn_from(named: Mapping[str, Sequence[str]]) -> list[str]:
-    """``train`` or ``trainval`` of each year; ``named`` has the splits of each purpose."""
-    years: dict[str, dict[str, str]] = {}
-    for purpose, names in named.items():
-        for name in names:
-            years.setdefault(_year(name), {})[purpose] = name
-    tested = [y for y in years.values() if "test" in y and ("train" in y or "trainval" in y)]
-    chosen = []
-    for _, year in sorted(years.items()):
-        is_measured = "train" in year and "val" in year and (year in tested or not tested)
-        first, second = ("train", "trainval") if is_measured else ("trainval", "train")
-        chosen += [year[purpose] for purpose in (first, second) if purpose in year][:1]
-    return chosen
-
-
-def _year(name: str) -> str:
-    """The folder of a split of a VOCdevkit; empty for all others."""
-    return name.rpartition("/")[0]
-
-
-def _holds(trained: str, name: str) -> bool:
-    """Whether a split that is trained on has the images of another, as far as names tell."""
-    if trained == name:
-        return True
-    purposes = [_purpose(split.rpartition("/")[2]) for split in (trained, name)]
-    return _year(trained) == _year(name) and purposes in (
-        ["trainval", "train"],
-        ["trainval", "val"],
-    )
-
-
-def _one_of(root: Path, names: Sequence[str], split: str, *, years: bool) -> list[str]:
-    """Of splits for one purpose, the one that goes with ``split``: val2014 with train2014."""
-    folders = {_year(name) for name in names}
-    if len(names) < 2 or (years and "" not in folders and len(folders) == len(names)):
-        return [*names]
-    if not split:
-        raise DataError(
-            f"{root}: {' and '.join(names)} are for the same purpose. Say data.split=NAME."
-        )
-    return [name for name in names if name.lstrip(_LETTERS) == split.lstrip(_LETTERS)][:1]

@@ -291,6 +291,8 @@ def why_unmatched(root: Path) -> str:
     if not label:
         return ""
     images, unread = [*images_below(root)], [*files_below(root, UNREAD_EXTENSIONS)]
+    if any(find_labels(root, images).files):
+        return ""
     said = f"{root}: holds label files of YOLO text, such as {label}, but "
     if images:
         return (

@@ -7,10 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from detkit.data.listing import contents, find_images, inner_path, read_text
-from detkit.data.yolo_names import YAML_ENDINGS, Described, describe
+from detkit.data.yolo_described import ENDINGS, describe
+from detkit.data.yolo_names import Described
 from detkit.errors import DataError, shown
 from detkit.files import leaves_folder
 from detkit.image import UNREAD_EXTENSIONS, files_below
+
+LIST_FOLDERS = ("", "data", "ImageSets", "ImageSets/Main")  # of lists of images, SPLIT.txt
+LIST_OF_ALL = "images.txt"  # FiftyOne's list of a folder without splits
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,14 +27,18 @@ class Listing:
 
 
 def open_folder(root: Path, names_file: str = "") -> tuple[Path, Described]:
-    """The folder of a dataset and what it says of itself; ``root`` may be its ``data.yaml``.
+    """The folder of a dataset and what it says of itself.
+
+    Args:
+        root: the folder, or its ``data.yaml`` or ``obj.data``.
+        names_file: the file that says it, below the folder; empty: found.
 
     Raises:
         DataError: no such folder, or a file in it that cannot be read.
     """
     if leaves_folder(names_file):
         raise DataError(f"data.names_file: {names_file!r} leaves {root}. Write a path below it.")
-    if root.suffix.lower() in YAML_ENDINGS and root.is_file():
+    if root.suffix.lower() in ENDINGS and root.is_file():
         root, names_file = root.parent, root.name
     if not root.is_dir():
         raise DataError(
@@ -50,13 +58,16 @@ def list_split(root: Path, split: str, described: Described) -> Listing:
         raise DataError(f"data.split: {split!r} leaves {root}. Write the name of a split.")
     layouts = (f"images/{split}", f"{split}/images", split) if split else ("images", "")
     names = [*described.splits.get(split, ())]
+    if not split and (root / LIST_OF_ALL).is_file() and not (root / "images").is_dir():
+        names = [LIST_OF_ALL]
     names = names or [name for name in layouts if (root / name).is_dir()][:1]
-    if split and not names and (root / f"{split}.txt").is_file():
-        names = [f"{split}.txt"]
+    lists = [path for path in list_files(root) if split and path.stem == split]
+    if not names:
+        names = [path.relative_to(root).as_posix() for path in lists[:1]]
     if not names:
         looked = ", ".join([*(f"{name}/" for name in layouts), f"{split}.txt"])
         raise DataError(
-            f"{root}: no split {split!r}: looked for {looked} and in data.yaml; "
+            f"{root}: no split {split!r}: looked for {looked} and in data.yaml or obj.data; "
             f"{contents(root)}. Check data.split."
         )
     found = Listing(root / names[0], [], [name for name in names if (root / name).is_dir()])
@@ -76,6 +87,11 @@ def list_split(root: Path, split: str, described: Described) -> Listing:
             )
         raise DataError(f"{root / names[0]}: holds no images. Check data.root and data.split.")
     return found
+
+
+def list_files(root: Path) -> list[Path]:
+    """Texts that may be lists of images, those of the first folders first."""
+    return [path for folder in LIST_FOLDERS for path in sorted((root / folder).glob("*.txt"))]
 
 
 def _listed(root: Path, path: Path) -> list[str]:

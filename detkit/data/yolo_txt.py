@@ -5,10 +5,10 @@ and zero-based, so ``(cx - w / 2, cy - h / 2, cx + w / 2, cy + h / 2)`` times wi
 the house's box. Rows may have more values (``yolo_rows.py``).
 
 Layouts: ``images/<split>`` with ``labels/<split>``; ``<split>/images`` with ``<split>/labels``; a
-list ``<split>.txt`` of images; the paths of ``data.yaml``; without splits ``images`` with
-``labels``, or all in one folder. Names: the entry's ``names``, ``data.yaml``, ``classes.txt``
-(``detkit/data/yolo_names.py``); else the numbers are named in the order of ``data.classes``, and
-without these they are called ``class_00``, ``class_01``, ...
+list ``<split>.txt`` of images; the paths of ``data.yaml`` or darknet's ``obj.data``; without splits
+``images`` with ``labels``, or all in one folder. Names: the entry's ``names``, ``data.yaml``,
+``obj.data``, ``classes.txt`` and its like (``yolo_described.py``); else the numbers are named in
+the order of ``data.classes``, and without these they are called ``class_00``, ``class_01``, ...
 
 What becomes of bad data (the rest is in the tables of ``yolo_labels.py``, which finds the files,
 ``yolo_rows.py`` and ``settle.py``):
@@ -19,7 +19,8 @@ all label files of a split missing         refused: they lie elsewhere
 an edge off the image by a rounding error  put on the image's edge
 numbers in pixels                          refused, where many files have them
 a file that is no text                     refused
-a path that leaves the folder              refused in lists; not followed in ``data.yaml``
+a path that leaves the folder              refused in lists; not followed in ``data.yaml`` and
+                                           ``obj.data``
 =========================================  ====================================================
 """
 
@@ -59,7 +60,8 @@ class YoloConfig(DatasetConfig):
 
     split: str = ""
     names: tuple[str, ...] = ()  # by class number; empty: as the folder says
-    names_file: str = ""  # a data.yaml or a list of names, below root; empty: the usual ones
+    # a data.yaml, an obj.data or a list of names, below root; empty: the usual ones
+    names_file: str = ""
     # what rows of more than 5 values are: boxes, whose other values are passed over, or polygons;
     # auto: as data.yaml's kpt_shape says, else as all rows of the split together show
     rows: Rows = "auto"

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from detkit.data import Annotations, join, read_dataset, summary
-from detkit.data.yolo_names import describe
+from detkit.data.yolo_described import describe
 from detkit.errors import DataError
 from tests.data.formats import objects, write_yolo
 from tests.oracles import write_image
@@ -293,7 +293,7 @@ def test_missing_places_get_a_sentence(tmp_path: Path) -> None:
     root = write(tmp_path, {"a": ""})
     assert refusal(root, split="val") == (
         f"{root}: no split 'val': looked for images/val/, val/images/, val/, val.txt and in "
-        "data.yaml; it holds data.yaml, images/, labels/. Check data.split."
+        "data.yaml or obj.data; it holds data.yaml, images/, labels/. Check data.split."
     )
     assert refusal(root, split="../val") == (
         f"data.split: '../val' leaves {root}. Write the name of a split."
@@ -313,8 +313,8 @@ def test_missing_places_get_a_sentence(tmp_path: Path) -> None:
     for name in ("a.yaml", "b.yml"):
         (root / name).write_text("names: [x]")
     assert refusal(root) == (
-        f"{root}: holds a.yaml and b.yml, both with names. Say which counts in the entry's key "
-        "names_file."
+        f"{root}: holds a.yaml and b.yml, both with names. Say which counts with "
+        "data.names_file=FILE."
     )
 
 
