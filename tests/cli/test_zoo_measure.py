@@ -397,7 +397,7 @@ def test_words_that_are_no_names_are_refused(capsys: pytest.CaptureFixture[str])
 def test_the_table_states_what_the_published_tiny_file_gives(
     data_root: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The figures that `zoo list` shows as the project's own."""
+    """The figures that `zoo list` shows, and the authors' C program gives: AP 0.198, AP50 0.405."""
     tiny = ZOO["yolo_v3_tiny_coco"]
     file, photos = data_root / "weights" / "yolov3-tiny.weights", data_root / "coco_mini"
     words = [str(file), str(photos), "data.split=val2017", "--device", "cpu"]
