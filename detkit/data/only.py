@@ -16,6 +16,7 @@ out, so that the parts of a folder hold the same images whatever is kept of them
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
@@ -28,6 +29,11 @@ from detkit.data.join import join
 from detkit.errors import DataError, nearest, shown
 
 EMPTIED = "images left without objects by data.only"
+CALLED = re.compile(r"class_\d+")  # YOLO text's classes without names
+NAMELESS = (
+    "They have no names: give them theirs in a data.yaml or a classes.txt, or by the entry's key "
+    "names."
+)
 ABSENT = "classes of data.only that the data does not have"
 
 
@@ -56,6 +62,8 @@ def check_asked(every: Sequence[Asked], known: Sequence[str]) -> None:
     """
     has = tuple(dict.fromkeys(name for asked in every for name in asked.names))
     is_any = any(asked.found() for asked in every)
+    nameless = has and all(map(CALLED.fullmatch, has))
+    todo = NAMELESS if nameless else "Name classes that it has."
     for asked in every:
         settled = match_classes(asked.only, known) if is_any else {}
         for name in dict.fromkeys(asked.only):
@@ -64,7 +72,7 @@ def check_asked(every: Sequence[Asked], known: Sequence[str]) -> None:
                 raise DataError(
                     f"{asked.where}: data.only: no class {shown(name)} in the data."
                     f"{nearest(name, has)} The data has {names_in_words(has)}. "
-                    "Name classes that it has."
+                    f"{todo}"
                 )
 
 

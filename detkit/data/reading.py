@@ -18,7 +18,12 @@ from detkit.data.only import Asked, check_asked, keep_only
 from detkit.data.recognise import find_splits
 from detkit.data.split import part_images
 from detkit.data.unrecognised import TITLES
-from detkit.data.without_images import holds_images, refuse_parting, shares_need_images
+from detkit.data.without_images import (
+    holds_images,
+    refuse_parting,
+    shares_need_images,
+    without_images,
+)
 from detkit.errors import ConfigError, DataError
 
 ENTRY = "{'format': 'voc', 'root': FOLDER, 'split': 'test'}"
@@ -93,7 +98,7 @@ def _read(
     data_format = DATASETS[name]
     config: DatasetConfig = parse(data_format.config_type, settings, path="data.")
     if not images:
-        config = config.without_images()
+        config = without_images(config)
     try:
         annotations = data_format.read(config, () if config.only else classes)
     except DataError as problem:

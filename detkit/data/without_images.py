@@ -22,6 +22,7 @@ from pathlib import Path
 
 from detkit.data.base import Annotations, DatasetConfig
 from detkit.data.counted import Counted
+from detkit.data.places import SPLIT, below_root
 from detkit.errors import DataError
 from detkit.image import ImageHeader, images_below
 
@@ -83,6 +84,15 @@ def count_not_looked_at(paths: Sequence[Path]) -> dict[str, int]:
     """What is noted of images that were not looked at."""
     missing = Counted.of(path for path in paths if not os.path.isfile(path))
     return {NOT_LOOKED_AT: len(paths), NOT_THERE: missing}
+
+
+def without_images(config: DatasetConfig) -> DatasetConfig:
+    """The entry whose images are not looked at; its key ``images`` goes where it leads nowhere."""
+    config = config.without_images()
+    images = below_root(config.root, str(getattr(config, "images", "")))
+    if images and not (config.root / images.replace(SPLIT, config.split)).is_dir():
+        return config.model_copy(update={"images": ""})
+    return config
 
 
 def refuse_parting(annotations: Annotations, config: DatasetConfig) -> None:

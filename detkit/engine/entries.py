@@ -88,7 +88,7 @@ def _whole(entry: dict[str, Any], here: Mapping[str, Any]) -> dict[str, Any]:
 
 def _replaced(entry: dict[str, Any], here: Mapping[str, Any]) -> dict[str, Any]:
     if here.get("format") == "auto":  # another folder has other splits
-        entry = {key: value for key, value in entry.items() if key == "root"}
+        entry = {key: value for key, value in entry.items() if key in ("root", "only")}
     if here.get("format", entry.get("format")) != entry.get("format"):  # its own keys go with it
-        entry = {key: value for key, value in entry.items() if key in ("root", "split")}
+        entry = {key: value for key, value in entry.items() if key in ("root", "split", "only")}
     return {**entry, **here}

@@ -235,3 +235,18 @@ def test_images_that_cannot_be_read_are_told_as_without_it(tmp_path: Path) -> No
         every = read_dataset({**entry, "part": part})
         some = read_dataset({**entry, "part": part, "only": ["cat"]}, ("cat",))
         assert some.report.unreadable == every.report.unreadable
+
+
+def test_classes_without_names_are_to_be_given_some(tmp_path: Path) -> None:
+    entry = entry_of("yolo", tmp_path)
+    (tmp_path / "yolo" / "data.yaml").unlink()
+    with pytest.raises(DataError) as caught:
+        read_dataset({**entry, "only": ["cat"]}, ("ant", "cat", "dog"))
+    assert str(caught.value) == (
+        f"{entry['root']} mini: data.only: no class 'cat' in the data. The data has 3: class_00, "
+        "class_01, class_02. They have no names: give them theirs in a data.yaml or a classes.txt, "
+        "or by the entry's key names."
+    )
+    named = read_dataset({**entry, "only": ["cat"], "names": ["ant", "cat", "dog"]})
+    assert (named.class_names, len(named.boxes)) == (("cat",), 2)
+    assert read_dataset({**entry, "only": ["class_01"]}).class_names == ("class_01",)

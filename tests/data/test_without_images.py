@@ -270,3 +270,20 @@ def test_datasets_without_images_are_joined(tmp_path: Path) -> None:
 def test_whether_to_look_is_a_flag(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="read_dataset: images"):
         read_dataset(entry_of("voc", tmp_path), images="no")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", ["voc", "coco", "csv"])
+def test_a_folder_of_images_that_is_named_may_be_gone_with_them(name: str, tmp_path: Path) -> None:
+    entry = entry_of(name, tmp_path)
+    folder = {"voc": "JPEGImages", "coco": "val", "csv": "images"}[name]
+    if name == "csv":  # names count from there
+        table = tmp_path / "csv" / "val.csv"
+        table.write_text(table.read_text().replace("images/", ""))
+    entry["images"] = folder
+    right = read_dataset(entry)
+    remove_images(Path(entry["root"]))
+    with pytest.raises(DataError, match=r"data\.images: .* is no folder"):
+        read_dataset(entry)
+    found = without(entry)
+    assert found.image_ids.tolist() == right.image_ids.tolist()
+    assert NOT_THERE in summary(found)

@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
+import detkit
 from detkit.engine.build import read_data
 from detkit.engine.checkpoint import load_checkpoint
+from detkit.engine.entries import replace_entries, split_overrides
 from detkit.engine.experiment import read_experiment
 from detkit.engine.train import train
 from detkit.errors import ConfigError
@@ -92,6 +94,29 @@ def test_another_choice_of_the_same_labels_is_said(
     assert train(small_config, out, words, resume=True, allow_changed_data=True).finished
     said = capsys.readouterr().out
     assert "differs from the run so far: data.train: " in said
+
+
+@pytest.mark.parametrize("words", [["data.format=auto"], ["data.format=coco", "data.split=x"]])
+def test_what_is_chosen_goes_with_another_format(words: list[str]) -> None:
+    """A detector of cats alone stays one, wherever it is measured."""
+    data = {"eval": [{"format": "voc", "root": "a", "split": "s", "only": ["cat"], "origin": 0}]}
+    overrides, _ = split_overrides([*words, "data.root=b"])
+    (entry,) = replace_entries(data, overrides, "eval")["eval"]
+    assert entry["only"] == ["cat"]
+    assert "origin" not in entry
+    overrides, _ = split_overrides([*words, "data.root=b", "data.only=[dog, cat]"])
+    (entry,) = replace_entries(data, overrides, "eval")["eval"]
+    assert entry["only"] == ["dog", "cat"]
+
+
+def test_python_takes_it_as_the_command_line_does(small_config: Path, tmp_path: Path) -> None:
+    out = detkit.train(
+        small_config,
+        tmp_path / "run",
+        {"data.only": ["cat"], "train.iterations": 1, "model.num_classes": 1},
+        device="cpu",
+    ).folder
+    assert load_checkpoint(out / "last").detector.class_names == ("cat",)
 
 
 def test_a_file_may_not_have_the_key_outside_of_an_entry(small_config: Path) -> None:
