@@ -20,9 +20,10 @@ from detkit.data.voc_images import Images
 from detkit.data.voc_layout import Layout, find_layout
 from detkit.data.voc_list import read_list
 from detkit.data.voc_page import read_page
-from detkit.data.yolo_labels import find_labels
+from detkit.data.yolo_labels import LABELS, find_labels, looks_like_labels, places_of
+from detkit.data.yolo_layout import list_split, open_folder
 from detkit.errors import DetkitError
-from detkit.image import images_below
+from detkit.image import files_below, images_below
 
 COUNTED = ("csv", "via", "labelme", "createml")  # formats whose readers count images left out
 MASKS = ("segmentationclass", "segmentationobject")  # PASCAL VOC's folders of other than photos
@@ -71,8 +72,9 @@ def find_leftovers(
     for root, inside in of_root.items():
         lists = _find_lists(inside)
         if lists or not any(str(entry["root"]) in unread for entry in inside):
-            names = _images_of(root, [other for other in of_root if other != root])
-            found.append(_look_below(root, names, inside, lists, named, places))
+            inner = [_below(r, root) for r in of_root if r != root and r.is_relative_to(root)]
+            others = tuple(f"{name}/" for name in inner)  # datasets of their own
+            found.append(_look_below(root, others, inside, lists, named, places))
     return [each for each in found if each.images or each.folders or each.annotations]
 
 
@@ -89,21 +91,15 @@ class _Places:
         return self._real[folder], name
 
 
-def _images_of(root: Path, others: Sequence[Path]) -> list[str]:
-    """The images below ``root``, but for those of other datasets in it."""
-    inner = [_below(other, root) for other in others if other.is_relative_to(root)]
-    starts = tuple(f"{name}/" for name in inner)
-    return sorted(name for name in images_below(root) if not name.startswith(starts))
-
-
 def _look_below(
     root: Path,
-    images: Sequence[str],
+    others: tuple[str, ...],
     entries: Sequence[Mapping[str, Any]],
     lists: Sequence[_Lists],
     named: Collection[tuple[str, str]],
     places: _Places,
 ) -> Leftovers:
+    images = sorted(name for name in images_below(root) if not name.startswith(others))
     unnamed: dict[str, list[str]] = {}  # by folder
     in_folder: Counter[str] = Counter()  # images
     used: set[str] = set()  # folders that hold named images
@@ -125,6 +121,8 @@ def _look_below(
     apart = {f: names for f, names in unnamed.items() if f not in used}
     is_yolo = any(entry.get("format") == "yolo" for entry in entries)
     labelled = find_labels(root, beside).files if is_yolo else [""] * len(beside)
+    lost = [_below(path, root) for each in lists for path in each.without_image()]
+    lost += [n for n in _labels_of_no_image(root, images, entries) if not n.startswith(others)]
     return Leftovers(
         root=root,
         images=tuple(map(_plain, beside)),
@@ -134,7 +132,7 @@ def _look_below(
         ),
         beside=sum(in_folder[folder] for folder in used),
         folders=_by_folder(apart, used, stems),
-        annotations=tuple(_plain(_below(p, root)) for each in lists for p in each.without_image()),
+        annotations=tuple(map(_plain, lost)),
         other_splits=_other_splits(entries) if (beside or apart) and not lists else (),
         is_counted=not lists and any(entry.get("format") in (*COUNTED, "voc") for entry in entries),
     )
@@ -166,6 +164,34 @@ def _ups(folder: str) -> list[str]:
     """``a``, ``a/b`` and ``a/b/c`` of ``a/b/c``."""
     parts = folder.split("/")
     return ["/".join(parts[:count]) for count in range(1, len(parts) + 1)]
+
+
+def _labels_of_no_image(
+    root: Path, images: Sequence[str], entries: Sequence[Mapping[str, Any]]
+) -> list[str]:
+    """Label files of YOLO text whose image is neither there nor listed.
+
+    Where no lists name the images, the reader counts such files itself.
+    """
+    listed: list[str] = []
+    for entry in entries:
+        if entry.get("format") != "yolo":
+            return []
+        try:
+            top, described = open_folder(Path(str(entry["root"])), entry.get("names_file", ""))
+            listing = list_split(top, entry.get("split", ""), described)
+        except DetkitError:  # as was said where it was read
+            return []
+        if listing.folders:
+            return []
+        listed += listing.images
+    every = list(dict.fromkeys([*images, *listed]))
+    known = set(find_labels(root, every).files)
+    known |= {
+        place for image in every for w in (False, True) for place in places_of(image, whole=w)
+    }
+    labels = (name for name in files_below(root, (LABELS,)) if name not in known)
+    return sorted(name for name in labels if looks_like_labels(root / name))
 
 
 def _has_other_part(entries: Sequence[Mapping[str, Any]]) -> bool:

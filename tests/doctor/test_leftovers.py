@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from detkit.data import read_dataset
+from detkit.data.yolo_labels import WITHOUT_IMAGE
 from detkit.doctor.leftovers import Leftovers, find_leftovers
 from tests.oracles import voc_xml, write_image, write_voc
 
@@ -145,6 +146,25 @@ def test_yolo_images_that_no_list_names(tmp_path: Path) -> None:
     (tmp_path / "data.yaml").write_text("train: train.txt\nval: val.txt\nnames: [cat]\n")
     at_file = [{**entry, "root": tmp_path / "data.yaml"} for entry in entries]
     assert [(each.root, each.images) for each in left_in(*at_file)] == [(tmp_path, found.images)]
+
+
+def test_yolo_labels_of_no_image_where_lists_name_the_images(tmp_path: Path) -> None:
+    """A listed image that is gone is among those that cannot be used."""
+    write_images(tmp_path / "images", "0.jpg", "1.jpg", "Big.jpg")
+    (tmp_path / "labels").mkdir()
+    for name in ("0", "1", "big", "gone", "lost", "2"):
+        (tmp_path / "labels" / f"{name}.txt").write_text("0 0.5 0.5 0.2 0.2\n")
+    (tmp_path / "labels" / "classes.txt").write_text("cat\n")
+    (tmp_path / "train.txt").write_text("images/0.jpg\nimages/gone.jpg\n")
+    (tmp_path / "val.txt").write_text("images/1.jpg\nimages/Big.jpg\n")
+    entries = [{"format": "yolo", "root": tmp_path, "split": name} for name in ("train", "val")]
+    (found,) = left_in(*entries)
+    assert (found.images, found.annotations) == ((), ("labels/2.txt", "labels/lost.txt"))
+    (tmp_path / "train.txt").unlink()
+    whole = {"format": "yolo", "root": tmp_path, "split": ""}
+    assert left_in(whole) == []  # the reader counts them
+    counted = read_dataset({**whole, "max_unreadable": 1.0}).report.counts
+    assert [count for kind, count in counted.items() if kind.startswith(WITHOUT_IMAGE)] == [3]
 
 
 def test_csv_and_its_reader_agree(tmp_path: Path) -> None:
