@@ -47,13 +47,13 @@ def test_every_key_of_a_folder_goes_to_its_entries(small_config: Path) -> None:
 
 
 def test_a_folder_that_is_recognised_is_parted_as_told(tmp_path: Path) -> None:
-    folder = write_voc(tmp_path / "voc", {"1": voc_xml([("cat", (1, 1, 9, 9))])})
+    folder = write_voc(tmp_path / "voc", dict.fromkeys("12", voc_xml([("cat", (1, 1, 9, 9))])))
     path = Path(__file__).parents[2] / "configs" / "quickstart.yaml"
     words = ["data.format=auto", f"data.root={folder}", "data.hold_out=0.3"]
     experiment, origins = read_experiment(path, words)
     assert {entry["hold_out"] for entry in experiment.data.train + experiment.data.eval} == {0.3}
     assert recognised(origins) == [
-        f"recognised {folder}: PASCAL VOC, splits trainval 1; training on 70% of trainval, "
+        f"recognised {folder}: PASCAL VOC, splits trainval 2; training on 70% of trainval, "
         "evaluating on 30% of trainval"
     ]
 
