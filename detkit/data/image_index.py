@@ -9,6 +9,7 @@ from pathlib import Path
 from detkit.data.listing import find_images
 from detkit.image import EXTENSIONS
 
+BY_END = "images found by the end of their path"
 FOUND_BY_NAME = "images found by their last part, in another folder than is written"
 
 
@@ -59,6 +60,28 @@ class ImageIndex:
                 fits.setdefault(_common_tail(folders, parts[:-1]), []).append(name)
         best = fits[max(fits)] if fits else []
         return best[0] if len(best) == 1 else None
+
+    def by_end(self, written: str, foreign: Collection[str] = ()) -> tuple[int, list[str]]:
+        """The images whose path ends most like a written one; of these the one that is all of it.
+
+        Args:
+            written: as for :meth:`elsewhere`.
+            foreign: folders that are not looked into, unless it names them.
+
+        Returns:
+            How many folders are alike, and their names; several where no one fits best.
+        """
+        parts = [part for part in written.replace("\\", "/").split("/") if part not in ("", ".")]
+        fits: dict[int, list[str]] = {}
+        for name in self._of_last.get(parts[-1], []) if parts else []:
+            folders = name.split("/")[:-1]
+            common = _common_tail(folders, parts[:-1])
+            if not set(folders[: len(folders) - common]) & set(foreign):
+                fits.setdefault(common, []).append(name)
+        most = max(fits, default=0)
+        best = fits.get(most, [])
+        whole = [name for name in best if name.count("/") == most]
+        return most, whole if len(whole) == 1 else best
 
 
 def _common_tail(one: list[str], other: list[str]) -> int:

@@ -28,7 +28,7 @@ from detkit.data.via import count_images
 from detkit.data.voc_folders import find_annotations, list_files
 from detkit.data.voc_layout import unlisted_splits
 from detkit.data.voc_list import read_list
-from detkit.data.yolo_splits import yolo_counts
+from detkit.data.yolo_splits import why_lists, yolo_counts
 from detkit.errors import ConfigError, DataError
 from detkit.files import leaves_folder
 
@@ -158,7 +158,7 @@ def find_splits(
     if data_format:
         return data_format, found.get(data_format, [])
     if not found:
-        raise DataError(nothing_found(root, _FINDERS, purpose_of))
+        raise DataError(why_lists(root) or nothing_found(root, _FINDERS, purpose_of))
     if len(found) > 1:
         shown = " and ".join(
             f"{TITLES[name]} (splits {', '.join(s.name or 'all' for s in splits)})"

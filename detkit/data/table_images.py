@@ -26,7 +26,6 @@ from detkit.errors import ConfigError, DataError, shown
 from detkit.files import leaves_folder
 from detkit.image import EXTENSIONS, images_below
 
-BY_END = "images found by the end of their path"
 UNNAMED = "images that the table does not name left out"
 
 # Below the root, with the split's name or that of its words that tells: train of train_labels.

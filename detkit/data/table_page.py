@@ -9,10 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
+from detkit.data.image_index import BY_END
 from detkit.data.labelling import Labels
 from detkit.data.listing import short_ids
 from detkit.data.settle import Draft
-from detkit.data.table_images import BY_END, FoundImages
+from detkit.data.table_images import FoundImages
 
 JOINED = "images named in two ways joined"
 

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from detkit.data.listing import contents, find_images, inner_path, read_text
+from detkit.data.listing import contents, find_images
 from detkit.data.yolo_described import ENDINGS, describe
+from detkit.data.yolo_lists import COMMENTS, read_image_list
 from detkit.data.yolo_names import Described
-from detkit.errors import DataError, shown
+from detkit.errors import DataError
 from detkit.files import leaves_folder
 from detkit.image import UNREAD_EXTENSIONS, files_below
 
-LIST_FOLDERS = ("", "data", "ImageSets", "ImageSets/Main")  # of lists of images, SPLIT.txt
+IMAGE_SETS = "ImageSets"  # whose lists may be of ids, as PASCAL VOC's are
+# of lists of images, SPLIT.txt
+LIST_FOLDERS = ("", "data", IMAGE_SETS, f"{IMAGE_SETS}/Main")
 LIST_OF_ALL = "images.txt"  # FiftyOne's list of a folder without splits
 
 
@@ -24,6 +26,8 @@ class Listing:
     source: Path  # what to name in an error: the folder, or the list
     images: list[str]  # paths below the root, in order; may stand twice
     folders: list[str]  # below the root, that were searched; none: lists name the images
+    by_end: set[str] = field(default_factory=set)  # images that are found by the end of a path
+    noted: dict[str, int] = field(default_factory=dict)  # what else is counted of lists
 
 
 def open_folder(root: Path, names_file: str = "") -> tuple[Path, Described]:
@@ -48,8 +52,16 @@ def open_folder(root: Path, names_file: str = "") -> tuple[Path, Described]:
     return root, describe(root, names_file)
 
 
-def list_split(root: Path, split: str, described: Described) -> Listing:
+def list_split(
+    root: Path, split: str, described: Described, max_unreadable: float = 1.0
+) -> Listing:
     """The images of a split.
+
+    Args:
+        root: the dataset's folder.
+        split: its name; empty: the folder has none.
+        described: what the folder says of itself.
+        max_unreadable: greatest share of images that may be missing of those that a list names.
 
     Raises:
         DataError: there is no such split, or it holds no images.
@@ -76,7 +88,10 @@ def list_split(root: Path, split: str, described: Described) -> Listing:
             inside = find_images(root / name)
             found.images.extend(f"{name}/{image}" if name else image for image in inside)
         else:
-            found.images.extend(_listed(root, root / name))
+            listed = read_image_list(root, root / name, max_unreadable)
+            found.images.extend(listed.images)
+            found.by_end.update(listed.by_end)
+            found.noted[COMMENTS] = found.noted.get(COMMENTS, 0) + listed.comments
     if not found.images:
         folders = [root / name for name in found.folders]
         unread = [name for folder in folders for name in files_below(folder, UNREAD_EXTENSIONS)]
@@ -92,25 +107,3 @@ def list_split(root: Path, split: str, described: Described) -> Listing:
 def list_files(root: Path) -> list[Path]:
     """Texts that may be lists of images, those of the first folders first."""
     return [path for folder in LIST_FOLDERS for path in sorted((root / folder).glob("*.txt"))]
-
-
-def _listed(root: Path, path: Path) -> list[str]:
-    """The images that a text file lists, one a line, relative to the root or absolute in it."""
-    found = []
-    inside = f"{root.resolve().as_posix()}/"
-    for line, text in enumerate(read_text(path).splitlines(), 1):
-        if not text.strip():
-            continue
-        name = inner_path(text.strip().removeprefix(inside))
-        if name is None:
-            raise DataError(
-                f"{path}: line {line}: {shown(text)} is no path below {root}. "
-                "Write paths relative to it."
-            )
-        inner = name.partition("/")[2]  # CVAT writes data/ in front of all
-        found.append(inner if _is_only(root, inner, name) else name)
-    return found
-
-
-def _is_only(root: Path, inner: str, name: str) -> bool:
-    return bool(inner) and os.path.isfile(root / inner) and not os.path.isfile(root / name)

@@ -10,7 +10,8 @@ from detkit.data.unrecognised import has_images
 from detkit.data.voc_folders import find_annotations, folders_in
 from detkit.data.yolo_described import ENDINGS
 from detkit.data.yolo_labels import PROBED, find_labels, looks_like_labels
-from detkit.data.yolo_layout import LIST_OF_ALL, list_files, list_split, open_folder
+from detkit.data.yolo_layout import IMAGE_SETS, LIST_OF_ALL, list_files, list_split, open_folder
+from detkit.data.yolo_lists import is_list
 from detkit.data.yolo_names import Described
 from detkit.errors import DataError
 
@@ -48,6 +49,17 @@ def yolo_counts(root: Path, names_file: str = "") -> dict[str, int]:
     return dict(counts.values())
 
 
+def why_lists(root: Path) -> str:
+    """What is wrong with lists of images in a folder of which no split is found; empty: nothing."""
+    for path in list_files(root) if root.is_dir() else []:
+        if purpose_of(path.stem) and is_list(path):
+            try:
+                list_split(root, path.stem, Described(), max_unreadable=0.0)
+            except DataError as refused:
+                return str(refused)
+    return ""
+
+
 def _names(root: Path, described: Described) -> list[str]:
     """Names that splits may have by the folders and lists that are there, each once."""
     names = list(described.splits)
@@ -55,8 +67,10 @@ def _names(root: Path, described: Described) -> list[str]:
     folders = folders_in(root)
     names += [path.name for path in folders if has_images(path / "images")]
     names += [path.name for path in folders if purpose_of(path.name) and has_images(path)]
-    lists = [path for path in list_files(root) if purpose_of(path.stem)]
-    names += [path.stem for path in lists if path.parent == root or not _has_voc(root)]
+    for path in list_files(root):
+        of_ids = path.relative_to(root).parts[0] == IMAGE_SETS
+        if purpose_of(path.stem) and (not _has_voc(root) if of_ids else is_list(path)):
+            names.append(path.stem)
     if not names:
         beside = described.source is not None and sum(map(has_images, folders)) == 1
         if beside or (root / LIST_OF_ALL).is_file():

@@ -19,8 +19,8 @@ all label files of a split missing         refused: they lie elsewhere
 an edge off the image by a rounding error  put on the image's edge
 numbers in pixels                          refused, where many files have them
 a file that is no text                     refused
-a path that leaves the folder              refused in lists; not followed in ``data.yaml`` and
-                                           ``obj.data``
+a path that leaves the folder              not followed in ``data.yaml`` and ``obj.data``; lists
+                                           of images have a table in ``yolo_lists.py``
 =========================================  ====================================================
 """
 
@@ -35,6 +35,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detkit.data.base import DATASETS, Annotations, DatasetConfig, DatasetFormat
+from detkit.data.image_index import BY_END
 from detkit.data.labelling import Labels
 from detkit.data.listing import short_ids
 from detkit.data.settle import Draft, settle
@@ -81,7 +82,7 @@ def read_yolo(config: YoloConfig, classes: Sequence[str] = ()) -> Annotations:
     root, described = open_folder(config.root, config.names_file)
     if config.names:
         described = replace(described, source=None, names=number_names(config.names, "data.names"))
-    listing = list_split(root, config.split, described)
+    listing = list_split(root, config.split, described, config.max_unreadable)
     source, images = listing.source, list(dict.fromkeys(listing.images))
     names, kind = _name_numbers(described.names, classes)
     found = find_labels(root, images)
@@ -94,7 +95,8 @@ def read_yolo(config: YoloConfig, classes: Sequence[str] = ()) -> Annotations:
     lost = count_lost(root, listing.folders, images, found.files, config.max_unreadable)
     files = [root / file if file else None for file in found.files]
     rows = read_labels(files, described, names, config.rows)
-    rows.noted.update({**found.noted, **lost})
+    rows.noted[BY_END] = [index for index, name in enumerate(images) if name in listing.by_end]
+    rows.noted.update({**listing.noted, **found.noted, **lost})
     rows.noted[REPEATED_IMAGES] = len(listing.images) - len(images)
     if not names:
         names = _called(max(rows.numbers, default=-1) + 1)
