@@ -3,25 +3,21 @@
 from __future__ import annotations
 
 import logging
-import math
 import mmap
 import multiprocessing
-import os
-from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from detkit.data.memory import free_memory
 from detkit.image import read_image
 
 logger = logging.getLogger(__name__)
 
 GREATEST_SHARE = 0.7  # of the memory that is free when training starts
 GIB = 1 << 30
-CONTROL_GROUP = Path("/sys/fs/cgroup")
-MEMORY_FILES = ("memory.max", "memory.current")
 
 
 class ImageCache:
@@ -82,29 +78,3 @@ def make_cache(sizes: NDArray[np.int32], processes: int, workers: int) -> ImageC
         )
         return None
     return ImageCache(sizes)
-
-
-def free_memory() -> int:
-    """Bytes of memory that can be had without pushing anything out; a guess where unknown."""
-    return int(min(_free_in_machine(), _free_in_container()))
-
-
-def _free_in_container() -> float:
-    """What a container's limit leaves, by Linux's control groups; infinite without one."""
-    try:
-        limit, used = ((CONTROL_GROUP / name).read_text().strip() for name in MEMORY_FILES)
-        return math.inf if limit == "max" else max(int(limit) - int(used), 0)
-    except (OSError, ValueError):
-        return math.inf
-
-
-def _free_in_machine() -> int:
-    try:
-        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-        return next(int(line.split()[1]) * 1024 for line in lines if "MemAvailable" in line)
-    except (OSError, StopIteration):
-        pass
-    try:
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
-    except (AttributeError, ValueError, OSError):  # Windows has no sysconf
-        return 0

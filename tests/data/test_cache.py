@@ -95,22 +95,6 @@ def test_without_fork_the_cache_needs_the_main_process(
     assert make_cache(sizes, processes=1, workers=0) is not None
 
 
-def test_a_container_may_have_less_than_the_machine(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(cache, "CONTROL_GROUP", tmp_path)
-    machine = cache.free_memory()
-    for limit, used, free in (("max", "5", None), ("1000000", "400000", 600_000), ("9", "10", 0)):
-        (tmp_path / "memory.max").write_text(f"{limit}\n")
-        (tmp_path / "memory.current").write_text(f"{used}\n")
-        found = cache.free_memory()
-        assert found == free if free is not None else abs(found - machine) < machine / 2
-
-
-def test_free_memory_is_a_plausible_number() -> None:
-    assert 1 << 20 < cache.free_memory() < 1 << 50
-
-
 def test_training_data_of_other_sizes_has_other_places() -> None:
     sizes = np.array([[2, 3], [4, 5]], dtype=np.int32)
     kept = ImageCache(sizes)
