@@ -20,6 +20,7 @@ from detkit.data.base import Annotations, DetectionDataset, Sample
 from detkit.data.cache import ImageCache
 from detkit.data.mosaic import mixed
 from detkit.data.sampling import earlier_showings, sampled_order
+from detkit.data.workers import batches_of
 from detkit.errors import DataError
 from detkit.proposals.store import ProposalStore
 
@@ -70,7 +71,7 @@ class SampleKey(NamedTuple):
     turn: int = 0  # how often this epoch has shown the image before
 
 
-class TrainSet(Dataset[Sample]):
+class TrainSet(Dataset[Sample | DataError]):
     """Augmented images, asked for by :class:`SampleKey`."""
 
     def __init__(
@@ -85,7 +86,19 @@ class TrainSet(Dataset[Sample]):
         self.augmentation = augmentation
         self.seed = seed
 
-    def __getitem__(self, key: SampleKey) -> Sample:
+    def __getitem__(self, key: SampleKey) -> Sample | DataError:
+        """The sample; or the error that reading it is, which a process cannot raise in one line."""
+        try:
+            return self.sample(key)
+        except DataError as problem:
+            return problem
+
+    def sample(self, key: SampleKey) -> Sample:
+        """The image in its augmented form, or the next that can be read.
+
+        Raises:
+            DataError: neither it nor any of the next ones can.
+        """
         index, sample = self._read(key.image)
         draws = (self.seed, key.epoch, index, *([key.turn] if key.turn else []))
         shown = self.augmentation(sample, key.size, draws)
@@ -174,8 +187,13 @@ class BatchOrder(Sampler[list[SampleKey]]):
 def train_batches(
     dataset: TrainSet, order: BatchOrder, workers: int, pin_memory: bool
 ) -> Iterator[TrainBatch]:
-    """Load the batches of ``order``, ahead of time in ``workers`` processes (0: here)."""
-    loader: DataLoader[Sample] = DataLoader(
+    """Load the batches of ``order``, ahead of time in ``workers`` processes (0: here).
+
+    Raises:
+        DataError: images that cannot be read, one after another.
+        LoaderError: a process died.
+    """
+    loader: DataLoader[Sample | DataError] = DataLoader(
         dataset,
         batch_sampler=order,
         num_workers=workers,
@@ -185,7 +203,12 @@ def train_batches(
         multiprocessing_context="fork" if workers and dataset.images.cache is not None else None,
         generator=torch.Generator(),  # its own, so that the model's draws do not depend on loading
     )
-    for step, samples in zip(order.steps, loader, strict=True):
+    advice = f"Try data.workers={workers // 2} (now {workers})"
+    advice += "." if dataset.images.cache is None else ", or data.cache=none."
+    for step, samples in zip(order.steps, batches_of(loader, advice), strict=True):
+        for sample in samples:
+            if isinstance(sample, DataError):
+                raise sample
         seen = step * order.batch_size + order.part.start
         yield TrainBatch(samples, order.size_of(step), seen)
 

@@ -20,6 +20,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from detkit.data import Annotations
 from detkit.data.loader import start_worker
+from detkit.data.workers import batches_of
 from detkit.detectors import Detector
 from detkit.engine.experiment import DataConfig, ExperimentConfig
 from detkit.engine.log import RunLog
@@ -125,7 +126,8 @@ def compute_proposals(
         generator=torch.Generator(),  # its own: the caller's random state stays as it is
     )
     done, unreadable = 0, []
-    for problem in loader:
+    advice = f"What was found is kept; try data.workers={workers // 2} (now {workers})."
+    for problem in batches_of(loader, advice):
         if isinstance(problem, DataError):
             unreadable.append(str(problem))
         elif problem is not None:

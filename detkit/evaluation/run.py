@@ -23,6 +23,7 @@ from detkit.class_names import (
     way_to_leave_out,
 )
 from detkit.data.base import Annotations, DetectionDataset, Sample, given_proposals
+from detkit.data.workers import batches_of
 from detkit.detectors.base import Detector
 from detkit.errors import ConfigError, DataError, DetkitError
 from detkit.evaluation.coco_map import COCO_LIMIT, CocoResult, check_limit, coco_map
@@ -265,7 +266,8 @@ def _detect(
 ) -> Iterator[Detections]:
     """What is found in each image; nothing in one that cannot be read, which ``lost`` is told."""
     done = 0
-    for batch in loader:
+    advice = f"Try data.workers={loader.num_workers // 2} (now {loader.num_workers})."
+    for batch in batches_of(loader, advice):
         lost |= {each.index: each.reason for each in batch if isinstance(each, Unreadable)}
         samples = [each for each in batch if isinstance(each, Sample)]
         found = iter(_detect_in(predictor, samples) if samples else ())

@@ -95,13 +95,14 @@ def test_an_image_that_breaks_after_the_scan_is_passed_over(
     assert "The next image is used in its place." in caplog.text
 
 
-def test_when_nothing_can_be_read_the_data_is_at_fault(tiny_voc: Path) -> None:
+@pytest.mark.parametrize("workers", [0, 1])
+def test_when_nothing_can_be_read_the_data_is_at_fault(workers: int, tiny_voc: Path) -> None:
     dataset = tiny_set(tiny_voc)
     for path in (tiny_voc / "JPEGImages").iterdir():
         path.unlink()
     key = next(iter(order_of(range(1))))[0]
-    with pytest.raises(DataError) as caught:
-        dataset[key]
+    with pytest.raises(DataError) as caught:  # in one line, also from another process
+        next(train_batches(dataset, order_of(range(1)), workers, pin_memory=False))
     path = dataset.images.annotations.paths[key.image]
     assert str(caught.value) == (
         f"{path}: this image and the 9 after it cannot be read; is the disk still there?"

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
+import os
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -244,6 +247,35 @@ def test_an_error_after_which_nothing_can_be_saved_is_still_the_one_that_is_said
         "([Errno 28] No space left on device). Free some space and start again."
     )
     assert not (out / "last").exists()
+
+
+def test_a_loader_process_that_dies_is_said_and_takes_no_step_with_it(
+    small_config: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    out, others = tmp_path / "run", multiprocessing.active_children()
+
+    def kill() -> None:
+        (worker,) = (each for each in multiprocessing.active_children() if each not in others)
+        assert worker.pid is not None
+        os.kill(worker.pid, signal.SIGKILL)  # as the system does where memory runs out
+
+    with monkeypatch.context() as patch:
+        after_step(3, kill, patch)
+        words = ["--out", str(out), "--device", "cpu", "train.iterations=1000", "data.workers=1"]
+        assert main([str(small_config), *words, "train.save_every=1000"]) == 2
+    said, steps = capsys.readouterr(), [record["step"] for record in records_of(out)]
+    assert said.err == (
+        "detkit train: A loader process was ended by SIGKILL, as the system does with a process "
+        "where memory runs out. Try data.workers=0 (now 1).\n"
+    )
+    line = f"an error ends this run; step {steps[-1]} is saved, and --resume goes on there\n"
+    assert said.out.endswith(line)
+    assert saved_step(out) == steps[-1] >= 3
+    words = [f"train.iterations={steps[-1] + 1}", "data.workers=0"]
+    assert train(small_config, out, words, resume=True).finished
 
 
 def test_ctrl_c_pressed_twice_saves_nothing_more(
