@@ -1,10 +1,10 @@
 """A small picture of an image, by which copies that were saved anew are told from other pictures.
 
 Of a JPEG only the means of its 8 x 8 blocks are decoded, which takes a third of the time of all
-pixels; saving a picture in another format or quality hardly changes them. On 970 photos and
+pixels; saving a picture in another format or quality hardly changes them. On 212 photos and
 micrographs saved anew, as PNG, WebP and as JPEG of quality 30 to 95, no value of the small picture
-moved by more than 4 levels of 256 and none by more than 0.9 in the mean; the two most alike of
-different pictures were 26 and 3.1 apart.
+moved by more than 4 levels of 256 and none by more than 0.9 in the mean; of 974 different pictures
+the two most alike were 26 and 3.1 apart.
 """
 
 from __future__ import annotations
