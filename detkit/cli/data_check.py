@@ -9,7 +9,9 @@ import argparse
 import json
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -259,8 +261,11 @@ def read_splits(patient: Patient) -> list[Split]:
         refused = patient.unused if role == "other" else patient.refused
         expected = learned if role == "eval" and learned else patient.classes
         before = len(refused)
+        read = read_together(entries, expected, learned)
         parts = [
-            part for entry in entries if (part := read_part(entry, expected, patient, refused))
+            part
+            for entry, data in zip(entries, read, strict=True)
+            if (part := read_part(entry, expected, patient, refused, data))
         ]
         if len(parts) < len(entries):
             patient.unread += [str(entry.get("root")) for entry in entries]
@@ -281,8 +286,24 @@ def read_splits(patient: Patient) -> list[Split]:
     return splits
 
 
+def read_together(
+    entries: Sequence[Mapping[str, Any]], expected: Sequence[str], learned: Sequence[str]
+) -> Sequence[Annotations | None]:
+    """Entries of which one may have a class that ``only`` of all names; None: each by itself."""
+    from detkit.data.reading import read_entries
+
+    if any(entry.get("only") for entry in entries):
+        with suppress(DetkitError):  # which of them is at fault is found one by one
+            return read_entries(entries, expected, learned)
+    return [None] * len(entries)
+
+
 def read_part(
-    entry: Mapping[str, Any], expected: Sequence[str], patient: Patient, refused: list[str]
+    entry: Mapping[str, Any],
+    expected: Sequence[str],
+    patient: Patient,
+    refused: list[str],
+    data: Annotations | None = None,
 ) -> tuple[Annotations, Entry] | None:
     """Read one entry, and where training refuses it, whatever of it can be read.
 
@@ -291,6 +312,7 @@ def read_part(
         expected: the classes that training expects in it.
         patient: what it belongs to.
         refused: what training says is added to it.
+        data: what it holds, where that is read already.
 
     Returns:
         What the entry holds; None where nothing can be read.
@@ -300,15 +322,16 @@ def read_part(
     from detkit.engine.build import not_trained_on
 
     try:
-        data = read_dataset(entry, expected)
+        data = read_dataset(entry, expected) if data is None else data
     except DetkitError as problem:
         if isinstance(problem, OtherClassesError) and expected and not patient.classes:
             problem = not_trained_on(problem)
         refused.append(str(problem))
-        lenient = {**entry, "max_unreadable": 1.0, "only": ()}
-        for classes in dict.fromkeys((tuple(expected), ())):  # what else is there to say of it?
+        lenient = {**entry, "max_unreadable": 1.0}
+        ways = product((lenient, {**lenient, "only": ()}), dict.fromkeys((tuple(expected), ())))
+        for keys, classes in ways:  # what else is there to say of it?
             try:
-                data = read_dataset(lenient, classes)
+                data = read_dataset(keys, classes)
                 break
             except DetkitError:
                 continue

@@ -61,8 +61,8 @@ def _parser() -> argparse.ArgumentParser:
         metavar="CHECKPOINT | KEY=VALUE",
         help="run or checkpoint folders, names of the zoo, or its .weights files; data.format=, "
         "data.root= and data.split= replace what the checkpoint names for evaluation; also "
-        "eval.batch_size=8, eval.voc_rule=voc_eval, eval.max_detections=300, data.workers=2, and "
-        "for measuring "
+        "data.only=[cat], eval.batch_size=8, eval.voc_rule=voc_eval, eval.max_detections=300, "
+        "data.workers=2, and for measuring "
         f"{', '.join(f'model.{key}=' for key in MODEL_SETTINGS)}",
     )
     add(
@@ -72,7 +72,8 @@ def _parser() -> argparse.ArgumentParser:
         action="append",
         default=[],
         help="measure a JSON list of {image_id, category, bbox: [x, y, w, h], score}, zero-based, "
-        "image_id the file's stem; or COCO results with image_id and category_id as numbers; "
+        "image_id the file's stem; or COCO results with image_id and category_id as numbers; the "
+        "images need not be there; "
         f"needs {EVAL_DATA}",
     )
     add("--save-detections", metavar="FILE", type=Path, help="write the same of a checkpoint")

@@ -168,3 +168,41 @@ def test_a_folder_is_checked_for_what_is_kept(
     assert record["class_names"] == ["cat"]
     reports = [split["report"] for split in record["splits"].values()]
     assert [report["objects of dog left out by data.only"] for report in reports] == [3, 1]
+
+
+def test_a_class_of_one_split_is_no_mistake_of_another(tmp_path: Path) -> None:
+    """Neither of what is measured on, nor of what is not used, nor of a second entry."""
+    root, out = tmp_path / "voc", tmp_path / "out"
+    cat, fox = ("cat", (1, 1, 40, 30)), ("fox", (1, 1, 20, 30))
+    for split, objects in {"train": [cat, fox], "val": [cat], "extra": [cat]}.items():
+        write_voc(root, {f"{split}{n}": voc_xml(objects) for n in range(2)}, split=split)
+    more = ["--out", str(out), "--json", str(out / "a.json")]
+    data_check.main([str(root), "data.only=[cat, fox]", *more])
+    record = json.loads((out / "a.json").read_text())
+    assert list(record["splits"]) == ["train", "val", "extra"]
+    assert not [f for f in record["findings"] if "no class" in f["text"]]
+    entries = [
+        {"format": "voc", "root": str(root), "split": split, "only": ["cat", "fox"]}
+        for split in ("train", "val")
+    ]
+    blocks = {
+        "model": {"name": "yolo_v2", "backbone": "tiny"},
+        "data": {"train": entries[::-1]},
+        "train": {"epochs": 1},
+    }
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(blocks))
+    data_check.main([str(tmp_path / "mine.yaml"), *more])
+    record = json.loads((out / "a.json").read_text())
+    assert record["class_names"] == ["cat", "fox"]
+    assert not [f for f in record["findings"] if "no class" in f["text"]]
+
+
+def test_images_that_cannot_be_used_are_told_of_the_classes_that_are_kept(
+    tiny_voc: Path, tmp_path: Path
+) -> None:
+    for name in ("000001", "000003"):
+        (tiny_voc / "JPEGImages" / f"{name}.jpg").unlink()
+    out = tmp_path / "out"
+    words = [str(tiny_voc), "data.only=[cat]", "--out", str(out), "--json", str(out / "a.json")]
+    assert data_check.main(words) == 2
+    assert json.loads((out / "a.json").read_text())["class_names"] == ["cat"]
