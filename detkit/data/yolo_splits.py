@@ -82,6 +82,6 @@ def _names(root: Path, described: Described) -> list[str]:
 def _has_voc(root: Path) -> bool:
     """Whether the folder is PASCAL VOC's, whose lists name XML files."""
     try:
-        return find_annotations(root) is not None
+        return find_annotations(root, listed=True) is not None
     except DataError:  # several
         return True

@@ -301,3 +301,5 @@ def test_lists_of_pascal_voc_stay_pascal_voc(tmp_path: Path) -> None:
     root = write_voc(tmp_path, {"a": voc_xml([("cat", (1, 1, 9, 9))])}, split="train")
     put(root, {"labels/a.txt": ROW})
     assert recognise(root).format == "voc"
+    (root / "Annotations" / "a.xml").unlink()  # lost, or a test set
+    assert recognise(root).format == "voc"
