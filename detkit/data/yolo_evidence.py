@@ -50,7 +50,7 @@ TIMES = 5  # rows that do not fit, for each that speaks
 class Tail(Enum):
     """What may stand behind a box; its value is how many numbers belong together."""
 
-    TRACK = 1  # confidence and track id, once
+    TRACK = 1  # confidence and track id, once; -1 where there is no track
     POINTS = 2  # key points x, y
     SEEN = 3  # key points x, y, visibility (0, 1 or 2)
 
@@ -141,7 +141,7 @@ def _fits(values: Sequence[float], tail: Tail) -> bool:
     cx, cy, width, height = values[:4]
     behind = values[4:]
     if tail == Tail.TRACK:
-        return len(behind) == 2 and 0 <= behind[0] <= 1 and behind[1] >= 0 and _whole(behind[1])
+        return len(behind) == 2 and 0 <= behind[0] <= 1 and behind[1] >= -1 and _whole(behind[1])
     if len(behind) % tail.value:
         return False
     xs, ys = behind[0 :: tail.value], behind[1 :: tail.value]

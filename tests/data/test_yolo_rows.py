@@ -93,6 +93,7 @@ def decide(rows: Sequence[Sequence[float]]) -> str | None:
         "0 0.6 0.6 0.2 0.2 0.55 0.65 2 0.6 0.6 2",  # two key points, seen
         "0 0.6 0.6 0.2 0.2 0.55 0.65 2.0 0 0 0",
         "0 0.6 0.6 0.2 0.2 0.9 12",  # confidence and track id
+        "0 0.6 0.6 0.2 0.2 0.9 -1",  # of no track
         "0 0.6 0.6 0.2 0.2 0.55 0.65 -1 -1 0.6 0.6 -1 -1 -1 -1",  # five marks of a face
     ],
 )
@@ -279,7 +280,7 @@ def slow_judge(values: Sequence[Fraction], tail: Tail) -> Sign:
         if tail == Tail.TRACK:
             if len(groups) > 1 or not 0 <= group[0] <= 1:
                 return Sign.DENIES
-            if group[1] < 0 or group[1].denominator != 1:
+            if group[1] < -1 or group[1].denominator != 1:
                 return Sign.DENIES
             continue
         x, y = group[:2]
