@@ -234,6 +234,8 @@ def from_folder(root: Path, overrides: Sequence[str]) -> Patient:
             entry = {"format": found.format, "root": str(root), "split": split.name, **rest}
             entries[split.name] = ("other", [entry])
     print(found.line())
+    if found.unread:
+        print(f"a training stops here: {found.unread}")
     return Patient(str(root), entries, experiment, model, classes)
 
 

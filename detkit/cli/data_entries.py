@@ -53,7 +53,8 @@ def all_splits(keys: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         ConfigError: no root.
         DataError: a folder that is not recognised.
     """
-    from detkit.data.recognise import find_splits, recognise
+    from detkit.data.recognise import find_splits, recognise, unread_split
+    from detkit.errors import DataError
 
     if "root" not in keys:
         raise ConfigError("data.root: missing; name the folder that holds the data.")
@@ -70,4 +71,6 @@ def all_splits(keys: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     data_format, splits = find_splits(root, "" if named == "auto" else named, *files)
     if not splits:  # the reader of a format that is named knows best what it lacks
         return {"all": dict(keys)}
+    if unread := "" if files[0] else unread_split(root, splits):
+        raise DataError(unread)
     return {each.name: {**rest, "format": data_format, "split": each.name} for each in splits}

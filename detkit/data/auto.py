@@ -28,9 +28,11 @@ from detkit.data.reading import read_dataset
 from detkit.data.recognise import Recognised, Use, recognise
 from detkit.data.voc import Origin, Unannotated
 from detkit.data.yolo_rows import Rows
-from detkit.errors import ConfigError
+from detkit.errors import ConfigError, DataError
 
 AUTO = "auto"
+OWN_KEYS = ("only", "max_unreadable", *MEANING_KEYS[:-1])  # that need not be those of training
+OTHER_FILES = (*PLACE_KEYS, *VIA_KEYS, "names_file")  # keys by which a folder is other data
 
 
 class AutoConfig(DatasetConfig):
@@ -65,18 +67,21 @@ def resolve(
     lines: list[str] = []
     train = [dict(entry) for entry in data.get("train") or ()]
     measured = [dict(entry) for entry in data.get("eval") or ()]
-    seen: dict[tuple[str, str], Recognised] = {}
+    seen: list[tuple[dict[str, Any], Recognised]] = []
     if use == "train":
         learned: list[dict[str, Any]] = []
         for entry in train:
             if not is_auto(entry):
                 learned.append(entry)
-            elif _place(entry) not in seen:
-                found = seen[_place(entry)] = _resolve(entry, train)
+            elif entry not in [before for before, _ in seen]:
+                found = _resolve(entry, train)
+                if found.unread:
+                    raise DataError(found.unread)
+                seen.append((entry, found))
                 lines.append(found.line())
                 learned += [chosen for chosen in found.train if chosen not in learned]
         if seen and not measured:
-            measured = [entry for found in seen.values() for entry in found.val]
+            measured = [entry for _, found in seen for entry in found.val]
         train = learned
     explicit: list[dict[str, Any]] = []
     for entry in measured:
@@ -89,20 +94,27 @@ def resolve(
 
 
 def _to_measure_on(
-    entry: Mapping[str, Any], seen: Mapping[tuple[str, str], Recognised]
+    entry: Mapping[str, Any], seen: Sequence[tuple[Mapping[str, Any], Recognised]]
 ) -> tuple[tuple[dict[str, Any], ...], str]:
     """What an auto entry of ``eval`` becomes, and its line where training did not say it."""
     root, split = _place(entry)
-    before = [found for place, found in seen.items() if place == (root, split)]
+    before = [(other, found) for other, found in seen if _place(other) == (root, split)]
     if not split:  # what goes with all that is trained on
-        before = [found for place, found in seen.items() if place[0] == root]
+        before = [(other, found) for other, found in seen if _place(other)[0] == root]
+    before = [(other, found) for other, found in before if _are_beside(entry, other)]
     if before:
-        return tuple(chosen for found in before for chosen in found.val), ""
+        own = {key: entry[key] for key in OWN_KEYS if key in entry}
+        return tuple(chosen | own for _, found in before for chosen in found.val), ""
     found = _resolve(entry)
     if entry.get("part") == "all":  # asked for in so many words
         whole = tuple({k: v for k, v in one.items() if k != "part"} for one in found.test)
         found = replace(found, test=whole)
     return found.test, found.line("eval")
+
+
+def _are_beside(entry: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether an entry names no other files of a folder than another that is trained on."""
+    return all(entry.get(key, other.get(key)) == other.get(key) for key in OTHER_FILES)
 
 
 def _place(entry: Mapping[str, Any]) -> tuple[str, str]:
@@ -139,6 +151,8 @@ def read_auto(config: AutoConfig, classes: Sequence[str] = ()) -> Annotations:
         if (value := getattr(config, key)) != AutoConfig.model_fields[key].default:
             keys[key] = value
     found = recognise(config.root, config.split, keys)
+    if found.unread:
+        raise DataError(found.unread)
     chosen, look = found.test if config.split else found.train, config.looks_at_images
     parts = [read_dataset(entry, classes, images=look) for entry in chosen]
     return parts[0] if len(parts) == 1 else join(parts, classes)

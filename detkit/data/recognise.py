@@ -23,6 +23,7 @@ from detkit.data.labelme import labelme_counts
 from detkit.data.listing import contents
 from detkit.data.places import COUNTED, SPLIT, below_root
 from detkit.data.table_splits import find_csv, find_via_files, splits_of_table
+from detkit.data.unread_split import find_unread
 from detkit.data.unrecognised import TITLES, Split, nothing_found
 from detkit.data.via import count_images
 from detkit.data.voc_folders import find_annotations, list_files
@@ -48,6 +49,7 @@ class Recognised:
     train: tuple[dict[str, Any], ...]  # entries to learn from
     val: tuple[dict[str, Any], ...]  # entries to measure on while training
     test: tuple[dict[str, Any], ...]  # entries to measure on afterwards
+    unread: str = ""  # what to say of a split for training that cannot be read; empty: none
 
     def line(self, use: Use = "train") -> str:
         """What was found and what comes of it, in one line."""
@@ -114,7 +116,14 @@ def recognise(
         train=entries(train) if val or test else entries(train, part="train"),
         val=measured,
         test=entries([split]) if split else entries(test) or measured,
+        unread="" if split or keys.get("annotations") else unread_split(root, splits),
     )
+
+
+def unread_split(root: Path, splits: Sequence[Split]) -> str:
+    """What to say of a split for training of which nothing is among ``splits``; empty: none."""
+    said = find_unread(root, splits)
+    return f"{said} {why_lists(root)}".rstrip() if said else ""
 
 
 def _check_keys(data_format: str, keys: Mapping[str, Any]) -> None:

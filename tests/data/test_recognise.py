@@ -680,3 +680,34 @@ def test_a_json_apart_from_its_images(tmp_path: Path) -> None:
     assert refusal(root) == f"{start}, and where its images lie data.images=FOLDER."
     (root / "labels" / "other.json").write_text(json.dumps(content))
     assert refusal(root).endswith("FOLDER. Of its other files likewise: labels/other.json.")
+
+
+def test_an_auto_entry_to_measure_on_keeps_its_own_keys_beside_one_to_train_on(
+    source: Path,
+) -> None:
+    learned = {"format": "auto", "root": str(source)}
+    measured = learned | {"only": ["cat"], "origin": 1, "max_unreadable": 0.5}
+    chosen, _ = resolve({"train": [learned], "eval": [measured]})
+    assert chosen["train"] == [{"format": "voc", "root": str(source), "split": "train"}]
+    own = {"only": ["cat"], "origin": 1, "max_unreadable": 0.5}
+    assert chosen["eval"] == [{"format": "voc", "root": str(source), "split": "val", **own}]
+
+
+def test_auto_entries_that_name_other_files_of_one_folder_are_each_read(
+    tmp_path: Path, source: Path
+) -> None:
+    for split in ("train", "val"):
+        write_coco(tmp_path, voc_split(source, split), split)
+    entries = [
+        {
+            "format": "auto",
+            "root": str(tmp_path),
+            "annotations": f"annotations/instances_{split}.json",
+            "images": split,
+        }
+        for split in ("train", "val")
+    ]
+    both, _ = resolve({"train": entries})
+    assert [entry["images"] for entry in both["train"]] == ["train", "val"]
+    chosen, _ = resolve({"train": entries[:1], "eval": entries[1:]})
+    assert [entry["images"] for entry in chosen["eval"]] == ["val"]
