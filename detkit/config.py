@@ -16,7 +16,7 @@ from typing import Annotated, Any, ClassVar, TypeVar, get_args
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from detkit.errors import ConfigError, did_you_mean
+from detkit.errors import ConfigError, did_you_mean, shown
 from detkit.recipes import NAME, called, find_base, near, recipe_path
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
@@ -66,6 +66,8 @@ def check_keys(config_type: type[Config], settings: Mapping[str, Any]) -> None:
         if any(error["type"] == "extra_forbidden" for error in problem.errors()):
             raise ConfigError(_plain_words(config_type, problem, "")) from None
 
+
+MOST_VALUES = 1_000_000  # of a config, aliases counted as often as they stand there
 
 # What pydantic's types of error say to a person; the names in braces are its own context.
 EXPECTED = {
@@ -253,7 +255,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise ConfigError(f"{path}: no such config file.{near(path)}")
     try:
-        loaded = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)  # a SafeLoader
+        loaded = _load(path.read_text(encoding="utf-8"))
     except ConfigError as problem:
         raise ConfigError(f"{path}: {problem}") from None
     except UnicodeDecodeError:
@@ -262,6 +264,32 @@ def _read_yaml(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path}: {_place(problem)}") from None
     if not isinstance(loaded, dict):
         raise ConfigError(f"{path}: expected blocks such as 'model:'; got {_shown(loaded)}.")
+    return loaded
+
+
+def _load(text: str) -> Any:
+    """The values of a YAML text.
+
+    Raises:
+        ConfigError: nested too deep, or endless by aliases of aliases: a few lines can stand for a
+            thousand million values.
+        YAMLError: no YAML.
+    """
+    try:
+        loaded = yaml.load(text, Loader=_Loader)  # a SafeLoader
+    except RecursionError:
+        raise ConfigError("is nested too deep for a config.") from None
+    left, seen = [loaded], 0
+    while left:
+        value = left.pop()
+        inside = [*value.values()] if isinstance(value, dict) else value
+        if isinstance(inside, list | tuple | set):
+            left.extend(inside)
+        seen += 1
+        if seen + len(left) > MOST_VALUES:
+            raise ConfigError(
+                f"stands for more than {MOST_VALUES:,} values, too many for a config."
+            )
     return loaded
 
 
@@ -286,10 +314,10 @@ def parse_override(text: str) -> tuple[str, Any]:
     if not equals or not all(key.split(".")):
         raise ConfigError(f"{text!r}: expected KEY=VALUE, for example train.lr=0.001.")
     try:
-        return key, yaml.load(value, Loader=_Loader)
+        return key, _load(value)
     except (yaml.YAMLError, ConfigError):
         raise ConfigError(
-            f"{key}: the value {value!r} is not readable as YAML. Quote it."
+            f"{key}: the value {shown(value)} is not readable as YAML. Quote it."
         ) from None
 
 

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from detkit.errors import DetkitError
 from detkit.flushing import flush, flush_tree, make_lasting_folder
+from detkit.system_errors import naming
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -106,7 +107,7 @@ def whole_file(path: Path, *, lasting: bool = True) -> Iterator[Path]:
     """Give a place beside ``path`` to write to, which takes its name once all went well.
 
     The folder is made when missing. The place ends as ``path`` does, for libraries that choose a
-    format by the ending.
+    format by the ending. An error of the system names ``path``.
 
     Args:
         path: the file.
@@ -120,12 +121,13 @@ def whole_file(path: Path, *, lasting: bool = True) -> Iterator[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f"{_own_mark()}{path.suffix}")
     try:
-        yield temporary
-        if lasting:
-            flush(temporary)
-        os.replace(temporary, path)
-        if lasting:
-            flush(path.parent)
+        with naming(path, temporary):
+            yield temporary
+            if lasting:
+                flush(temporary)
+            os.replace(temporary, path)
+            if lasting:
+                flush(path.parent)
     finally:
         temporary.unlink(missing_ok=True)  # there only when writing failed
 

@@ -332,3 +332,37 @@ def test_explain_says_where_each_value_came_from(tmp_path: Path) -> None:
         "stages: []  # default\n"
         "extra: null  # default\n"
     )
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("model: " + "[" * 5000, "is nested too deep for a config."),
+        (
+            "".join("  " * depth + "a:\n" for depth in range(2000)),
+            "is nested too deep for a config.",
+        ),
+        (
+            "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n"
+            + "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]\n" for n in range(1, 9)),
+            "stands for more than 1,000,000 values, too many for a config.",
+        ),
+        ("a: &a {b: [*a]}\n", "stands for more than 1,000,000 values, too many for a config."),
+    ],
+    ids=["lists in lists", "blocks in blocks", "aliases of aliases", "itself"],
+)
+def test_a_yaml_without_end_is_one_sentence(text: str, said: str, tmp_path: Path) -> None:
+    path = tmp_path / "endless.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        read_config(path)
+    assert str(caught.value) == f"{path}: {said}"
+
+
+def test_an_override_without_end_is_one_sentence() -> None:
+    deep = "[" * 5000
+    with pytest.raises(ConfigError) as caught:
+        parse_override(f"train.lr={deep}")
+    assert str(caught.value) == (
+        f"train.lr: the value {deep[:60]!r}... is not readable as YAML. Quote it."
+    )

@@ -117,8 +117,8 @@ def detect_everything(args: argparse.Namespace) -> Done:
     from detkit.cli.detect_run import Job, Proposes, look_at
     from detkit.cli.device import choose_device
     from detkit.engine.named import default_is_fetched
-    from detkit.engine.signals import ctrl_c
     from detkit.files import make_folder
+    from detkit.signals import ctrl_c
     from detkit.sources import find_sources
 
     sources = find_sources(args.sources)

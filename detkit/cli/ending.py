@@ -18,69 +18,62 @@ if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
 from detkit.errors import DetkitError
+from detkit.signals import stop_as_interrupt
+from detkit.system_errors import memory_trouble, os_trouble, ran_out_of
 
 FAILED = 2  # argparse's code too
 INTERRUPTED = 130  # the shell's code for Ctrl-C
 OUTPUT = "standard output"  # what a stream is called in a sentence; it has no path
-ADVICE = {
-    errno.ENOENT: "Check the path.",
-    errno.ENAMETOOLONG: "Name a shorter path.",
-    errno.EACCES: "Take a place you have the right to.",
-    errno.EPERM: "Take a place you have the right to.",
-    errno.EROFS: "Take a place that can be written.",
-    errno.ENOSPC: "Free some space, or take another disk.",
-    errno.EDQUOT: "Free some space, or take another disk.",
-}
-CHECK = "Check that it is there and can be used."  # for all other reasons
 
 
 def ended(
     name: str,
     work: Callable[[], int | None],
     *,
-    left: str = "",
-    place: str | os.PathLike[str] = "a file",
+    left: str | Callable[[], str] = "",
+    place: str | os.PathLike[str] | None = None,
+    less: str = "",
 ) -> int:
     """Do a command's work, and say in one line what stopped it.
+
+    SIGTERM and SIGHUP are Ctrl-C here, so that files that are half written go.
 
     Args:
         name: what stands after ``detkit``, such as "data get".
         work: does everything; what it returns is the exit code, and None means success.
-        left: a sentence on what lies on disk after Ctrl-C or a failing disk.
+        left: a sentence on what lies on disk after Ctrl-C or a failing disk; or what finds out.
         place: what a failing disk is named where the system does not say which file it was.
+        less: how the command needs less memory, to go on with "or".
 
     Returns:
         The exit code: that of ``work``, 2 after an error, 130 after Ctrl-C.
     """
-    after = f" {left}" if left else ""
-    try:
-        code = work() or 0
-        if sys.stdout is not None:  # what cannot be printed is said here, not at Python's end
-            sys.stdout.flush()
-    except DetkitError as problem:
-        print(f"detkit {name}: {problem}", file=sys.stderr)
-        return FAILED
-    except OSError as problem:  # whatever is not readable, writable, there, or has no space
-        print(f"detkit {name}: {os_trouble(problem, place)}{after}", file=sys.stderr)
-        return FAILED
-    except KeyboardInterrupt:
-        print(f"detkit {name}: stopped.{after}", file=sys.stderr)
-        return INTERRUPTED
+    said, code, ends_in_left = "", FAILED, True
+    with stop_as_interrupt():
+        try:
+            done = work() or 0
+            check_printed()
+            return done
+        except DetkitError as problem:
+            said, ends_in_left = str(problem), False
+        except OSError as problem:  # whatever is not readable, writable, there, or has no space
+            said = os_trouble(problem, place)
+        except KeyboardInterrupt:
+            said, code = "stopped.", INTERRUPTED
+        except exhaustion() as problem:
+            what = ran_out_of(problem)
+            if not what:
+                raise
+            said = memory_trouble(what, less)
+    after = (left if isinstance(left, str) else left()) if ends_in_left else ""
+    print(f"detkit {name}: {said}{f' {after}' if after else ''}", file=sys.stderr)
     return code
 
 
-def os_trouble(problem: OSError, place: str | os.PathLike[str] = "a file") -> str:
-    """An operating system's refusal as a sentence: which file, why, what to do.
-
-    Args:
-        problem: what was raised.
-        place: named where the error names no file, as when a disk is full in mid-write.
-    """
-    file = place if problem.filename is None else problem.filename
-    named = os.fsdecode(file) if isinstance(file, str | bytes | os.PathLike) else str(file)
-    why = problem.strerror or str(problem) or type(problem).__name__
-    advice = CHECK if problem.errno is None else ADVICE.get(problem.errno, CHECK)
-    return f"{named}: cannot be used ({why}). {advice}"
+def exhaustion() -> tuple[type[BaseException], ...]:
+    """Kinds of errors that memory that ran out may show as; asked for when one was raised."""
+    cv2 = sys.modules.get("cv2")
+    return (MemoryError, RuntimeError) if cv2 is None else (MemoryError, RuntimeError, cv2.error)
 
 
 # --------------------------------------------------------------- when nobody reads any longer
@@ -92,8 +85,8 @@ def reader_may_leave() -> Iterator[None]:
 
     That nobody reads on is no failure of the work: files are written whole, training goes on, and
     the exit code is the command's own. Python would raise ``BrokenPipeError`` from whichever
-    ``print`` fills the buffer, or complain when it ends. A full disk is another matter: it is said
-    once, and then no more is written there.
+    ``print`` fills the buffer, or complain when it ends. Where the disk is full that the output
+    goes to, the work goes on as well; but it is said when all is done, and is a failure.
     """
     before = sys.stdout, sys.stderr
     sys.stdout, sys.stderr = (_outlet(stream) for stream in before)
@@ -101,9 +94,7 @@ def reader_may_leave() -> Iterator[None]:
         yield
     finally:
         try:
-            for stream in (sys.stderr, sys.stdout):
-                if stream is not None:
-                    stream.flush()
+            check_printed()
         except OSError as problem:
             print(f"detkit: {os_trouble(problem)}", file=sys.stderr)
             raise SystemExit(FAILED) from None
@@ -111,29 +102,48 @@ def reader_may_leave() -> Iterator[None]:
             sys.stdout, sys.stderr = before
 
 
+def check_printed() -> None:
+    """Have what was printed written out.
+
+    Raises:
+        OSError: some of it could not be, for another reason than a reader who left; said once.
+    """
+    for stream in (sys.stderr, sys.stdout):
+        if stream is None:
+            continue
+        stream.flush()
+        buffer = getattr(stream, "buffer", None)
+        outlet = getattr(buffer, "raw", buffer)
+        if isinstance(outlet, _Outlet) and outlet.problem is not None:
+            problem, outlet.problem = outlet.problem, None
+            raise problem
+
+
 class _Outlet(io.FileIO):
     """A file descriptor that is written to for as long as somebody takes it."""
 
     closed_there = False
+    is_terminal = False
+    problem: OSError | None = None  # to be told, by who asks for it
 
     def write(self, data: ReadableBuffer, /) -> int:
-        """Write, or drop what nobody will read.
-
-        Raises:
-            OSError: another reason than a reader who left; the first time alone.
-        """
+        """Write, or drop what nobody will read."""
         if not self.closed_there:
             try:
                 return super().write(data)
             except OSError as problem:
                 self.closed_there = True
-                if not isinstance(problem, BrokenPipeError):
-                    raise OSError(problem.errno, problem.strerror, OUTPUT) from problem
+                hung_up = self.is_terminal and problem.errno == errno.EIO  # its window is closed
+                if not isinstance(problem, BrokenPipeError) and not hung_up:
+                    self.problem = OSError(problem.errno, problem.strerror, OUTPUT)
         return memoryview(data).nbytes
 
 
 def _outlet(stream: TextIO) -> TextIO:
-    """The same stream over an outlet; what is no stream of Python's own stays as it is."""
+    """The same stream over an outlet; what is no stream of Python's own stays as it is.
+
+    A name that its encoding cannot write, as in a C locale, is escaped, as Python does on stderr.
+    """
     if type(stream) is not io.TextIOWrapper:  # a notebook's, a test's, or none at all
         return stream
     raw = getattr(stream.buffer, "raw", stream.buffer)  # unbuffered streams have no other
@@ -141,10 +151,11 @@ def _outlet(stream: TextIO) -> TextIO:
         return stream
     stream.flush()
     outlet = _Outlet(raw.fileno(), "w", closefd=False)
+    outlet.is_terminal = stream.isatty()
     return io.TextIOWrapper(
-        io.BufferedWriter(outlet),
+        outlet if stream.write_through else io.BufferedWriter(outlet),  # python -u: at once
         encoding=stream.encoding,
-        errors=stream.errors,
+        errors="backslashreplace" if stream.errors == "strict" else stream.errors,
         line_buffering=stream.line_buffering,
         write_through=stream.write_through,
     )

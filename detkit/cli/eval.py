@@ -44,7 +44,8 @@ def main(argv: list[str] | None = None) -> int:
     args.command = shlex.join(["detkit", "eval", *(sys.argv[1:] if argv is None else argv)])
     if args.report is not None and args.report.suffix.lower() not in HTML:
         args.report = args.report / "report.html"  # a folder was named
-    return ended("eval", lambda: run(checkpoints, overrides, args))
+    less = "ask for less at once: eval.batch_size=1, data.workers=0"
+    return ended("eval", lambda: run(checkpoints, overrides, args), less=less)
 
 
 def _parser() -> argparse.ArgumentParser:

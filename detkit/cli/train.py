@@ -7,6 +7,11 @@ from pathlib import Path
 
 from detkit.cli.ending import INTERRUPTED, ended
 
+LESS = (
+    "ask for less at once: train.micro_batches=2 or more, fewer data.workers, a smaller "
+    "eval.batch_size, data.cache=none"
+)
+
 
 def main(argv: list[str] | None = None) -> int:
     """Parse, delegate, and end in one readable line where something is wrong."""
@@ -24,7 +29,7 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("--device", help="cpu, cuda, cuda:1 (default: a GPU where there is one)")
     args = parser.parse_intermixed_args(argv)  # overrides may stand anywhere
-    return ended("train", lambda: run(args), left="A checkpoint saved before is whole.")
+    return ended("train", lambda: run(args), left=lambda: kept(args), less=LESS)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -41,3 +46,18 @@ def run(args: argparse.Namespace) -> int:
         allow_changed_data=args.allow_changed_data,
     )
     return 0 if outcome.finished else INTERRUPTED
+
+
+def kept(args: argparse.Namespace) -> str:
+    """A sentence on the checkpoint that the run, or the latest of its stages, can go on from.
+
+    Nothing where none lies in the run folder, which is named as ``engine/start.py`` has it.
+    """
+    config = Path(args.config)
+    own = [config.parent] if config.name == "config.yaml" else []
+    folders = [args.out] if args.out is not None else [*own, Path("runs") / config.stem]
+    for folder in folders:
+        for name in ("last", "*/last", ".last.old", "*/.last.old"):
+            for path in sorted(folder.glob(f"{name}/model.json")):
+                return f"The checkpoint in {path.parent} is whole; --resume goes on from it."
+    return ""

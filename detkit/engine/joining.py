@@ -16,9 +16,10 @@ import torch.distributed as dist
 from torch.distributed import PrefixStore, Store, TCPStore  # type: ignore[attr-defined]
 
 from detkit.engine.distributed import ElsewhereError, Ranks
-from detkit.engine.signals import ignore_stop, stop_as_interrupt
 from detkit.engine.watch import RankWatch
 from detkit.errors import ConfigError, DetkitError
+from detkit.signals import ignore_stop, stop_as_interrupt
+from detkit.system_errors import memory_trouble, os_trouble, ran_out_of
 
 JOIN_SECONDS = 600.0  # for all ranks to start; importing torch takes minutes on a slow disk
 POLL_SECONDS = 0.05
@@ -139,12 +140,15 @@ def end_with(problem: BaseException, rank: int, watch: RankWatch) -> int:
     watch.end()
     if isinstance(problem, KeyboardInterrupt):
         return INTERRUPTED
-    return FAILED if isinstance(problem, DetkitError | OSError | RuntimeError) else CRASHED
+    known = DetkitError | OSError | RuntimeError | MemoryError
+    return FAILED if isinstance(problem, known) else CRASHED
 
 
 def said_of(problem: BaseException, watch: RankWatch) -> str | None:
     """What to say about ``problem``; None: it is the consequence of another rank's."""
-    if isinstance(problem, DetkitError | OSError):
+    if isinstance(problem, OSError):
+        return os_trouble(problem)
+    if isinstance(problem, DetkitError):
         return str(problem)
     met = problem.__context__ if isinstance(problem, KeyboardInterrupt) else problem
     if isinstance(met, RuntimeError):  # a collective fails so, and so does much else
@@ -155,4 +159,6 @@ def said_of(problem: BaseException, watch: RankWatch) -> str | None:
         return None
     if isinstance(problem, KeyboardInterrupt):
         return "stopped at once; what was saved before is whole."
+    if what := ran_out_of(problem):
+        return memory_trouble(what)
     return "".join(traceback.format_exception(problem)).rstrip()

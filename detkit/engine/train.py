@@ -33,7 +33,6 @@ from detkit.engine.report import (
     with_picture,
 )
 from detkit.engine.saving import SavedOnError, is_evaluated, owes_evaluation, save_last
-from detkit.engine.signals import ctrl_c
 from detkit.engine.stages import Stage, Training, has_begun, left_to_train, plan_stages
 from detkit.engine.start import Prepared, before_first_step, find_run, prepare
 from detkit.engine.start_model import complete_model, taken_lines
@@ -43,6 +42,7 @@ from detkit.errors import ConfigError
 from detkit.evaluation import detect_dataset, evaluate_results
 from detkit.evaluation.readable import TooFewReadableError
 from detkit.files import make_folder, write_atomically
+from detkit.signals import ctrl_c
 
 STOPPING = "stopping after the step or evaluation at hand; Ctrl-C again stops at once"
 

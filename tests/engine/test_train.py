@@ -119,25 +119,49 @@ def test_a_killed_run_goes_on_to_the_same_bytes(small_config: Path, tmp_path: Pa
     assert [s for s in steps if s < 12] == list(range(1, 12))  # none twice
 
 
+ENDLESS = ["train.iterations=100000", "train.save_every=100000", "data.workers=1"]
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("asked", [signal.SIGINT, signal.SIGTERM])
-def test_ctrl_c_saves_and_says_how_to_go_on(
-    asked: signal.Signals, small_config: Path, tmp_path: Path
-) -> None:
+def test_ctrl_c_saves_and_says_how_to_go_on(small_config: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
-    words = ["train.iterations=100000", "train.save_every=100000", "data.workers=1"]
-    process = start(small_config, out, *words)
+    process = start(small_config, out, *ENDLESS)
     wait_for_step(out, 3)
-    os.killpg(process.pid, asked)  # loader workers too, as a terminal, torchrun and SLURM do
+    os.killpg(process.pid, signal.SIGINT)  # loader workers too, as a terminal does
     said = process.communicate(timeout=60)[0]
     assert process.returncode == 130, said
     step = load_checkpoint(out).step
     assert step >= 3
     told = said.count("stopping after the step or evaluation at hand; Ctrl-C again stops at once")
-    assert told == (asked == signal.SIGINT)
+    assert told == 1
     assert said.splitlines()[-1] == (
         f"stopped and saved at step {step}. Go on: detkit train {out / 'config.yaml'} --resume"
     )
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(os, "openpty"), reason="terminals of POSIX")
+def test_a_terminal_that_is_closed_leaves_the_run_saved(small_config: Path, tmp_path: Path) -> None:
+    out, (ours, theirs) = tmp_path / "run", os.openpty()
+    inside = (
+        "import fcntl, sys, termios\nfrom detkit.cli import main\n"
+        "fcntl.ioctl(0, termios.TIOCSCTTY, 0)\nsys.exit(main(['train', *sys.argv[1:]]))"
+    )
+    words = [str(small_config), "--out", str(out), "--device", "cpu", *ENDLESS]
+    process = subprocess.Popen(
+        [sys.executable, "-c", inside, *words],
+        cwd=ROOT,
+        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        start_new_session=True,
+    )
+    os.close(theirs)
+    wait_for_step(out, 3)
+    os.close(ours)  # the system sends SIGHUP, and whatever is printed from here on fails
+    assert process.wait(timeout=60) == 130
+    assert load_checkpoint(out).step >= 3
 
 
 def test_resuming_nothing_begins_and_says_so(
