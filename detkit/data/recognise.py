@@ -23,7 +23,7 @@ from detkit.data.labelme import labelme_counts
 from detkit.data.listing import contents
 from detkit.data.places import COUNTED, SPLIT, below_root
 from detkit.data.table_splits import find_csv, find_via_files, splits_of_table
-from detkit.data.unread_split import find_unread
+from detkit.data.unread_split import find_unread, find_unread_to_measure_on
 from detkit.data.unrecognised import TITLES, Split, nothing_found
 from detkit.data.via import count_images
 from detkit.data.voc_folders import find_annotations, list_files
@@ -50,6 +50,7 @@ class Recognised:
     val: tuple[dict[str, Any], ...]  # entries to measure on while training
     test: tuple[dict[str, Any], ...]  # entries to measure on afterwards
     unread: str = ""  # what to say of a split for training that cannot be read; empty: none
+    unmeasured: str = ""  # a split to measure on that cannot be read; empty: none
 
     def line(self, use: Use = "train") -> str:
         """What was found and what comes of it, in one line."""
@@ -57,7 +58,9 @@ class Recognised:
         found = f"{self.root}: {TITLES[self.format]}, splits {splits}; "
         if use == "eval":
             return f"{found}evaluating on {self._said(self.test)}"
-        return f"{found}training on {self._said(self.train)}, evaluating on {self._said(self.val)}"
+        aside = f", as nothing of {self.unmeasured} can be read" if self.unmeasured else ""
+        measured = f"evaluating on {self._said(self.val)}{aside}"
+        return f"{found}training on {self._said(self.train)}, {measured}"
 
     def _said(self, entries: Sequence[Mapping[str, Any]]) -> str:
         names = [str(entry["split"] or "all") for entry in entries]
@@ -108,6 +111,7 @@ def recognise(
         place = {"format": data_format, "root": str(root)}
         return tuple({**place, "split": name, **more, **keys} for name in names)
 
+    is_named = bool(split or keys.get("annotations"))
     measured = entries(val or test) or entries(train, part="eval")
     return Recognised(
         root=root,
@@ -116,7 +120,8 @@ def recognise(
         train=entries(train) if val or test else entries(train, part="train"),
         val=measured,
         test=entries([split]) if split else entries(test) or measured,
-        unread="" if split or keys.get("annotations") else unread_split(root, splits),
+        unread="" if is_named else unread_split(root, splits),
+        unmeasured="" if is_named else find_unread_to_measure_on(root, splits),
     )
 
 

@@ -1,7 +1,8 @@
 """A split that a folder has for training by its name, and of which nothing can be read.
 
 Where ``train`` lacks its labels, or its list or JSON is empty or cut short, what is left is ``val``
-or ``test``. These are to measure on, so nothing is learned from them unless somebody says so.
+or ``test``. These are to measure on, so nothing is learned from them unless somebody says so. Where
+``val`` is the one that cannot be read, a part of ``train`` is held out, and that is said.
 """
 
 from __future__ import annotations
@@ -23,7 +24,10 @@ PLACES = (
     *("ImageSets/Main", "ImageSets"),
 )
 # a file that is a split by its name: train.txt, instances_train2017.json
-OF_TRAINING = re.compile(r"(instances_)?train(val)?\d*\.(txt|json|csv)", re.IGNORECASE)
+OF_SPLIT = re.compile(
+    r"(?:instances_)?((?:train(?:val)?|val(?:id|idation)?|test)\d*)\.(?:txt|json|csv)",
+    re.IGNORECASE,
+)
 LABELS = (".txt", ".xml", ".json", ".csv")
 
 
@@ -36,8 +40,7 @@ def find_unread(root: Path, splits: Sequence[Split]) -> str:
     """
     if not splits or not root.is_dir() or any(s.purpose not in MEASURED for s in splits):
         return ""
-    place = next((path for name in PLACES for path in sorted((root / name).glob("*"))
-                  if _is_for_training(path)), None)  # fmt: skip
+    place = _find_place(root, LEARNED)
     if place is None:
         return ""
     names = [split.name for split in splits]
@@ -49,10 +52,35 @@ def find_unread(root: Path, splits: Sequence[Split]) -> str:
     )
 
 
-def _is_for_training(path: Path) -> bool:
+def find_unread_to_measure_on(root: Path, splits: Sequence[Split]) -> str:
+    """A split to measure on that is there and is not read, from ``root``; empty: there is none.
+
+    Args:
+        root: the dataset's folder.
+        splits: those that are read.
+    """
+    if not root.is_dir() or not any(split.purpose in LEARNED for split in splits):
+        return ""
+    if any(split.purpose in MEASURED for split in splits):
+        return ""
+    place = _find_place(root, MEASURED)
+    return "" if place is None else place.relative_to(root).as_posix()
+
+
+def _find_place(root: Path, purposes: Sequence[str]) -> Path | None:
+    """The first file or folder that is by its name a split for one of ``purposes``."""
+    for name in PLACES:
+        for path in sorted((root / name).glob("*")):
+            if _is_for(path, purposes):
+                return path
+    return None
+
+
+def _is_for(path: Path, purposes: Sequence[str]) -> bool:
     if path.is_file():
-        return OF_TRAINING.fullmatch(path.name) is not None
-    if purpose_of(path.name) not in LEARNED:
+        named = OF_SPLIT.fullmatch(path.name)
+        return named is not None and purpose_of(named[1]) in purposes
+    if purpose_of(path.name) not in purposes:
         return False
     return any(
         True for _ in chain(images_below(path), files_below(path, LABELS + UNREAD_EXTENSIONS))

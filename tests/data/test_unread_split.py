@@ -117,3 +117,22 @@ def test_a_folder_that_holds_what_is_to_measure_on_alone_is_taken(tmp_path: Path
     found = recognise(tmp_path)
     assert found.unread == ""
     assert [split.name for split in found.splits] == ["val"]
+
+
+@pytest.mark.parametrize(
+    ("write", "spoil", "place"),
+    [
+        (yolo, lambda root: shutil.rmtree(root / "labels/val"), "images/val"),
+        (coco, lambda root: (root / "val/_annotations.coco.json").unlink(), "val"),
+        (voc, lambda root: (root / "ImageSets/Main/val.txt").write_text(""), None),
+    ],
+)
+def test_what_is_to_measure_on_and_cannot_be_read_is_said(
+    write: Callable[[Path], None], spoil: Callable[[Path], object], place: str, tmp_path: Path
+) -> None:
+    write(tmp_path)
+    entry = {"format": "auto", "root": str(tmp_path)}
+    assert "can be read" not in resolve({"train": [entry]})[1][0]
+    spoil(tmp_path)
+    (line,) = resolve({"train": [entry]})[1]
+    assert line.endswith(f", as nothing of {place or 'ImageSets/Main/val.txt'} can be read")
