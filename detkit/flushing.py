@@ -86,7 +86,10 @@ def make_lasting_folder(folder: Path) -> None:
         OSError: it cannot be made.
     """
     made = [each for each in (folder, *folder.parents) if not each.exists()]
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except FileExistsError:  # "File exists" would not tell what is in the way
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(folder)) from None
     for each in reversed(made):
         flush(each.parent)
 

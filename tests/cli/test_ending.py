@@ -156,7 +156,7 @@ def test_memory_that_runs_out_is_one_sentence(
 def test_a_signal_to_end_is_ctrl_c(
     number: signal.Signals, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    before = signal.getsignal(number)
+    before = signal.signal(number, signal.SIG_DFL)  # these tests themselves may run under nohup
 
     def work() -> None:
         with whole_file(tmp_path / "figures.json") as place:
@@ -164,10 +164,13 @@ def test_a_signal_to_end_is_ctrl_c(
             os.kill(os.getpid(), number)
             time.sleep(60)
 
-    assert ended("eval", work) == 130
-    assert capsys.readouterr() == ("", "detkit eval: stopped.\n")
-    assert list(tmp_path.iterdir()) == []
-    assert signal.getsignal(number) == before
+    try:
+        assert ended("eval", work) == 130
+        assert capsys.readouterr() == ("", "detkit eval: stopped.\n")
+        assert list(tmp_path.iterdir()) == []
+        assert signal.getsignal(number) == signal.SIG_DFL
+    finally:
+        signal.signal(number, before)
 
 
 def test_a_hangup_that_was_ignored_stays_ignored() -> None:

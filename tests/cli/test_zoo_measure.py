@@ -267,7 +267,7 @@ def test_a_cache_that_cannot_be_written_does_not_take_the_figures(
     said = capsys.readouterr()
     assert "right, within 1." in said.out
     assert said.err.splitlines()[-1] == (
-        f"{cache}: not writable (File exists), so detkit zoo list will not show these figures; "
+        f"{cache}: not writable (Not a directory), so detkit zoo list will not show these figures; "
         "DETKIT_CACHE names another folder."
     )
 

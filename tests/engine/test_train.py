@@ -144,7 +144,8 @@ def test_ctrl_c_saves_and_says_how_to_go_on(small_config: Path, tmp_path: Path) 
 def test_a_terminal_that_is_closed_leaves_the_run_saved(small_config: Path, tmp_path: Path) -> None:
     out, (ours, theirs) = tmp_path / "run", os.openpty()
     inside = (
-        "import fcntl, sys, termios\nfrom detkit.cli import main\n"
+        "import fcntl, signal, sys, termios\nfrom detkit.cli import main\n"
+        "signal.signal(signal.SIGHUP, signal.SIG_DFL)\n"  # these tests may run under nohup
         "fcntl.ioctl(0, termios.TIOCSCTTY, 0)\nsys.exit(main(['train', *sys.argv[1:]]))"
     )
     words = [str(small_config), "--out", str(out), "--device", "cpu", *ENDLESS]
