@@ -1,8 +1,9 @@
 """Proposals on disk: found once for an image, whoever asks for them and how often.
 
 A file an image, named by the content of the image file and lying in a folder that is named by the
-settings and the version of the search, so that none is ever taken for another's. Everything here
-can be found again: the folder may be deleted at any time.
+settings and the version of the search, so that none is ever taken for another's. Behind the boxes
+stands a SHA-256 of them and of that name, so that no damaged file is taken for a whole one; numpy
+reads past it. Everything here can be found again: the folder may be deleted at any time.
 """
 
 from __future__ import annotations
@@ -30,6 +31,10 @@ logger = logging.getLogger(__name__)
 ALGORITHM = 3  # raised when selective search is changed so that it finds other boxes
 DIGITS = 16  # of the digest that names a folder
 SETTINGS = "settings.json"  # in that folder, for people
+# Before the hash. With it a file is longer than whole boxes are, so that whatever is damaged in it,
+# it is never taken for an older one, which ends with its boxes.
+MARK = b"SHA256\n"
+SEAL = len(MARK) + hashlib.sha256().digest_size  # bytes
 KEY = "data.proposals"  # of the config: another folder than the default
 # How boxes are written: the first that holds every coordinate exactly.
 KINDS = tuple(np.dtype(kind) for kind in ("<u2", "<i4", "<f4"))
@@ -73,7 +78,7 @@ class ProposalStore:
         """
         path = self.path(content)
         try:
-            array = _unpacked(path.read_bytes())
+            array = _unsealed(path.read_bytes(), content)
         except FileNotFoundError:
             return None
         except OSError as problem:
@@ -101,7 +106,7 @@ class ProposalStore:
                 make_folder(self.folder, KEY)
                 write_atomically(self.folder / SETTINGS, self._settings + "\n")
             with whole_file(self.path(content)) as place:
-                place.write_bytes(_packed(boxes.cpu().numpy()))
+                place.write_bytes(_sealed(_packed(boxes.cpu().numpy()), content))
         except OSError as problem:
             raise DetkitError(
                 f"{self.folder}: proposals cannot be written ({problem.strerror}). Name another "
@@ -137,6 +142,19 @@ class ProposalStore:
         """Bytes on the disk that the proposals of these images take."""
         paths = map(self.path, dict.fromkeys(contents))
         return sum(path.stat().st_size for path in paths if path.is_file())
+
+
+def _sealed(data: bytes, content: str) -> bytes:
+    """What :func:`_packed` writes, and the hash that makes it known as the one of an image."""
+    return data + MARK + hashlib.sha256(content.encode() + data).digest()
+
+
+def _unsealed(data: bytes, content: str) -> NDArray[Any] | None:
+    """The boxes of a sealed file, or of an older one, which has no hash; of any other None."""
+    whole = data[:-SEAL]
+    if _sealed(whole, content) == data:
+        return _unpacked(whole)
+    return _unpacked(data)
 
 
 def _packed(boxes: NDArray[Any]) -> bytes:

@@ -22,6 +22,7 @@ from detkit.engine.proposals import (
 )
 from detkit.engine.train import train
 from detkit.errors import DetkitError
+from detkit.files import in_words
 from detkit.image import read_image
 from detkit.proposals.selective_search import ProposalConfig
 from detkit.proposals.store import ProposalStore, default_folder
@@ -235,7 +236,7 @@ def test_training_finds_what_is_missing_and_then_searches_no_more(
     assert train(config, tmp_path / "two").finished  # trains and evaluates on what is stored
     (line,) = proposal_lines(capsys.readouterr().out)
     size = sum(path.stat().st_size for path in (tmp_path / "store").rglob("*.npy"))
-    assert line == f"proposals: 4 images, {size} bytes"  # the test images are copies
+    assert line == f"proposals: 4 images, {in_words(size)}"  # the test images are copies
     one, two = ((tmp_path / name / "last" / "weights.safetensors") for name in ("one", "two"))
     assert one.read_bytes() == two.read_bytes()
 

@@ -18,7 +18,7 @@ from detkit.errors import DetkitError
 from detkit.files import sha256_of
 from detkit.image import read_image
 from detkit.proposals.selective_search import ProposalConfig
-from detkit.proposals.store import ProposalStore, _packed, _unpacked
+from detkit.proposals.store import SEAL, ProposalStore, _packed, _sealed, _unpacked, _unsealed
 from tests.oracles import write_image
 
 CONFIG = ProposalConfig(mode="single", scales=(30.0,), most=40)
@@ -113,7 +113,7 @@ def test_missing_names_each_image_once_in_order(tmp_path: Path) -> None:
     assert store.size(contents) == 0
     store.put("a" * 64, BOXES)
     assert store.missing(contents) == ["c" * 64, "b" * 64]
-    assert store.size(contents) == store.path("a" * 64).stat().st_size == 128 + 3 * 8
+    assert store.size(contents) == store.path("a" * 64).stat().st_size == 128 + 3 * 8 + SEAL
 
 
 def test_an_image_is_searched_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -169,6 +169,45 @@ def test_whatever_a_file_holds_boxes_come_out_or_nothing(data: st.DataObject) ->
         assert (found[:, 2:] > found[:, :2]).all()
     else:
         assert found is None
+
+
+@pytest.mark.parametrize("rows", [0, 3, 7])  # a flip makes a 3 of the header a 7
+def test_a_damaged_file_is_never_taken_for_a_whole_one(rows: int) -> None:
+    """Any flipped bit; any cut but that which takes the hash alone; a name of another image."""
+    boxes = np.array([[5, 5, 60, 70]] * rows, np.float32).reshape(rows, 4)
+    whole = _sealed(_packed(boxes), CONTENT)
+    found = _unsealed(whole, CONTENT)
+    assert found is not None
+    assert found.tolist() == boxes.tolist()
+    for place, byte in enumerate(whole):
+        for bit in range(8):
+            flipped = whole[:place] + bytes([byte ^ 1 << bit]) + whole[place + 1 :]
+            assert _unsealed(flipped, CONTENT) is None
+    cuts = range(len(whole))
+    assert [n for n in cuts if _unsealed(whole[:n], CONTENT) is not None] == [len(whole) - SEAL]
+    assert _unsealed(whole, "cd" * 32) is None
+
+
+def test_a_flipped_bit_in_the_store_is_made_again(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = ProposalStore(tmp_path, CONFIG)
+    store.put(CONTENT, BOXES)
+    whole = store.path(CONTENT).read_bytes()
+    for place in range(128, 128 + 3 * 8):  # each a coordinate's, most of which would be boxes
+        store.path(CONTENT).write_bytes(
+            whole[:place] + bytes([whole[place] ^ 4]) + whole[place + 1 :]
+        )
+        assert store.get(CONTENT) is None
+    assert caplog.messages == [f"{store.path(CONTENT)}: is damaged, so it is made again."] * 24
+
+
+def test_files_of_before_are_read(tmp_path: Path) -> None:
+    """They have no hash; to find them again would take hours."""
+    store = ProposalStore(tmp_path, CONFIG)
+    store.put(CONTENT, BOXES)
+    store.path(CONTENT).write_bytes(_packed(BOXES.numpy()))
+    assert torch.equal(store.get(CONTENT), BOXES)
 
 
 def test_what_are_no_boxes_is_refused(tmp_path: Path) -> None:
