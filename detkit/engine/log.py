@@ -60,7 +60,10 @@ class RunLog:
         if self.silent:
             return self
         path = self.folder / LOG
-        drop_after(path, self._step)
+        unreadable = drop_after(path, self._step)
+        if unreadable:
+            lines = "1 line is" if unreadable == 1 else f"{unreadable} lines are"
+            self.say(f"{path}: {lines} damaged and left out; the run goes on")
         self._jsonl = path.open("a", encoding="utf-8")
         facts = RunFacts(self.folder, self._step, self._settings, self.say)
         self._records = open_records(self._record_names, facts)
@@ -119,10 +122,27 @@ def losses_line(values: Mapping[str, float]) -> str:
     return f"loss {sum(losses.values()):.4g} ({parts})"
 
 
-def drop_after(path: Path, step: int) -> None:
-    """Drop the records of steps that a resumed run will take again."""
+def drop_after(path: Path, step: int) -> int:
+    """Drop the records of steps that a resumed run will take again, and what is no record.
+
+    Returns:
+        How many lines were none, as a power cut or a failing disk leaves them; but for the last,
+        which a kill breaks off.
+    """
     if not path.exists():
-        return
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-    kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= step]
-    write_atomically(path, "".join(kept))
+        return 0
+    text = path.read_text(encoding="utf-8", errors="replace")
+    lines = text.split("\n")  # what follows the last line break is no whole line
+    steps = [_step_of(line) for line in lines[:-1]]
+    kept = [line for line, at in zip(lines, steps, strict=False) if at is not None and at <= step]
+    write_atomically(path, "".join(f"{line}\n" for line in kept))
+    return steps.count(None) + ("\0" in lines[-1])
+
+
+def _step_of(line: str) -> int | None:
+    """The step of a record; None of what is none."""
+    try:
+        step = json.loads(line)["step"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None
+    return step if isinstance(step, int) else None

@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
+from pydantic import TypeAdapter
+
 from detkit.errors import ConfigError, DetkitError
 from detkit.files import write_atomically
 
@@ -255,7 +257,12 @@ def flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 def read_ids(folder: Path) -> dict[str, str]:
     """The names under which W&B and MLflow know the run of ``folder``; empty for a new one."""
     path = folder / IDS
-    return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else {}
+    if not path.is_file():
+        return {}
+    try:
+        return dict(TypeAdapter(dict[str, str]).validate_json(path.read_bytes()))
+    except ValueError as problem:
+        raise DetkitError(f"{path}: is damaged; remove it to begin a new record") from problem
 
 
 def write_ids(folder: Path, ids: Mapping[str, str]) -> None:

@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 
-from detkit.engine.records import IDS, RunFacts, check_records, flat, open_records, read_ids
+from detkit.engine.log import RunLog
+from detkit.engine.records import IDS, LOG, RunFacts, check_records, flat, open_records, read_ids
 from detkit.engine.train import train
-from detkit.errors import ConfigError
+from detkit.errors import ConfigError, DetkitError
 
 SETTINGS = {"model": {"name": "yolo_v2"}, "train": {"lr": 1e-3, "augment": {"flip": 0.5}}}
 FIGURES = [
@@ -231,3 +232,32 @@ def test_an_mlflow_server_that_is_not_there(tmp_path: Path, bare: pytest.MonkeyP
     assert len(said) == 1
     assert said[0].startswith("mlflow: API request to http://127.0.0.1:9/")
     assert said[0].endswith("; this run is not recorded there")
+
+
+@pytest.mark.parametrize(
+    ("damage", "told"),
+    [
+        (b"\0" * 40 + b"\n", "1 line is"),
+        (b"\0" * 40, "1 line is"),
+        (b'{"step": 2, "lo', None),  # as a kill leaves it
+        (b'{"stop": 2}\n[]\n\xff\xfe\n', "3 lines are"),
+        (b"[" * 100_000 + b"\n", "1 line is"),
+    ],
+)
+def test_a_damaged_line_of_the_log_is_left_out_and_said(
+    damage: bytes, told: str | None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / LOG).write_bytes(b'{"step": 1}\n' + damage)
+    with RunLog(tmp_path, step=5, steps=9, records=()) as log:
+        log.record(6, {"lr": 0.1})
+    assert (tmp_path / LOG).read_text() == '{"step": 1}\n{"step": 6, "lr": 0.1}\n'
+    said = f"{tmp_path / LOG}: {told} damaged and left out; the run goes on\n"
+    assert capsys.readouterr().out == ("" if told is None else said)
+
+
+@pytest.mark.parametrize("damage", [b"", b"\0" * 20, b"[1]", b'{"wandb": 5}', b"[" * 100_000])
+def test_damaged_ids_of_records_are_said(damage: bytes, tmp_path: Path) -> None:
+    (tmp_path / IDS).write_bytes(damage)
+    with pytest.raises(DetkitError) as caught:
+        read_ids(tmp_path)
+    assert str(caught.value) == f"{tmp_path / IDS}: is damaged; remove it to begin a new record"
