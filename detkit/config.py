@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from detkit.errors import ConfigError, did_you_mean, shown
 from detkit.recipes import NAME, called, find_base, near, recipe_path
 
+LONGEST_SHOWN = 200  # characters of a value, in an error
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 # dotted key of a value -> the file, the recipe or "command line" that set it
 Origins = dict[str, str]
@@ -120,7 +121,8 @@ def _plain_words(config_type: type[Config], problem: ValidationError, path: str)
 
 
 def _shown(value: Any) -> str:
-    return "nothing" if value is None else repr(value)
+    text = "nothing" if value is None else repr(value)
+    return text if len(text) <= LONGEST_SHOWN else f"{text[: LONGEST_SHOWN - 3]}..."
 
 
 def _config_at(config_type: type[Config], loc: Sequence[int | str]) -> type[Config]:

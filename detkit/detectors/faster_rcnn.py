@@ -32,6 +32,7 @@ from detkit.detectors.rpn import (
     propose,
     rpn_loss,
 )
+from detkit.detectors.settings import Side
 from detkit.detectors.shared_maps import MapStrides, build_maps, by_canvas, place_images
 from detkit.layers import freeze_batch_norm, set_batch_norm_eps
 from detkit.ops.boxes import xyxy_to_cxcywh
@@ -180,8 +181,8 @@ class FasterRCNNFPNConfig(FasterRCNNConfig):
 
     backbone: str = "resnet50"
     strides: MapStrides = (4, 8, 16, 32)
-    min_size: PositiveInt = 800
-    max_size: PositiveInt = 1333
+    min_size: Side = 800
+    max_size: Side = 1333
     anchor_sizes: AnchorSizes = ((32.0,), (64.0,), (128.0,), (256.0,), (512.0,))  # FPN, section 4.1
     rpn_channels: PositiveInt = 256
     rpn_outputs: Literal["pair", "logit"] = "logit"

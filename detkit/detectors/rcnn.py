@@ -18,7 +18,7 @@ from typing import Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
-from pydantic import NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+from pydantic import NonNegativeInt, PositiveInt, model_validator
 from torch import Tensor, nn
 
 from detkit.backbones import BACKBONES
@@ -27,6 +27,7 @@ from detkit.config import Config, Fraction
 from detkit.detectors.base import DETECTORS, NO_CLASS, Detector, Passes, Step, layer_rows
 from detkit.detectors.rcnn_crops import crop_windows, side_by_side
 from detkit.detectors.rcnn_stages import BoxConfig, SVMConfig
+from detkit.detectors.settings import LogScale, Side
 from detkit.ops.boxes import clip_boxes
 from detkit.ops.deltas import decode_deltas
 from detkit.ops.matching import match_by_iou, sample
@@ -55,7 +56,7 @@ class RCNNConfig(Config):
     head: Literal["backbone", "fc"] = "backbone"
     head_size: PositiveInt = 3  # side of the pooled map, where head is fc
     head_width: PositiveInt = 1024  # likewise, of the layer
-    warp_size: PositiveInt = 227  # pixels of a crop, section 2.1; 224 for VGG-16
+    warp_size: Side = 227  # pixels of a crop, section 2.1; 224 for VGG-16
     context_padding: NonNegativeInt = 16  # of them, around the region; appendix A
     proposals: ProposalConfig = ProposalConfig()  # section 2.1
 
@@ -74,7 +75,7 @@ class RCNNConfig(Config):
     score_threshold: Fraction = 0.0  # the code keeps the best, whatever their scores
     show_threshold: Fraction = 0.5  # what `detect` uses unless told
     nms_iou: Fraction = 0.3  # the code
-    max_log_scale: PositiveFloat = math.log(1000 / 16)  # a window grows at most so much; Detectron
+    max_log_scale: LogScale = math.log(1000 / 16)  # a window grows at most so much; Detectron
 
     @model_validator(mode="after")
     def _head_and_padding_fit(self) -> RCNNConfig:

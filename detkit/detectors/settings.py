@@ -14,7 +14,9 @@ from typing import Annotated, Any, Literal, Protocol
 from pydantic import (
     AfterValidator,
     BeforeValidator,
+    Field,
     NonNegativeInt,
+    PositiveFloat,
     PositiveInt,
     ValidationInfo,
 )
@@ -29,8 +31,13 @@ def _square(value: Any) -> Any:
     return (value, value) if isinstance(value, int) else value
 
 
-# one side means a square
-CanvasSize = Annotated[tuple[PositiveInt, PositiveInt], BeforeValidator(_square)]
+# Of what a network is given. At this side its first maps take tens of GB: more is a slip, or a file
+# that means harm.
+MOST_PIXELS = 16384
+Side = Annotated[PositiveInt, Field(le=MOST_PIXELS)]
+# Of how much a side grows; e to the 89 is no float32 any more.
+LogScale = Annotated[PositiveFloat, Field(le=80)]
+CanvasSize = Annotated[tuple[Side, Side], BeforeValidator(_square)]  # one side means a square
 
 
 def multiples_of(stride: int) -> AfterValidator:

@@ -19,6 +19,7 @@ from torch import Tensor
 from detkit.backbones import BACKBONES, Backbone
 from detkit.backbones.pyramid import FeaturePyramid
 from detkit.config import Config, Fraction
+from detkit.detectors.settings import LogScale, Side
 from detkit.preprocess import Batch, shortest_side, side_size
 
 PYRAMID_CANVAS = 32  # canvas pixels; its sides are multiples of it, as torchvision's
@@ -50,8 +51,8 @@ class RegionConfig(Config):
     strides: MapStrides = (16,)
     pyramid_channels: PositiveInt = 256  # FPN, section 3
     pyramid_batch_norm: bool = False
-    min_size: PositiveInt = 600  # of the image's shorter side on the canvas
-    max_size: PositiveInt = 1000  # of the longer one, at most
+    min_size: Side = 600  # of the image's shorter side on the canvas
+    max_size: Side = 1000  # of the longer one, at most
 
     roi: Literal["pool", "align"] = "pool"  # section 2.1; align is Mask R-CNN's
     # what follows: the backbone's own layers; two fully connected ones; four 3x3 and one of those
@@ -70,7 +71,7 @@ class RegionConfig(Config):
         *(0.2, 0.2),
     )
     roi_beta: PositiveFloat = 1.0  # where the smooth L1 loss turns straight, equation 3
-    max_log_scale: PositiveFloat = math.log(1000 / 16)  # a region grows at most so much; Detectron
+    max_log_scale: LogScale = math.log(1000 / 16)  # a region grows at most so much; Detectron
     score_threshold: Fraction = 0.05  # the authors' evaluation
     show_threshold: Fraction = 0.8  # the authors' demo; what `detect` uses unless told
     nms_iou: Fraction = 0.3  # the authors' evaluation

@@ -2,7 +2,8 @@
 
 ``weights.safetensors`` (what detects: the average where one is kept), ``model.json`` (resolved
 config, class names, versions, metrics) and, while training, ``state.pt`` (optimiser, raw weights,
-random states; plain tensors and numbers, read with ``weights_only=True``).
+random states; plain tensors and numbers, read with ``weights_only=True``). ``checkpoint_files.py``
+has what each file must be before it is used.
 """
 
 from __future__ import annotations
@@ -16,27 +17,39 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from detkit.arguments import check_path
-from detkit.class_names import names_in_words
 from detkit.config import parse
-from detkit.detectors import Detector, build_detector
+from detkit.detectors import Detector
+from detkit.engine.checkpoint_files import (
+    FORMAT,
+    MODEL,
+    STATE,
+    WEIGHTS,
+    Form,
+    aside,
+    check_hash,
+    damaged,
+    existing_checkpoint,
+    part_of_run,
+    read_described,
+    seal,
+    weight_forms,
+)
 from detkit.engine.experiment import ExperimentConfig
 from detkit.engine.fingerprint import Fingerprint
-from detkit.engine.precision import build_scaler
-from detkit.engine.records import LOG, flat
+from detkit.engine.records import LOG
 from detkit.engine.state import TrainState
-from detkit.engine.stopping import Plateau
+from detkit.engine.training_state import random_states, training_state
+from detkit.engine.undrawn import build_undrawn, forms_of
 from detkit.errors import ConfigError, DetkitError, did_you_mean
 from detkit.flushing import flush, make_lasting_folder
 
-WEIGHTS, MODEL, STATE = "weights.safetensors", "model.json", "state.pt"
-FORMAT = 1  # of model.json
+SAVES_MEANWHILE = 3  # at most, by a training that puts another checkpoint where one is read
 WRITE_PROBLEMS = (OSError, SafetensorError, RuntimeError)  # torch.save raises RuntimeError
 VERSIONED = ("detkit", "torch", "torchvision", "numpy", "albumentations", "opencv-python-headless")
 
@@ -97,7 +110,7 @@ def save_checkpoint(
         step=run.step,
         steps=run.horizon.steps,
         metrics=metrics,
-        state=_training_state(run, experiment, random) if random else {},
+        state=training_state(run, experiment, random) if random else {},
         data=run.data,
     )
     try:
@@ -132,8 +145,6 @@ def write_checkpoint(folder: Path, content: Content, *, replace: bool) -> None:
         make_lasting_folder(folder.parent)
         temporary.mkdir()
         _write(temporary, content)
-        for path in (*temporary.iterdir(), temporary):
-            flush(path)
         if replace:
             replace_folder(temporary, folder)
         else:
@@ -178,50 +189,13 @@ def _write(folder: Path, content: Content) -> None:
         described["data"] = {split: found.to_json() for split, found in content.data.items()}
     imports = {"darknet": content.darknet, "torchvision": content.torchvision}
     described |= {origin: dict(said) for origin, said in imports.items() if said}
-    (folder / MODEL).write_text(json.dumps(described, indent=2) + "\n", encoding="utf-8")
-    shutil.copymode(folder / MODEL, folder / WEIGHTS)  # safetensors keeps others from reading
     if content.state:
         torch.save(dict(content.state), folder / STATE)
-
-
-def _training_state(
-    run: TrainState, experiment: ExperimentConfig, random: Mapping[str, Tensor]
-) -> dict[str, Any]:
-    state: dict[str, Any] = {
-        "step": run.step,
-        "best": run.best,
-        "metric": experiment.eval.best,
-        "optimizer": run.optimizer.state_dict(),
-        "scaler": run.scaler.state_dict(),
-        "decided": run.decided.to_state(run.config, run.device, run.ranks.world),
-        **random,
-    }
-    if run.average is not None:
-        state |= {"model": run.model.state_dict(), "averaged": run.average.n_averaged}
-    return state
-
-
-def random_states(run: TrainState) -> dict[str, Tensor]:
-    """``[W, bytes]`` torch's random state on every one of W ranks; and of their GPUs."""
-    states = {"random": torch.get_rng_state()}
-    if run.device.type == "cuda":
-        states["random_gpu"] = torch.cuda.get_rng_state(run.device)
-    return {
-        name: torch.from_numpy(np.stack(run.ranks.gather(state.numpy())))
-        for name, state in states.items()
-    }
-
-
-def set_random_states(run: TrainState, state: Mapping[str, Any]) -> int:
-    """Take up this rank's random state, if it has one; return how many ranks had."""
-    here = torch.get_rng_state()
-    saved = state["random"].reshape(-1, len(here))  # of older checkpoints: one state, not a list
-    if run.ranks.rank < len(saved):
-        torch.set_rng_state(saved[run.ranks.rank].clone())  # it reads from a storage's start
-    gpus = state.get("random_gpu", ())
-    if run.device.type == "cuda" and run.ranks.rank < len(gpus):
-        torch.cuda.set_rng_state(gpus[run.ranks.rank].clone(), run.device)
-    return len(saved)
+    sealed = json.dumps(seal(described, folder), indent=2)
+    (folder / MODEL).write_text(sealed + "\n", encoding="utf-8")
+    shutil.copymode(folder / MODEL, folder / WEIGHTS)  # safetensors keeps others from reading
+    for path in (*folder.iterdir(), folder):
+        flush(path)
 
 
 def replace_folder(new: Path, folder: Path) -> None:
@@ -230,93 +204,13 @@ def replace_folder(new: Path, folder: Path) -> None:
     After a power cut as well, where what ``new`` holds is flushed: the old one goes only once the
     names of both are on the disk.
     """
-    old = _aside(folder)
+    old = aside(folder)
     if folder.exists():
         shutil.rmtree(old, ignore_errors=True)
         folder.rename(old)
     new.rename(folder)
     flush(old.parent)
     shutil.rmtree(old, ignore_errors=True)
-
-
-def _aside(folder: Path) -> Path:
-    folder = folder.absolute()  # "." has no name of its own
-    return folder.with_name(f".{folder.name}.old")
-
-
-def existing_checkpoint(folder: Path) -> Path | None:
-    """``folder`` if it is a checkpoint, or what a kill in the middle of a rename left beside it."""
-    found = (path for path in (folder, _aside(folder)) if (path / MODEL).is_file())
-    return next(found, None)
-
-
-def restore(run: TrainState, folder: Path, metric: str | None) -> int:
-    """Bring ``run`` to exactly where ``folder`` was saved; return how many ranks saved it.
-
-    Rank 0 reads it for all, so no other machine needs the folder. Settings of the optimiser are
-    those of the run's config; ``metric`` is what its best checkpoint is chosen by.
-
-    Raises:
-        ConfigError: the checkpoint is of another model or cannot be continued.
-    """
-    ours = run.model.class_names
-    state, weights = run.ranks.from_main(lambda: _read_state(folder, ours))
-    try:
-        run.model.load_state_dict(state.get("model", weights))
-        if run.average is not None:
-            run.average.module.load_state_dict(weights)
-            run.average.n_averaged.copy_(state["averaged"])
-        asked = [{k: v for k, v in g.items() if k != "params"} for g in run.optimizer.param_groups]
-        run.optimizer.load_state_dict(state["optimizer"])
-        for group, settings in zip(run.optimizer.param_groups, asked, strict=True):
-            group.update(settings)  # the config's, which may have changed since
-    except (RuntimeError, KeyError, ValueError) as problem:
-        raise ConfigError(
-            f"{folder}: was saved by another model or optimiser than the config's; "
-            "resume with the config in its run folder, or train into another --out."
-        ) from problem
-    decided = state.get("decided", {})
-    run.step, run.best = int(state["step"]), state["best"]
-    run.saved = run.step
-    run.decided.take_up(decided, run.config, run.device, run.ranks.world, run.step)
-    run.scaler = build_scaler(run.decided.precision, run.device)
-    if state["scaler"]:  # empty where the run that was saved had no use for it
-        run.scaler.load_state_dict(state["scaler"])
-    if state.get("metric", metric) != metric:  # what was best by another says nothing by this one
-        run.best, run.decided.plateau = None, Plateau()
-    return set_random_states(run, state)
-
-
-def _read_state(folder: Path, classes: Sequence[str]) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    if not (folder / STATE).is_file():
-        raise ConfigError(f"{folder}: has no {STATE}, so training cannot go on from it.")
-    _check_classes(folder, classes)
-    state = torch.load(folder / STATE, map_location="cpu", weights_only=True)
-    return state, load_file(folder / WEIGHTS)
-
-
-def _check_classes(folder: Path, ours: Sequence[str]) -> None:
-    """Refuse other classes, and the same ones in another order; one may have a new name."""
-    saved = json.loads((folder / MODEL).read_text(encoding="utf-8"))["class_names"]
-    place = {name: label for label, name in enumerate(ours)}
-    moved = any(place.get(name, label) != label for label, name in enumerate(saved))
-    if len(saved) != len(ours) or moved:
-        raise ConfigError(
-            f"{folder}: the checkpoint knows {names_in_words(saved)}; the data has "
-            f"{names_in_words(ours)}. Resume on the same classes in the same order, which "
-            "data.classes sets, or train into another --out."
-        )
-
-
-def changes_since(folder: Path, experiment: ExperimentConfig) -> list[str]:
-    """``train.lr: 0.001, now 0.01`` for every value that is not what ``folder`` was saved with."""
-    saved = json.loads((folder / MODEL).read_text(encoding="utf-8"))["experiment"]
-    before, now = flat(saved), flat(experiment.model_dump(mode="json"))
-    return [
-        f"{key}: {before.get(key)}, now {now.get(key)}"
-        for key in dict.fromkeys([*before, *now])
-        if before.get(key) != now.get(key)
-    ]
 
 
 def _places(path: Path) -> tuple[Path, ...]:
@@ -346,25 +240,47 @@ def find_checkpoint(path: Path) -> Path:
 def load_checkpoint(path: str | Path, device: torch.device | str = "cpu") -> Checkpoint:
     """Read a checkpoint (or a run folder's best one) into a detector in eval mode.
 
+    What it says is compared with the header of its weights before memory is taken for a network.
+
     Raises:
-        ConfigError: nothing there, or something that is not a checkpoint.
+        ConfigError: nothing there, something that is not a checkpoint, or one that is damaged.
     """
     check_path(path, "load_checkpoint: path")
-    folder = find_checkpoint(Path(path))
+    for _ in range(SAVES_MEANWHILE):
+        folder = find_checkpoint(Path(path))
+        before = _identity(folder)
+        try:
+            return _load(folder, device)
+        except ConfigError:
+            if _identity(folder) == before:
+                raise
+    return _load(find_checkpoint(Path(path)), device)
+
+
+def _identity(folder: Path) -> tuple[int, int] | None:
+    """Which checkpoint stands in a folder just now."""
     try:
-        described = json.loads((folder / MODEL).read_text(encoding="utf-8"))
+        found = (folder / MODEL).stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns
+
+
+def _load(folder: Path, device: torch.device | str) -> Checkpoint:
+    described = read_described(folder)
+    try:
         experiment = parse(ExperimentConfig, described["experiment"])
-        detector = build_detector(experiment.model)
-        detector.load_state_dict(load_file(folder / WEIGHTS))
-        detector.class_names = tuple(described["class_names"])
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as problem:
-        said = " ".join(line.strip() for line in str(problem).splitlines()[:2])
-        raise ConfigError(
-            f"{folder}: not a checkpoint that this detkit can read: {said}"
-        ) from problem
+        _check_names(described["class_names"], experiment.model)
+        forms = forms_of(experiment.model)
+    except DetkitError as problem:
+        raise ConfigError(f"{folder / MODEL}: {problem}") from problem
+    check_hash(folder, described, WEIGHTS)
+    _check_forms(folder, forms)
+    detector = build_undrawn(experiment.model)
+    detector.load_state_dict(load_file(folder / WEIGHTS))
+    detector.class_names = tuple(described["class_names"])
     place = folder.absolute()
-    is_part = place.name.strip(".").split(".")[0] in ("best", "last")
-    name = place.parent.name if is_part else place.name
+    name = place.name if part_of_run(folder) is None else place.parent.name
     detector.eval().to(device)
     return Checkpoint(
         detector,
@@ -375,6 +291,33 @@ def load_checkpoint(path: str | Path, device: torch.device | str = "cpu") -> Che
         metrics=described.get("metrics", {}),
         darknet=described.get("darknet", {}),
     )
+
+
+def _check_names(names: Sequence[str], model: Mapping[str, Any]) -> None:
+    classes = model.get("num_classes", len(names))
+    if isinstance(classes, int) and classes != len(names):
+        raise ConfigError(
+            f"class_names: are {len(names):,}, but model.num_classes is {classes:,}; each class "
+            "has one name."
+        )
+
+
+def _check_forms(folder: Path, ours: Mapping[str, Form]) -> None:
+    """Refuse weights that are not those of the network that ``model.json`` describes."""
+    theirs = weight_forms(folder)
+    differing = [
+        name
+        for name in {**ours, **theirs}
+        if name not in ours or name not in theirs or not theirs[name].fits(ours[name])
+    ]
+    if differing:
+        name, more = differing[0], len(differing) - 1
+        expected, found = (str(forms.get(name, "not there")) for forms in (ours, theirs))
+        raise damaged(
+            folder / WEIGHTS,
+            f"is of another network than {MODEL} describes: {name} is {found}, expected {expected}"
+            + (f", and {more:,} more of its tensors" if more else ""),
+        )
 
 
 def versions() -> dict[str, str]:

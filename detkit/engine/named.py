@@ -19,10 +19,10 @@ from detkit.detectors import Detector
 from detkit.download import is_offline
 from detkit.engine.checkpoint import (
     Checkpoint,
-    existing_checkpoint,
     find_checkpoint,
     load_checkpoint,
 )
+from detkit.engine.checkpoint_files import existing_checkpoint
 from detkit.engine.convert import AUTHORS_BATCH, build_imported, has_placement
 from detkit.engine.convert_torchvision import build_from_torchvision
 from detkit.engine.experiment import ExperimentConfig

@@ -12,7 +12,6 @@ Reading order: ``finish_rcnn``, ``fit_rcnn``, then the parts in its order.
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -33,13 +32,11 @@ from detkit.detectors.rcnn_stages import (
 )
 from detkit.engine.ablation import measure_ways, write_ablation
 from detkit.engine.checkpoint import (
-    MODEL,
-    WEIGHTS,
     Content,
-    existing_checkpoint,
     load_checkpoint,
     write_checkpoint,
 )
+from detkit.engine.checkpoint_files import WEIGHTS, existing_checkpoint, read_described
 from detkit.engine.experiment import ExperimentConfig
 from detkit.engine.log import RunLog
 from detkit.engine.proposals import store_of
@@ -324,7 +321,7 @@ def save_best(
     work: Work, experiment: ExperimentConfig, last: Path, metrics: Mapping[str, float]
 ) -> None:
     """Write the checkpoint that detects with all that was fitted."""
-    step = int(json.loads((last / MODEL).read_text(encoding="utf-8"))["step"])
+    step = read_described(last)["step"]
     model = {**experiment.model, "scores": "svm", "regress": True}
     content = Content(
         experiment=experiment.model_copy(update={"model": model}),

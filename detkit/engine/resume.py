@@ -17,13 +17,12 @@ Reading order: ``read_saved``, ``as_long_as_before`` (a length of ``auto``), ``c
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from detkit.engine.checkpoint import MODEL
+from detkit.engine.checkpoint_files import MODEL, read_described
 from detkit.engine.experiment import ExperimentConfig
 from detkit.engine.fingerprint import Fingerprint, saved_fingerprints
 from detkit.engine.horizon import Horizon, auto_epochs
@@ -52,11 +51,11 @@ def read_saved(last: Path) -> Saved:
     Raises:
         ConfigError: it says something else.
     """
+    described = read_described(last)
     try:
-        described = json.loads((last / MODEL).read_text(encoding="utf-8"))
         train, steps = dict(described["experiment"]["train"]), int(described["steps"])
         return Saved(last, train, steps, saved_fingerprints(described))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as problem:
+    except (KeyError, TypeError) as problem:
         raise ConfigError(
             f"{last / MODEL}: does not say what run it is of ({problem}); train into another --out."
         ) from problem

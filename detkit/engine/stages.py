@@ -12,7 +12,6 @@ others parts of the detector have not learned yet.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,7 +19,7 @@ from typing import Any
 
 from detkit.config import Origins, parse
 from detkit.engine.build import check_model, check_placement
-from detkit.engine.checkpoint import MODEL, existing_checkpoint
+from detkit.engine.checkpoint_files import existing_checkpoint, last_checkpoint, read_described
 from detkit.engine.distributed import Ranks
 from detkit.engine.experiment import ExperimentConfig, StageConfig
 from detkit.engine.records import flat
@@ -155,10 +154,15 @@ def _is_finished(stage: Stage) -> bool:
     last = existing_checkpoint(stage.folder / "last")
     if last is None:
         return False
-    said = json.loads((last / MODEL).read_text(encoding="utf-8"))
-    return bool(said["step"] >= (stage.experiment.train.iterations or said["steps"]))
+    said = read_described(last)
+    steps = stage.experiment.train.iterations or said.get("steps", 0)
+    return bool(said["step"] >= steps)
 
 
 def has_begun(stages: Sequence[Stage]) -> bool:
-    """Whether any of the runs has left a checkpoint to go on from."""
-    return any(existing_checkpoint(stage.folder / "last") is not None for stage in stages)
+    """Whether any of the runs has left a checkpoint to go on from.
+
+    Raises:
+        ConfigError: one of them has, but not all of it is there.
+    """
+    return any(last_checkpoint(stage.folder) is not None for stage in stages)

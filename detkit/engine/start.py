@@ -12,7 +12,7 @@ import torch
 from detkit.data import Annotations
 from detkit.detectors import build_detector
 from detkit.engine.build import build_run, read_data, settle, with_defaults
-from detkit.engine.checkpoint import changes_since, existing_checkpoint, restore
+from detkit.engine.checkpoint_files import existing_checkpoint
 from detkit.engine.data_warnings import data_warnings
 from detkit.engine.distributed import Ranks
 from detkit.engine.dry_run import choose_micro_batches
@@ -29,6 +29,7 @@ from detkit.engine.start_weights import (
     read_start,
 )
 from detkit.engine.state import TrainState
+from detkit.engine.training_state import changes_since, restore
 
 ONE_PRECISION = "the GPUs differ, so set it to one that all of them have: fp16, or fp32"
 

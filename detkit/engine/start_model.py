@@ -11,7 +11,6 @@ Reading order: ``complete_model`` (before anything is read), ``take_over`` (of a
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ from detkit.backbones.weights import DARKNET_FILE
 from detkit.config import Origins
 from detkit.detectors import DETECTORS
 from detkit.engine.build import default_model
-from detkit.engine.checkpoint import MODEL
+from detkit.engine.checkpoint_files import read_described
 from detkit.engine.experiment import ExperimentConfig
 from detkit.engine.named import find_named
 from detkit.errors import ConfigError, DetkitError
@@ -170,11 +169,5 @@ def model_of(word: str) -> Mapping[str, Any]:
 
 
 def _saved_model(folder: Path) -> Mapping[str, Any]:
-    try:
-        described = json.loads((folder / MODEL).read_text(encoding="utf-8"))
-        model: Mapping[str, Any] = described["experiment"]["model"]
-        return {"name": model["name"], **model}
-    except (OSError, ValueError, KeyError, TypeError) as problem:
-        raise ConfigError(
-            f"{folder / MODEL}: not a checkpoint that this detkit can read ({problem})."
-        ) from problem
+    model: Mapping[str, Any] = read_described(folder)["experiment"]["model"]
+    return {"name": model["name"], **model}

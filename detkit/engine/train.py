@@ -13,7 +13,8 @@ from detkit.data import Annotations, DetectionDataset
 from detkit.detectors import Detector
 from detkit.engine.batches import training_batches, training_workers
 from detkit.engine.build import with_defaults
-from detkit.engine.checkpoint import existing_checkpoint, save_checkpoint
+from detkit.engine.checkpoint import save_checkpoint
+from detkit.engine.checkpoint_files import last_checkpoint
 from detkit.engine.determinism import determinism_line, deterministic
 from detkit.engine.distributed import Ranks, check_shares
 from detkit.engine.experiment import ExperimentConfig, read_experiment, recognised
@@ -127,9 +128,13 @@ def train(
 
 
 def reached(folder: Path, experiment: ExperimentConfig) -> Path | None:
-    """The last checkpoint of a run, or of the latest of its stages that has one."""
+    """The last checkpoint of a run, or of the latest of its stages that has one.
+
+    Raises:
+        ConfigError: not all of it is there.
+    """
     stages = [folder / stage.name for stage in reversed(experiment.train.stages)]
-    found = (existing_checkpoint(each / "last") for each in (folder, *stages))
+    found = map(last_checkpoint, (folder, *stages))
     return next((path for path in found if path is not None), None)
 
 

@@ -8,16 +8,13 @@ import pytest
 import torch
 
 from detkit.engine.build import with_defaults
-from detkit.engine.checkpoint import (
-    existing_checkpoint,
-    load_checkpoint,
-    restore,
-    save_checkpoint,
-)
+from detkit.engine.checkpoint import load_checkpoint, save_checkpoint
+from detkit.engine.checkpoint_files import existing_checkpoint
 from detkit.engine.experiment import read_experiment
-from detkit.errors import DetkitError
+from detkit.engine.training_state import restore
+from detkit.errors import ConfigError, DetkitError
 from detkit.files import make_folder
-from tests.engine.runs import batches_of, small_run, train_on
+from tests.engine.runs import batches_of, small_run, train_on, unseal
 from tests.power_cut import Tree, followed, lay_out
 
 
@@ -30,6 +27,29 @@ def saved(small_config: Path, words: list[str]) -> Path:
     folder = small_config.parent / "last"
     save_checkpoint(folder, run, read_experiment(small_config, words)[0], {}, resumable=True)
     return folder
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("best", "high"),
+        ("decided", [1]),
+        ("decided", {"skipped": "x"}),
+        ("random", torch.zeros(3, dtype=torch.uint8)),
+    ],
+)
+def test_a_state_that_makes_no_sense_is_refused(
+    small_config: Path, key: str, value: object
+) -> None:
+    """As only one without a hash can be."""
+    folder = saved(small_config, [])
+    unseal(folder)
+    state = torch.load(folder / "state.pt", weights_only=True)
+    torch.save({**state, key: value}, folder / "state.pt")
+    with pytest.raises(ConfigError) as caught:
+        restore(small_run(small_config)[0], folder, None)
+    assert str(caught.value).startswith(f"{folder / 'state.pt'}: is no state of a training")
+    assert "\n" not in str(caught.value)
 
 
 def test_a_changed_optimiser_setting_counts_after_resuming(small_config: Path) -> None:

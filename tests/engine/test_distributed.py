@@ -19,6 +19,7 @@ from detkit.cli.eval import main as evaluate
 from detkit.engine.distributed import Ranks, check_shares, own_device
 from detkit.engine.train import train
 from detkit.errors import ConfigError
+from tests.engine.runs import unseal
 from tests.engine.test_train import ROOT, all_state, records_of, wait_for_step
 from tests.engine.two_ranks import detected, trained
 
@@ -385,6 +386,7 @@ def test_resuming_on_another_number_of_ranks_is_said(
     state = torch.load(out / "last" / "state.pt", weights_only=True)
     state["random"] = state["random"].repeat(2, 1)  # as two ranks leave it
     torch.save(state, out / "last" / "state.pt")
+    unseal(out / "last")
     capsys.readouterr()
     train(small_config, out, ["train.iterations=3"], resume=True)
     assert (

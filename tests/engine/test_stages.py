@@ -229,7 +229,8 @@ def test_finished_stages_are_skipped(
     train(four, out)
     capsys.readouterr()
     times = {name: (out / name / "last" / "model.json").stat().st_mtime_ns for name in NAMES[:-1]}
-    shutil.rmtree(out / "last")  # as if it had been ended before its first checkpoint
+    for name in ("last", "best"):  # as if it had been ended before its first checkpoint
+        shutil.rmtree(out / name)
     assert train(out / "config.yaml", resume=True).folder == out  # without --out
     said = capsys.readouterr().out
     assert said.startswith("stage 4 of 4, fast2; finished before: rpn1, fast1, rpn2\n")
@@ -248,7 +249,8 @@ def test_finished_stages_are_skipped(
 def test_a_stage_may_be_made_longer_before_the_next_has_begun(four: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     train(four, out, ["train.stages=[{name: a}, {name: b}]", "train.iterations=2"])
-    shutil.rmtree(out / "last")
+    for name in ("last", "best"):
+        shutil.rmtree(out / name)
     longer = ["train.stages=[{name: a, train: {iterations: 3}}, {name: b}]", "train.iterations=2"]
     train(four, out, longer, resume=True)
     assert [load_checkpoint(folder / "last").step for folder in (out / "a", out)] == [3, 2]

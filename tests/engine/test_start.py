@@ -11,6 +11,7 @@ from detkit.detectors.yolo_v2 import YoloV2
 from detkit.engine.checkpoint import load_checkpoint
 from detkit.engine.train import train
 from detkit.errors import DetkitError
+from tests.engine.runs import unseal
 
 
 @pytest.mark.parametrize(
@@ -38,6 +39,7 @@ def test_a_checkpoint_without_decisions_goes_on(small_config: Path, tmp_path: Pa
     state = torch.load(path, weights_only=True)
     del state["decided"]
     torch.save(state, path)
+    unseal(path.parent)
     assert train(small_config, out, ["train.iterations=4"], resume=True).finished
     assert load_checkpoint(out / "last").step == 4
 

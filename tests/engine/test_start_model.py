@@ -75,7 +75,7 @@ def test_weights_that_are_not_there_are_named(tmp_path: Path) -> None:
     assert not issubclass(UnknownNameError, ConfigError)
     (tmp_path / "run" / "best").mkdir(parents=True)
     (tmp_path / "run" / "best" / "model.json").write_text("{}")
-    with pytest.raises(ConfigError, match=r"best.model.json: not a checkpoint that this detkit"):
+    with pytest.raises(ConfigError, match=r"best.model.json: is no description of a checkpoint"):
         complete_model(experiment(train={"iterations": 1, "start": str(tmp_path / "run")}), {})
 
 

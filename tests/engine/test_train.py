@@ -29,12 +29,8 @@ from detkit.engine.build import (
     freeze,
     read_data,
 )
-from detkit.engine.checkpoint import (
-    existing_checkpoint,
-    find_checkpoint,
-    load_checkpoint,
-    replace_folder,
-)
+from detkit.engine.checkpoint import find_checkpoint, load_checkpoint, replace_folder
+from detkit.engine.checkpoint_files import existing_checkpoint
 from detkit.engine.experiment import TrainConfig, read_experiment
 from detkit.engine.train import train
 from detkit.errors import ConfigError, DataError, DetkitError
@@ -479,8 +475,8 @@ def test_what_is_not_a_checkpoint_is_refused_with_a_hint(tmp_path: Path) -> None
     with pytest.raises(ConfigError) as caught:
         load_checkpoint(broken)
     assert str(caught.value) == (
-        f"{broken}: not a checkpoint that this detkit can read: "
-        "Expecting value: line 1 column 1 (char 0)"
+        f"{broken / 'model.json'}: is damaged, or is no JSON (Expecting value: line 1 column 1 "
+        "(char 0)). Take another copy of the folder."
     )
 
 
