@@ -33,6 +33,7 @@ from detkit.engine.report import (
     ranks_lines,
     with_picture,
 )
+from detkit.engine.run_lock import RunLock
 from detkit.engine.saving import SavedOnError, is_evaluated, owes_evaluation, save_last
 from detkit.engine.stages import Stage, Training, has_begun, left_to_train, plan_stages
 from detkit.engine.start import Prepared, before_first_step, find_run, prepare
@@ -96,11 +97,27 @@ def train(
                 ranks=ranks,
                 allow_changed_data=allow_changed_data,
             )
+    with RunLock() as lock:
+        return _train(config, out, overrides, resume, device, ranks, allow_changed_data, lock)
+
+
+def _train(
+    config: str | Path,
+    out: Path | None,
+    overrides: Sequence[str],
+    resume: bool,
+    device: str,
+    ranks: Ranks,
+    allow_changed_data: bool,
+    lock: RunLock,
+) -> Outcome:
     path = find_config(config)
     experiment, origins = read_experiment(path, overrides)
     check_shares(experiment.train.batch_size, ranks.world)
     own = ranks.connect(device, experiment.train.rank_timeout_minutes)
     folder = ranks.from_main(lambda: find_run(path, out, experiment))
+    stages_of = [folder, *(folder / stage.name for stage in experiment.train.stages)]
+    print_once(ranks, ranks.from_main(lambda: lock.take_existing(stages_of)))
     last = ranks.from_main(lambda: reached(folder, experiment)) if resume else None
     experiment, origins = ranks.from_main(lambda: complete_model(experiment, origins, last))
     stages = plan_stages(Training(experiment, origins, folder))
@@ -121,10 +138,17 @@ def train(
         prepared = prepare(
             stage.experiment, stage.folder, own, ranks, allow_changed_data=allow_changed_data
         )
-        outcome = carry_out(prepared, stage)
+        outcome = carry_out(prepared, stage, lock)
         if not outcome.finished:
             break
     return outcome
+
+
+def print_once(ranks: Ranks, lines: Sequence[str]) -> None:
+    """Print lines, of all ranks on rank 0 alone."""
+    if ranks.is_main:
+        for line in lines:
+            print(line)
 
 
 def reached(folder: Path, experiment: ExperimentConfig) -> Path | None:
@@ -138,13 +162,15 @@ def reached(folder: Path, experiment: ExperimentConfig) -> Path | None:
     return next((path for path in found if path is not None), None)
 
 
-def carry_out(prepared: Prepared, stage: Stage) -> Outcome:
+def carry_out(prepared: Prepared, stage: Stage, lock: RunLock) -> Outcome:
     """Take every step of a run, say and write what comes of it."""
     experiment, run = prepared.experiment, prepared.run
     folder, ranks = run.folder, run.ranks
     with deterministic(run.config.deterministic) as run.unfixed:
         done = before_first_step(prepared)
         ranks.from_main(lambda: make_folder(folder))  # here, so that a start that fails leaves none
+        own = (stage.training.folder, folder)  # the first also while an earlier stage is trained
+        print_once(ranks, ranks.from_main(lambda: lock.take_begun(own)))
         with open_log(run, experiment) as log, ctrl_c(STOPPING) as stop_asked:
             run.stop_asked, run.say = stop_asked, log.say
             for line in [*stage.heading(), *recognised(stage.origins)]:
