@@ -21,6 +21,7 @@ from detkit.download import OFFLINE, is_offline
 from detkit.errors import ConfigError
 from detkit.files import LOOK, is_html, is_text
 from detkit.weights.darknet import load_partial
+from detkit.weights.finite import refuse_not_finite
 
 IMAGENET = "imagenet"
 KEY = "model.backbone_weights"  # what stands before each message: where a person sets it
@@ -98,6 +99,7 @@ def load_backbone_weights(backbone: Backbone, name: str, source: str | Path) -> 
             f"{KEY}: {origin}: none of its {len(tensors)} tensors fits backbone {name!r} "
             f"({_example(tensors)} there, {_example(own)} here). Was it made for another backbone?"
         )
+    refuse_not_finite(f"{KEY}: {origin}", loaded)
     backbone.load_state_dict(loaded, strict=False)
     missing = [key for key in _weights(backbone) if key not in loaded]
     used = set(names.values())
@@ -123,6 +125,8 @@ def _from_darknet(backbone: Backbone, name: str, path: Path) -> LoadReport:
         part = load_partial(backbone, path)
     except ConfigError as problem:
         raise ConfigError(f"{KEY}: {problem}") from problem
+    state = backbone.state_dict()
+    refuse_not_finite(f"{KEY}: {path}", {key: state[key] for key in part.loaded})
     missing = [key for key in _weights(backbone) if key not in part.loaded]
     spare = f"; {part.spare_floats:,} numbers follow in the file" if part.spare_floats else ""
     known = "" if part.by_variances else "; known by its length and the spread of its weights alone"

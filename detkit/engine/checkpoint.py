@@ -48,6 +48,7 @@ from detkit.engine.training_state import random_states, training_state
 from detkit.engine.undrawn import build_undrawn, forms_of
 from detkit.errors import ConfigError, DetkitError, did_you_mean
 from detkit.flushing import flush, make_lasting_folder
+from detkit.weights.finite import is_finite, refuse_not_finite
 
 SAVES_MEANWHILE = 3  # at most, by a training that puts another checkpoint where one is read
 WRITE_PROBLEMS = (OSError, SafetensorError, RuntimeError)  # torch.save raises RuntimeError
@@ -163,7 +164,7 @@ def check_weights(run: TrainState) -> None:
         DetkitError: a weight or a statistic is not finite.
     """
     for name, tensor in run.model.state_dict().items():
-        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+        if not is_finite(tensor):
             then = "Start again with"
             if run.saved is not None:
                 then = f"Go on from the checkpoint of step {run.saved} with --resume and"

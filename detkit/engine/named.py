@@ -29,6 +29,7 @@ from detkit.engine.experiment import ExperimentConfig
 from detkit.errors import ConfigError, DetkitError, UnknownNameError, did_you_mean
 from detkit.files import in_words
 from detkit.remote import SILENT, Watch
+from detkit.weights.finite import refuse_not_finite
 from detkit.weights.header import read_header
 from detkit.weights.placement import placement_of
 from detkit.weights.zoo import (
@@ -70,6 +71,7 @@ class Named:
         if self.entry is None:
             return load_checkpoint(self.path, device)
         detector, step = _build(self.entry, self.path)
+        refuse_not_finite(str(self.path), detector.state_dict())
         described = {
             "model": {"name": self.entry.model["name"], **detector.config.model_dump(mode="json")},
             "data": {"classes": self.entry.class_names},

@@ -32,6 +32,7 @@ from detkit.engine.named import find_named
 from detkit.engine.state import Proposer, TrainState
 from detkit.errors import ConfigError, DetkitError
 from detkit.weights.darknet import load_partial
+from detkit.weights.finite import refuse_not_finite
 from detkit.weights.zoo import entry_of_size
 
 START, PROPOSALS = "train.start", "train.proposals"  # where a person names them
@@ -151,6 +152,7 @@ def _read_darknet(path: Path, word: str, model: Mapping[str, Any]) -> Source:
             "FILE --names FILE --out DIR`, and start from that folder."
         )
     state = detector.state_dict()
+    refuse_not_finite(f"{START}: {path}", {name: state[name] for name in part.loaded})
     described = default_model(model, model["num_classes"])
     return Source(word, described, {name: state[name] for name in part.loaded})
 
