@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 FREE_SPACE = "Free some space, or take another disk."
 LESS_MEMORY = "Close something else that needs it"
 ADVICE = {
@@ -18,8 +19,7 @@ ADVICE = {
     errno.EACCES: "Take a place you have the right to.",
     errno.EPERM: "Take a place you have the right to.",
     errno.EROFS: "Take a place that can be written.",
-    errno.ENOSPC: FREE_SPACE,
-    errno.EDQUOT: FREE_SPACE,
+    **dict.fromkeys(NO_SPACE, FREE_SPACE),
     errno.EFBIG: "Take a disk and a limit (ulimit -f) for larger files.",
     errno.EMFILE: "Raise the limit of open files: ulimit -n 4096.",
     errno.ENFILE: "Close something else that has many files open.",

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from detkit.cli.ending import FAILED, INTERRUPTED, ended
 from detkit.cli.output_names import Stems, free_folder, refuse_overwriting
 from detkit.errors import ConfigError, DetkitError
+from detkit.system_errors import NO_SPACE
 from detkit.weights.zoo import DEFAULT_MODEL
 
 if TYPE_CHECKING:
@@ -157,8 +158,10 @@ def detect_everything(args: argparse.Namespace) -> Done:
             look_at(sources, job)
         except OSError as problem:  # reading has sentences of its own: this was writing
             raise DetkitError(
-                f"{args.out}: cannot be written ({problem.strerror or problem}). "
-                "Free some space, or name another --out."
+                f"{problem.filename or args.out}: cannot be written "
+                f"({problem.strerror or problem}). "
+                f"{'Free some space, or name' if problem.errno in NO_SPACE else 'Name'} another "
+                "--out."
             ) from problem
         job.done.stopped = stopped()
     return job.done

@@ -48,7 +48,7 @@ from detkit.engine.training_state import random_states, training_state
 from detkit.engine.undrawn import build_undrawn, forms_of
 from detkit.errors import ConfigError, DetkitError, did_you_mean
 from detkit.flushing import flush, make_lasting_folder
-from detkit.weights.finite import is_finite, refuse_not_finite
+from detkit.weights.finite import is_finite
 
 SAVES_MEANWHILE = 3  # at most, by a training that puts another checkpoint where one is read
 WRITE_PROBLEMS = (OSError, SafetensorError, RuntimeError)  # torch.save raises RuntimeError

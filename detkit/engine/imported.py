@@ -12,6 +12,7 @@ from detkit.detectors import Detector
 from detkit.engine.checkpoint import WRITE_PROBLEMS, Content, write_checkpoint
 from detkit.errors import ConfigError, DetkitError
 from detkit.files import is_plain
+from detkit.system_errors import NO_SPACE
 
 LARGEST_NAMES_FILE = 1_000_000  # bytes; a list of 9418 names has 200 thousand
 
@@ -81,9 +82,10 @@ def write_imported(folder: Path, content: Content) -> None:
     try:
         write_checkpoint(folder.absolute(), content, replace=False)
     except WRITE_PROBLEMS as problem:
+        full = getattr(problem, "errno", None) in NO_SPACE
         raise DetkitError(
             f"{folder}: cannot be written ({getattr(problem, 'strerror', None) or problem}). "
-            "Nothing was left behind; free some space, or name another --out."
+            f"Nothing was left behind; {'free some space, or ' if full else ''}name another --out."
         ) from problem
 
 

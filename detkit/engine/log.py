@@ -12,6 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from detkit.engine.records import LOG, Record, RecordName, RunFacts, open_records
 from detkit.files import write_atomically
+from detkit.system_errors import naming
 
 
 class RunLog:
@@ -102,8 +103,9 @@ class RunLog:
         if self.silent:
             return
         assert self._jsonl is not None  # only inside the with block
-        self._jsonl.write(json.dumps({"step": step, **values}) + "\n")
-        self._jsonl.flush()
+        with naming(Path(self._jsonl.name)):
+            self._jsonl.write(json.dumps({"step": step, **values}) + "\n")
+            self._jsonl.flush()
         for record in self._records:
             record.scalars(step, values)
         self._progress.update(self._task, completed=step, said=loss_total(values))

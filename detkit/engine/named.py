@@ -66,10 +66,12 @@ class Named:
         """Build the detector, in eval mode.
 
         Raises:
-            ConfigError: nothing that can be read is there.
+            ConfigError: nothing that can be read is there, or weights that are no numbers.
         """
         if self.entry is None:
-            return load_checkpoint(self.path, device)
+            loaded = load_checkpoint(self.path, device)
+            refuse_not_finite(str(loaded.path), loaded.detector.state_dict())
+            return loaded
         detector, step = _build(self.entry, self.path)
         refuse_not_finite(str(self.path), detector.state_dict())
         described = {

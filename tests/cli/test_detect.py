@@ -438,8 +438,8 @@ def test_a_disk_that_cannot_be_written_gets_one_sentence(
     (tmp_path / "0.jpg" / "x").touch()
     assert detect(place, tmp_path, place / "voc" / "JPEGImages" / "0.jpg") == 2
     assert capsys.readouterr().err == (
-        f"detkit detect: {tmp_path}: cannot be written (Is a directory). "
-        "Free some space, or name another --out.\n"
+        f"detkit detect: {tmp_path / '0.jpg'}: cannot be written (Is a directory). Name another "
+        "--out.\n"
     )
     assert not (tmp_path / "detections.json").exists()
 
