@@ -20,10 +20,10 @@ from detkit.engine.distributed import Ranks, check_shares, own_device
 from detkit.engine.train import train
 from detkit.errors import ConfigError
 from tests.engine.runs import unseal
-from tests.engine.test_train import ROOT, all_state, records_of, wait_for_step
+from tests.engine.test_train import all_state, records_of, wait_for_step
 from tests.engine.two_ranks import detected, trained
+from tests.forked import PATIENCE_SECONDS, ROOT, Forked
 
-PATIENCE_SECONDS = 150.0  # with a process; on a busy machine imports alone may take a minute
 BATCH_OF_FOUR = ["train.batch_size=4", "train.micro_batches=1"]
 
 
@@ -33,41 +33,16 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def environment(**more: object) -> dict[str, str]:
-    plain = {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    return os.environ | plain | {name: str(value) for name, value in more.items()}
-
-
-def start_two(*words: str) -> list[subprocess.Popen[str]]:
+def start_two(*words: str) -> list[Forked]:
     """`python WORDS` as rank 0 and rank 1, without torchrun: each ends by itself or not at all."""
-    port = free_port()
-    return [
-        subprocess.Popen(
-            [sys.executable, "-X", "faulthandler", *words],
-            cwd=ROOT,
-            env=environment(RANK=rank, LOCAL_RANK=rank, WORLD_SIZE=2)
-            | {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(2)
-    ]
+    shared = {"WORLD_SIZE": 2, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port()}
+    return [Forked(words, {"RANK": rank, "LOCAL_RANK": rank, **shared}) for rank in range(2)]
 
 
-def ended(ranks: list[subprocess.Popen[str]]) -> tuple[list[int], list[str], list[str]]:
+def ended(ranks: list[Forked]) -> tuple[list[int | None], list[str], list[str]]:
     """Exit codes, what they printed, and what they complained of."""
-    said = [out_of(rank) for rank in ranks]
+    said = [rank.communicate() for rank in ranks]
     return [rank.returncode for rank in ranks], [out for out, _ in said], [err for _, err in said]
-
-
-def out_of(process: subprocess.Popen[str]) -> tuple[str, str]:
-    """What a process printed until it ended; one that hangs shows where it is."""
-    try:
-        return process.communicate(timeout=PATIENCE_SECONDS)
-    except subprocess.TimeoutExpired:
-        process.send_signal(signal.SIGABRT)  # faulthandler prints the stacks
-        return process.communicate()
 
 
 def torchrun(*words: str, restarts: int = 0) -> subprocess.Popen[str]:
@@ -75,7 +50,7 @@ def torchrun(*words: str, restarts: int = 0) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-m", "torch.distributed.run", *options, "tools/train.py", *words],
         cwd=ROOT,
-        env=environment(),
+        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -250,7 +225,7 @@ sys.exit(main())
 """
 
 
-def broken(what: str, config: Path, out: Path, *words: str) -> list[subprocess.Popen[str]]:
+def broken(what: str, config: Path, out: Path, *words: str) -> list[Forked]:
     """A training in which ``what`` happens to rank 1, in its third step where not before."""
     script = config.parent / "broken.py"
     script.write_text(BROKEN)
@@ -367,7 +342,7 @@ def test_a_killed_rank_is_started_again_and_ends_with_the_same_bytes(
     process = torchrun(*words(killed), restarts=1)  # --resume, and nothing to resume: it starts
     wait_for_step(killed, 5)
     os.kill(pid_of_rank(1, process.pid), signal.SIGKILL)
-    said = out_of(process)[0]
+    said = process.communicate(timeout=PATIENCE_SECONDS)[0]
     assert process.returncode == 0, said
     assert "detkit: rank 0: lost rank 1 on" in said
     assert "resuming after step" in said

@@ -35,7 +35,7 @@ sys.exit(main())
 
 def troubled(
     what: str, config: Path, out: Path, *words: str
-) -> tuple[list[int], list[str], list[str]]:
+) -> tuple[list[int | None], list[str], list[str]]:
     """A training of two ranks in which ``what`` happens to rank 1."""
     script = config.parent / "troubled.py"
     script.write_text(TROUBLED)

@@ -36,32 +36,16 @@ from detkit.engine.train import train
 from detkit.errors import ConfigError, DataError, DetkitError
 from detkit.layers import Local
 from detkit.types import make_target
+from tests.forked import ROOT, Forked
 from tests.oracles import voc_xml, write_image, write_voc
 
-ROOT = Path(__file__).parents[2]
 SMALL_MODEL = {"name": "yolo_v2", "num_classes": 2, "backbone": "tiny", "head_channels": 16}
 
 
-def start(config: Path, out: Path, *words: str) -> subprocess.Popen[str]:
+def start(config: Path, out: Path, *words: str) -> Forked:
     """`tools/train.py` in a process of its own, in a session of its own."""
-    return subprocess.Popen(
-        [
-            sys.executable,
-            "tools/train.py",
-            str(config),
-            "--out",
-            str(out),
-            "--device",
-            "cpu",
-            *words,
-        ],
-        cwd=ROOT,
-        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
+    fixed = ["tools/train.py", str(config), "--out", str(out), "--device", "cpu"]
+    return Forked([*fixed, *words], merged=True)
 
 
 def wait_for_step(out: Path, step: int) -> None:
