@@ -26,7 +26,12 @@ FORMS: dict[str, dict[str, Any]] = {
     },
     "yolo_v1_tiny": {**YOLO_V1, "name": "yolo_v1_tiny"},
     "yolo_v2": {"name": "yolo_v2", "backbone": "tiny", "input_size": 128, "head_channels": 64},
-    "yolo_v2_tiny": {"name": "yolo_v2_tiny", "input_size": 128, "head_channels": 64},
+    "yolo_v2_tiny": {
+        "name": "yolo_v2_tiny",
+        "backbone": "tiny",
+        "input_size": 128,
+        "head_channels": 64,
+    },
     "yolo_v3": {
         "name": "yolo_v3",
         "backbone": "tiny",
