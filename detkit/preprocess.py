@@ -163,7 +163,7 @@ def shortest_side(
     for index, (image, (high, wide)) in enumerate(zip(images, sizes, strict=True)):
         pixels = normalise(image[None].to(torch.float32).div_(255), mean, std)
         if (high, wide) != (image.shape[1], image.shape[2]):
-            pixels = F.interpolate(pixels, (high, wide), mode="bilinear", align_corners=False)
+            pixels = _bilinear(pixels, (high, wide), align_corners=False)
         canvas[index, :, :high, :wide] = pixels[0]
         scale = (wide / image.shape[2], high / image.shape[1])
         geometry.append(Geometry(scale, (0.0, 0.0), (image.shape[1], image.shape[2])))
@@ -208,13 +208,20 @@ def _resize(image: Tensor, size: tuple[int, int]) -> Tensor:
     if size == (image.shape[1], image.shape[2]):
         return pixels
     # align_corners is darknet's resize_image: source = target * (W - 1) / (w - 1)
-    out = F.interpolate(pixels[None], size, mode="bilinear", align_corners=True)[0]
+    out = _bilinear(pixels[None], size, align_corners=True)[0]
     row, share = last_source_row(image.shape[1], size[0])
     if row < image.shape[1] - 1:
         above = pixels[None, :, row : row + 1]  # [1, 3, 1, W]
-        above = F.interpolate(above, (1, size[1]), mode="bilinear", align_corners=True)
+        above = _bilinear(above, (1, size[1]), align_corners=True)
         out[:, -1] = above[0, :, 0] * (1 - share)
     return out
+
+
+def _bilinear(pixels: Tensor, size: tuple[int, int], *, align_corners: bool) -> Tensor:
+    """Resample ``[1, 3, H, W]`` to a size of (height, width)."""
+    if pixels.is_meta:  # only shapes are asked for, of which torch takes 12 ms to be sure
+        return pixels.new_empty(1, 3, *size)
+    return F.interpolate(pixels, size, mode="bilinear", align_corners=align_corners)
 
 
 def last_source_row(height: int, target: int) -> tuple[int, float]:
