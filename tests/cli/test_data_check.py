@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from matplotlib.figure import Figure
 from PIL import Image
 
 from detkit.cli.data_check import main
@@ -30,6 +31,19 @@ def config(tiny_voc: Path, tmp_path: Path) -> Path:
     return path
 
 
+@pytest.fixture(autouse=True)
+def blank_plots(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A third of a check is drawing, which test_page and one test here look at."""
+    if "drawn_plots" not in request.fixturenames:
+        blank = Image.new("RGB", (1, 1))
+        monkeypatch.setattr(Figure, "savefig", lambda self, file, **_: blank.save(file, "png"))
+
+
+@pytest.fixture
+def drawn_plots() -> None:
+    """The plots are drawn."""
+
+
 def check(*words: str | Path) -> int:
     return main([str(word) for word in words])
 
@@ -38,7 +52,9 @@ def findings(path: Path) -> list[tuple[str, str]]:
     return [(f["gravity"], f["text"]) for f in json.loads(path.read_text())["findings"]]
 
 
-def test_a_config(config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_config(
+    config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], drawn_plots: None
+) -> None:
     out = tmp_path / "out"
     assert check(config, "--out", out, "--json", out / "all.json") == 0
     said = capsys.readouterr().out
