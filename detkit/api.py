@@ -254,14 +254,15 @@ def detect_batches(
         nms: as in :func:`detect`.
         max_detections: as in :func:`detect`.
     """
-    for batch in _batches(frames):
+    for batch in in_batches(frames):
         started = time.perf_counter()
         images = [frame.image for frame in batch]
         found = _detect(images, detector, score_threshold, nms, max_detections)
         yield FoundBatch(batch, found, time.perf_counter() - started)
 
 
-def _batches(frames: Iterable[Frame]) -> Iterator[list[Frame]]:
+def in_batches(frames: Iterable[Frame]) -> Iterator[list[Frame]]:
+    """Group frames as they come for one pass of a network; a live frame goes alone."""
     batch: list[Frame] = []
     for frame in frames:
         batch.append(frame)

@@ -47,13 +47,13 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Detect, and say how it went; what could not be read makes it a failure."""
+    """Detect, and say how it went; what could not be read or drawn makes it a failure."""
     done = detect_everything(args)
     print(done.in_words(args.out))
     if done.stopped:
         print("detkit detect: stopped; what was found until then is kept.", file=sys.stderr)
         return INTERRUPTED
-    return FAILED if done.refused else 0
+    return FAILED if done.refused or done.undrawn else 0
 
 
 def _parser() -> argparse.ArgumentParser:

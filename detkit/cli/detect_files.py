@@ -1,7 +1,9 @@
 """What ``detkit detect`` leaves on disk: detections in several forms, and videos.
 
 Everything is written as it comes, so that ten thousand images need no more memory than one, and
-takes its final name when all of it is there.
+what ends a run in the middle leaves what was found until then: a JSON list is whole after each
+image, tables and lines have no half row, and what is joined at the end (coco.json, from
+coco.images.jsonl and coco.annotations.jsonl) is joined after an error, too.
 """
 
 from __future__ import annotations
@@ -10,13 +12,15 @@ import csv
 import json
 import re
 import sys
-import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Literal, TypeAlias
+
+from detkit.cli.json_list import GrowingJsonList, JsonList, make_way
+from detkit.system_errors import naming
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -76,24 +80,6 @@ def saving(
     return _voc(folder) if form == "voc" else _yolo(folder, names)
 
 
-class JsonList:
-    """A JSON list of any length, one entry a line."""
-
-    def __init__(self, file: IO[str]) -> None:
-        self._file = file
-        self._between = "\n"
-        file.write("[")
-
-    def add(self, entry: dict[str, Any]) -> None:
-        """Append one entry."""
-        self._file.write(self._between + json.dumps(entry, allow_nan=False))
-        self._between = ",\n"
-
-    def end(self) -> None:
-        """Close the list."""
-        self._file.write("]" if self._between == "\n" else "\n]")
-
-
 def as_records(found: Detections) -> list[dict[str, Any]]:
     """Detections as plain values: category, bbox (x, y, width, height), score."""
     kept = ("category", "bbox", "score")
@@ -106,21 +92,22 @@ def _json(folder: Path) -> Iterator[Add]:
 
     The first lists detections, so an image without any is in the second alone.
     """
-    with _text(folder / "detections.json") as first, _text(folder / "images.json") as second:
-        detections, images = JsonList(first), JsonList(second)
+    with (
+        GrowingJsonList(folder / "detections.json") as detections,
+        GrowingJsonList(folder / "images.json") as images,
+    ):
 
         def add(looked: Looked) -> None:
             place = {"image_id": looked.image_id, "path": looked.path}
-            for record in as_records(looked.found):
-                detections.add({"image_id": looked.image_id, **record, "path": looked.path})
+            detections.add(
+                {"image_id": looked.image_id, **record, "path": looked.path}
+                for record in as_records(looked.found)
+            )
             height, width = looked.size
             size = {"height": height, "width": width}
-            images.add({**place, **size, "detections": len(looked.found)})
+            images.add([{**place, **size, "detections": len(looked.found)}])
 
         yield add
-        for each, file in ((detections, first), (images, second)):
-            each.end()
-            file.write("\n")
 
 
 @contextmanager
@@ -132,7 +119,12 @@ def _coco(
     With COCO's ids images have COCO's, too, where their names say them, and a results file comes
     beside: that is what COCO's own evaluation takes.
     """
-    with _text(folder / "coco.json") as file, _aside(folder) as images, _aside(folder) as found:
+    ended: BaseException | None = None
+    with (
+        _text(folder / "coco.json") as file,
+        _aside(folder / "coco.images.jsonl") as images,
+        _aside(folder / "coco.annotations.jsonl") as found,
+    ):
         counted = {"images": 0, "annotations": 0}
 
         def add(looked: Looked) -> None:
@@ -146,7 +138,10 @@ def _coco(
                 del entry["category"]
                 _put(found, {"id": counted["annotations"], **entry, "area": area, "iscrowd": 0})
 
-        yield add
+        try:
+            yield add
+        except BaseException as problem:  # what was found until then is joined first
+            ended = problem
         ids: Sequence[int] = range(1, counted["images"] + 1)
         if category_ids == "coco":
             ids = _image_ids(_taken(images)) or ids
@@ -161,6 +156,8 @@ def _coco(
             with _text(folder / COCO_RESULTS) as results:
                 _write_list(results, _as_results(_taken(images), _taken(found), ids))
                 results.write("\n")
+    if ended is not None:
+        raise ended
 
 
 def _categories(
@@ -198,8 +195,13 @@ def _as_results(
         yield {"image_id": ids[entry["image_id"] - 1], **kept, "path": image["path"]}
 
 
-def _aside(folder: Path) -> IO[str]:
-    return tempfile.TemporaryFile("w+", encoding="utf-8", dir=folder)
+@contextmanager
+def _aside(path: Path) -> Iterator[IO[str]]:
+    """A file of lines that lies there until it is joined; only a kill leaves it."""
+    make_way(path)
+    with open(path, "w+", encoding="utf-8", newline="\n", buffering=1) as file:
+        yield file
+    path.unlink()
 
 
 def _put(file: IO[str], entry: dict[str, Any]) -> None:
@@ -223,7 +225,9 @@ def _write_list(file: IO[str], entries: Iterable[dict[str, Any]]) -> None:
 def _csv(folder: Path) -> Iterator[Add]:
     from detkit.convert_detections import CSV_COLUMNS, csv_rows
 
-    with _text(folder / "detections.csv") as file:
+    path = folder / "detections.csv"
+    make_way(path)
+    with open(path, "w", encoding="utf-8", newline="", buffering=1) as file, naming(path):
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(CSV_COLUMNS)
         yield lambda looked: writer.writerows(csv_rows(looked.found, looked.path))
@@ -291,13 +295,15 @@ class VideoFiles:
 
 @contextmanager
 def video_files(folder: Path, stem: str, video: VideoFile | LiveStream) -> Iterator[VideoFiles]:
-    """``stem.mp4`` and ``stem.jsonl`` in ``folder``, both whole at the end."""
+    """``stem.mp4``, whole at the end, and ``stem.jsonl``, which has each frame at once."""
     from detkit.files import whole_file
     from detkit.video import VideoRecorder
 
+    path = folder / f"{stem}.jsonl"
+    make_way(path)
     with (
+        open(path, "w", encoding="utf-8", newline="\n", buffering=1) as lines,
         whole_file(folder / f"{stem}.mp4") as place,
-        _text(folder / f"{stem}.jsonl") as lines,
         closing(VideoRecorder(place, video.fps)) as recorder,
     ):
         yield VideoFiles(lines, recorder, video.timed)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 import time
-from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
@@ -12,9 +11,10 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 
+import torch
 from PIL import Image
 
-from detkit.api import detect, detect_batches
+from detkit.api import FoundBatch, detect, detect_batches, in_batches
 from detkit.cli.detect_files import COCO_RESULTS, WRITTEN, Add, Looked, saving, video_files
 from detkit.cli.output_names import Stems
 from detkit.drawing import draw, draw_proposals
@@ -22,6 +22,7 @@ from detkit.errors import DataError
 from detkit.files import whole_file
 from detkit.flushing import flush_tree
 from detkit.sources import Source, open_video, originals, read_source, safe_stem
+from detkit.system_errors import ran_out_of
 from detkit.video import Frame
 
 if TYPE_CHECKING:
@@ -29,7 +30,9 @@ if TYPE_CHECKING:
 
     from detkit.detectors import Detector
     from detkit.types import Boxes, Detections
+    from detkit.video import LiveStream, VideoFile
 
+JPEG_SIDE = 65_500  # pixels, libjpeg's limit
 LINE_SECONDS = 5.0  # between two lines about a video
 
 
@@ -50,7 +53,8 @@ class Done:
     detections: int = 0
     live: bool = False  # a stream or camera was among what was seen
     dropped: int = 0  # frames of these left out, as they came faster than they were looked at
-    refused: int = 0  # images and videos that cannot be read, whole or in part
+    refused: int = 0  # images and videos that cannot be read or looked at, whole or in part
+    undrawn: int = 0  # images and frames whose picture cannot be made or written
     seconds: float = 0.0  # of detection
     stopped: bool = False  # by Ctrl-C
     written: list[str] = field(default_factory=list)  # in words
@@ -58,9 +62,10 @@ class Done:
     def in_words(self, out: Path) -> str:
         """The last line of a run."""
         each = 1000 * self.seconds / max(1, self.images + self.frames)
+        undrawn = f", {self.undrawn} not drawn" if self.undrawn else ""
         return (
             f"{_seen(self.images, self.frames)}: {_many(self.detections, 'detection')}"
-            f"{_dropped(self)}, {self.refused} refused, {each:.0f} ms each; "
+            f"{_dropped(self)}, {self.refused} refused{undrawn}, {each:.0f} ms each; "
             f"{', '.join(self.written) or 'nothing'} in {out}"
         )
 
@@ -108,15 +113,34 @@ class Job:
         (boxes,) = self.model.propose([frame.image])
         return draw(draw_proposals(frame.image, boxes[: self.proposals]), found)
 
+    def found_in(self, frames: Iterable[Frame]) -> Iterator[FoundBatch]:
+        """Detect in frames as they come; one that the detector fails on is said and left out."""
+        for batch in in_batches(frames):
+            try:
+                yield from detect_batches(batch, self.model, self.threshold)
+                continue
+            except failures():
+                pass  # one by one, so that it is known whose it is; which needs less memory, too
+            for frame in batch:
+                try:
+                    yield from detect_batches([frame], self.model, self.threshold)
+                except failures() as problem:
+                    self.say(f"{frame.name}: cannot be looked at ({reason(problem)})")
+                    self.done.refused += 1
+
+    def say(self, text: str) -> None:
+        """Print what went wrong with an image."""
+        print(f"detkit detect: {text}", file=sys.stderr)
+
     def readable(self, frames: Iterable[Frame | DataError]) -> Iterator[Frame]:
         """Count frames, and errors after saying them."""
         for frame in frames:
             if isinstance(frame, DataError):
-                print(f"detkit detect: {frame}", file=sys.stderr)
+                self.say(str(frame))
                 self.done.refused += 1
             else:
                 if not self.done.images + self.done.frames:
-                    detect(frame.image, self.model)  # first-use imports are no image's time
+                    warm_up(self.model)
                 if frame.number is None:
                     self.done.images += 1
                 else:
@@ -148,7 +172,7 @@ def run_pictures(sources: list[Source], job: Job, save: Add) -> None:
     """Detect in images, draw each, hand what was found to ``save``, print a line."""
     from rich.progress import track
 
-    stems: deque[str] = deque()  # of the frames on their way through the detector, in order
+    stems: dict[int, str] = {}  # of the frames on their way through the detector
     frames = job.readable(_named_frames(sources, job, stems))
     countable = all(source.kind != "zip" for source in sources)
     bar = track(
@@ -157,30 +181,42 @@ def run_pictures(sources: list[Source], job: Job, save: Add) -> None:
         total=len(sources) if countable else None,
         disable=not (sys.stdout.isatty() and sys.stderr.isatty()),
     )
-    for batch in detect_batches(bar, job.model, job.threshold):
+    for batch in job.found_in(bar):
         job.done.seconds += batch.seconds
         milliseconds = 1000 * batch.seconds / len(batch.frames)
         for frame, found in zip(batch.frames, batch.found, strict=True):
             job.done.detections += len(found)
-            stem = stems.popleft()
-            picture = job.draw(frame, found).permute(1, 2, 0).numpy()
-            with whole_file(job.out / f"{stem}.jpg", lasting=False) as place:
-                Image.fromarray(picture).save(place)
+            stem = stems.pop(id(frame))
             height, width = frame.image.shape[1:]
             save(Looked(stem, frame.name, (height, width), found))
+            _write_picture(job.out / f"{stem}.jpg", frame, found, job)
             print(f"{frame.name}: {in_words(found)} ({milliseconds:.0f} ms)")
 
 
+def _write_picture(path: Path, frame: Frame, found: Detections, job: Job) -> None:
+    """Draw what was found; where that fails it is said, and the run goes on."""
+    try:
+        if max(frame.image.shape) > JPEG_SIDE:
+            raise ValueError(f"JPEG has at most {JPEG_SIDE:,} pixels a side")
+        picture = job.draw(frame, found).permute(1, 2, 0).numpy()
+        with whole_file(path, lasting=False) as place:
+            Image.fromarray(picture).save(place)
+    except failures() as problem:
+        job.say(f"{frame.name}: its picture {path} cannot be made ({reason(problem)})")
+        job.done.undrawn += 1
+
+
 def _named_frames(
-    sources: Iterable[Source], job: Job, stems: deque[str]
+    sources: Iterable[Source], job: Job, stems: dict[int, str]
 ) -> Iterator[Frame | DataError]:
-    """Every image of ``sources``; the stem of its output files is appended to ``stems``."""
+    """Every image of ``sources``; ``stems`` gets the stem of its output files."""
     taken = originals(job.named)
     for source in sources:
         for frame in read_source(source):
             if isinstance(frame, Frame):
                 inside = source.kind == "zip"
-                stems.append(_free_stem(frame.name, job, taken) if inside else job.named[source])
+                stem = _free_stem(frame.name, job, taken) if inside else job.named[source]
+                stems[id(frame)] = stem
             yield frame
 
 
@@ -197,28 +233,72 @@ def run_video(source: Source, job: Job) -> None:
     try:
         video = open_video(source, stopped=job.stopped)
     except DataError as problem:
-        print(f"detkit detect: {problem}", file=sys.stderr)
+        job.say(str(problem))
         job.done.refused += 1
         return
     stem, tally = job.named[source], _Tally(source.name, live=source.kind == "stream")
-    with closing(video), ExitStack() as stack:
-        add = None
-        for batch in detect_batches(job.readable(video.frames()), job.model, job.threshold):
-            if add is None:  # a stream knows its fps only now, and one without frames has no files
-                add = stack.enter_context(video_files(job.out, stem, video)).add
-                if video.rate_note:
-                    print(f"detkit detect: {video.rate_note}", file=sys.stderr)
-            for frame, found in zip(batch.frames, batch.found, strict=True):
-                add(frame, found, job.draw(frame, found))
-            tally.count(batch.found, batch.seconds, batch.frames[-1].dropped)
+    written = f"{stem}.mp4 and {stem}.jsonl"
+    try:
+        _run_frames(video, stem, tally, job)
+    except failures() as problem:  # of the recorder; what was found has its lines
+        job.say(
+            f"{source.name}: {job.out / f'{stem}.mp4'} cannot be written ({reason(problem)}); "
+            f"{stem}.jsonl has what was found until then"
+        )
+        job.done.refused += 1
+        written = f"{stem}.jsonl"
     if not tally.frames:
         return
-    job.done.written.append(f"{stem}.mp4 and {stem}.jsonl")
+    job.done.written.append(written)
     job.done.detections += tally.detections
     job.done.live |= tally.live
     job.done.dropped += tally.dropped
     job.done.seconds += tally.seconds
     tally.say()
+
+
+def _run_frames(video: VideoFile | LiveStream, stem: str, tally: _Tally, job: Job) -> None:
+    with closing(video), ExitStack() as stack:
+        add = None
+        for batch in job.found_in(job.readable(video.frames())):
+            if add is None:  # a stream knows its fps only now, and one without frames has no files
+                add = stack.enter_context(video_files(job.out, stem, video)).add
+                if video.rate_note:
+                    job.say(video.rate_note)
+            for frame, found in zip(batch.frames, batch.found, strict=True):
+                add(frame, found, _drawn_frame(frame, found, job))
+            tally.count(batch.found, batch.seconds, batch.frames[-1].dropped)
+
+
+def _drawn_frame(frame: Frame, found: Detections, job: Job) -> Tensor:
+    """The frame with what was found, or as it is where drawing fails, which is said."""
+    try:
+        return job.draw(frame, found)
+    except failures() as problem:
+        job.say(f"{frame.name}: cannot be drawn on ({reason(problem)})")
+        job.done.undrawn += 1
+        return frame.image
+
+
+def warm_up(model: Detector) -> None:
+    """Detect in a small picture, so that first-use imports are no image's time."""
+    detect(torch.zeros(3, 32, 32, dtype=torch.uint8), model)
+
+
+def failures() -> tuple[type[Exception], ...]:
+    """Kinds of errors by which one image fails and others may not."""
+    cv2 = sys.modules.get("cv2")
+    ours = (OSError, RuntimeError, MemoryError, ValueError, OverflowError, DataError)
+    return ours if cv2 is None else (*ours, cv2.error)
+
+
+def reason(problem: Exception) -> str:
+    """Why, in a line."""
+    what = ran_out_of(problem)
+    if what:
+        return f"{what} ran out"
+    said = problem.strerror if isinstance(problem, OSError) else None
+    return said or next(iter(str(problem).splitlines()), "") or type(problem).__name__
 
 
 class _Tally:

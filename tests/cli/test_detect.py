@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
-import subprocess
-import sys
 import time
 import tracemalloc
 import zipfile
@@ -28,6 +25,7 @@ from detkit.data import read_dataset
 from detkit.types import Detections
 from detkit.video import VideoFile
 from tests.engine.conftest import CONFIG
+from tests.forked import Forked
 from tests.oracles import voc_xml, write_image, write_voc
 from tests.test_video import camera, endless_camera, read, stalling_camera, write_video
 from tests.web_server import says, serve
@@ -389,20 +387,13 @@ def test_ctrl_c_keeps_what_is_done(place: Path, tmp_path: Path, web: str, kind: 
         (photos / f"{number}.jpg").symlink_to(place / "voc" / "JPEGImages" / "0.jpg")
     source = str(photos) if kind == "images" else f"stream:{web}/endless"
     words = ["tools/detect.py", source, "--weights", str(place / "run"), "--out", str(out)]
-    with subprocess.Popen(
-        [sys.executable, *words, "--device", "cpu"],
-        cwd=ROOT,
-        env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as run:
-        deadline = time.monotonic() + 60
-        while not (out.is_dir() and any(out.iterdir())) and time.monotonic() < deadline:
-            time.sleep(0.05)
-        time.sleep(0.3)
-        run.send_signal(signal.SIGINT)
-        printed, complained = run.communicate(timeout=30)
+    run = Forked([*words, "--device", "cpu"])
+    deadline = time.monotonic() + 60
+    while not (out.is_dir() and any(out.iterdir())) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    time.sleep(0.3)
+    run.send_signal(signal.SIGINT)
+    printed, complained = run.communicate()
     assert run.returncode == 130
     assert complained == "detkit detect: stopped; what was found until then is kept.\n"
     last = printed.splitlines()[-1]
@@ -434,14 +425,12 @@ def test_a_path_that_no_disk_can_hold(
 def test_a_disk_that_cannot_be_written_gets_one_sentence(
     place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (tmp_path / "0.jpg").mkdir()  # where the picture should go
-    (tmp_path / "0.jpg" / "x").touch()
+    (tmp_path / "detections.json").mkdir()  # where the list should go
     assert detect(place, tmp_path, place / "voc" / "JPEGImages" / "0.jpg") == 2
     assert capsys.readouterr().err == (
-        f"detkit detect: {tmp_path / '0.jpg'}: cannot be written (Is a directory). Name another "
-        "--out.\n"
+        f"detkit detect: {tmp_path / 'detections.json'}: cannot be written (Is a directory). Name "
+        "another --out.\n"
     )
-    assert not (tmp_path / "detections.json").exists()
 
 
 @pytest.mark.parametrize("form", WRITTEN)
