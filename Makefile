@@ -14,7 +14,7 @@ quickstart: .venv/installed
 	@echo "mAP and FPS: runs/quickstart/metrics.json; pictures: runs/quickstart/detections"
 
 test: .venv/installed-dev
-	$(BIN)/python -m pytest -n auto
+	$(BIN)/python -m pytest -n auto --dist worksteal
 
 check: .venv/installed-dev
 	$(BIN)/ruff format --check .
