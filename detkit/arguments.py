@@ -6,9 +6,11 @@ text is walked through letter by letter. Each check raises the sentence of the c
 
 from __future__ import annotations
 
+import errno
 import math
 import os
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from detkit.errors import ConfigError, did_you_mean
 
@@ -73,6 +75,17 @@ def check_path(value: object, where: str) -> None:
     """
     if not isinstance(value, str | os.PathLike):
         raise ConfigError(f"{where}={value!r}: expected a path, a text or a pathlib.Path.")
+
+
+def is_no_path(path: Path) -> bool:
+    """Whether the system has no file of such a name: it is too long, or holds a zero byte."""
+    try:
+        os.lstat(path)
+    except ValueError:
+        return True
+    except OSError as problem:
+        return problem.errno == errno.ENAMETOOLONG
+    return False
 
 
 def check_names(value: object, where: str) -> None:

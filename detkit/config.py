@@ -16,10 +16,10 @@ from typing import Annotated, Any, ClassVar, TypeVar, get_args
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from detkit.errors import ConfigError, did_you_mean, shown
+from detkit.arguments import is_no_path
+from detkit.errors import ConfigError, bare, cut_short, did_you_mean, shown, shown_value
 from detkit.recipes import NAME, called, find_base, near, recipe_path
 
-LONGEST_SHOWN = 200  # characters of a value, in an error
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 # dotted key of a value -> the file, the recipe or "command line" that set it
 Origins = dict[str, str]
@@ -101,7 +101,7 @@ def _plain_words(config_type: type[Config], problem: ValidationError, path: str)
     # A misspelt key is often also a missing one; the misspelling is what a person wants to read.
     first = min(errors, key=lambda error: error["type"] != "extra_forbidden")
     loc, kind, context = first["loc"], first["type"], first.get("ctx", {})
-    where = path + ".".join(str(part) for part in loc)
+    where = path + ".".join(bare(str(part)) for part in loc)
     if kind == "extra_forbidden":
         holder, name = _config_at(config_type, loc[:-1]), str(loc[-1])
         if name in holder.also_known:
@@ -121,8 +121,7 @@ def _plain_words(config_type: type[Config], problem: ValidationError, path: str)
 
 
 def _shown(value: Any) -> str:
-    text = "nothing" if value is None else repr(value)
-    return text if len(text) <= LONGEST_SHOWN else f"{text[: LONGEST_SHOWN - 3]}..."
+    return "nothing" if value is None else shown_value(value)
 
 
 def _config_at(config_type: type[Config], loc: Sequence[int | str]) -> type[Config]:
@@ -146,11 +145,33 @@ def _config_in(annotation: Any) -> type[Config] | None:
 # and a field that is true or false understands the words.
 _BOOLEAN = "tag:yaml.org,2002:bool"
 _TRUE_OR_FALSE = re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$")
+KINDS = {
+    "tag:yaml.org,2002:int": "whole number",
+    "tag:yaml.org,2002:float": "number",
+    "tag:yaml.org,2002:timestamp": "date",
+    _BOOLEAN: "truth value",
+}
 _EXPONENT = re.compile(r"^[-+]?[0-9][0-9_]*(\.[0-9_]*)?[eE][-+]?[0-9]+$")
 
 
 class _Loader(yaml.SafeLoader):
     """SafeLoader that reads ``1e-3`` as a number, ``no`` as a word, and refuses a key twice."""
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        try:
+            value = super().construct_object(node, deep)
+            if isinstance(value, int):
+                float(value)  # one that is too large to compute with has no digits to show, either
+        except ConfigError:
+            raise
+        except (ArithmeticError, AttributeError, LookupError, ValueError):
+            # PyYAML lets through what int, float, datetime and its tables say of a scalar.
+            text, kind = shown_value(node.value), KINDS.get(node.tag, "value")
+            raise ConfigError(
+                f"line {node.start_mark.line + 1}: {text} is no {kind} that can be read. "
+                "Put it in quotes if it is a text."
+            ) from None
+        return value
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[Any] = set()
@@ -158,9 +179,10 @@ class _Loader(yaml.SafeLoader):
             key = self.construct_object(key_node, deep=True)
             if not isinstance(key, str):
                 line = key_node.start_mark.line + 1
-                raise ConfigError(f"line {line}: key {key!r} is not a word.")
+                raise ConfigError(f"line {line}: key {shown_value(key)} is not a word.")
             if key in seen:
-                raise ConfigError(f"line {key_node.start_mark.line + 1}: key {key!r} stands twice.")
+                line = key_node.start_mark.line + 1
+                raise ConfigError(f"line {line}: key {shown(key)} stands twice.")
             seen.add(key)
         return super().construct_mapping(node, deep)
 
@@ -226,6 +248,8 @@ def read_config(path: Path, overrides: Sequence[str] = ()) -> tuple[dict[str, An
     if base is not None:
         if not isinstance(base, str):
             raise ConfigError(f"{path}: base: expected the name of one file; got {_shown(base)}.")
+        if is_no_path(path.parent / base):
+            raise ConfigError(f"{path}: base: {shown(base)} can be no file. Name one beside it.")
         base_path = find_base(path, base)
         below = _read_yaml(base_path)
         if "base" in below:
@@ -299,8 +323,9 @@ def _place(problem: yaml.YAMLError) -> str:
     """Say where a text stops being YAML, and why, in one line."""
     if isinstance(problem, yaml.MarkedYAMLError) and problem.problem_mark is not None:
         mark = problem.problem_mark
-        return f"line {mark.line + 1}, column {mark.column + 1}: not YAML: {problem.problem}."
-    return f"not YAML: {' '.join(str(problem).split())}"
+        why = cut_short(str(problem.problem))
+        return f"line {mark.line + 1}, column {mark.column + 1}: not YAML: {why}."
+    return f"not YAML: {cut_short(' '.join(str(problem).split()))}"
 
 
 def parse_override(text: str) -> tuple[str, Any]:
@@ -314,12 +339,12 @@ def parse_override(text: str) -> tuple[str, Any]:
     """
     key, equals, value = text.partition("=")
     if not equals or not all(key.split(".")):
-        raise ConfigError(f"{text!r}: expected KEY=VALUE, for example train.lr=0.001.")
+        raise ConfigError(f"{shown(text)}: expected KEY=VALUE, for example train.lr=0.001.")
     try:
         return key, _load(value)
     except (yaml.YAMLError, ConfigError):
         raise ConfigError(
-            f"{key}: the value {shown(value)} is not readable as YAML. Quote it."
+            f"{bare(key)}: the value {shown(value)} is not readable as YAML. Quote it."
         ) from None
 
 

@@ -9,6 +9,7 @@ import difflib
 from collections.abc import Iterable
 
 SHOWN = 60  # characters of a foreign text that an error quotes
+SHOWN_VALUE = 200  # and of a foreign value, such as a list
 
 
 class DetkitError(Exception):
@@ -44,6 +45,16 @@ def nearest(word: str, options: Iterable[str]) -> str:
 def shown(text: str) -> str:
     """``text`` from a file in quotes, on one line and cut short, as it may stand in a sentence."""
     return repr(text) if len(text) <= SHOWN else f"{text[:SHOWN]!r}..."
+
+
+def shown_value(value: object) -> str:
+    """Any value from a file, as Python writes it, on one line and cut short."""
+    return cut_short(repr(value))
+
+
+def cut_short(text: str) -> str:
+    """A text that may be a page, as long as it may stand in a sentence."""
+    return text if len(text) <= SHOWN_VALUE else f"{text[: SHOWN_VALUE - 3]}..."
 
 
 def bare(text: str) -> str:

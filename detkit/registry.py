@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Generic, TypeVar
 
-from detkit.errors import UnknownNameError, did_you_mean
+from detkit.errors import UnknownNameError, did_you_mean, shown_value
 
 T = TypeVar("T")
 
@@ -33,8 +33,9 @@ class Registry(Generic[T]):
         return add
 
     def __getitem__(self, name: str) -> T:
-        if name not in self._entries:
-            raise UnknownNameError(f"no {self.kind} named {name!r}.{did_you_mean(str(name), self)}")
+        if not isinstance(name, str) or name not in self._entries:  # a file's may be a list
+            near = did_you_mean(str(name), self)
+            raise UnknownNameError(f"no {self.kind} named {shown_value(name)}.{near}")
         return self._entries[name]
 
     def __iter__(self) -> Iterator[str]:

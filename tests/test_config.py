@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any, Literal
 
@@ -9,7 +10,7 @@ import pytest
 from pydantic import Field, PositiveInt, field_validator, model_validator
 
 from detkit.config import Config, Fraction, explain, parse, parse_override, read_config
-from detkit.errors import ConfigError
+from detkit.errors import ConfigError, shown
 
 
 class Augment(Config):
@@ -366,3 +367,64 @@ def test_an_override_without_end_is_one_sentence() -> None:
     assert str(caught.value) == (
         f"train.lr: the value {deep[:60]!r}... is not readable as YAML. Quote it."
     )
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        ("2021-13-01", "'2021-13-01' is no date"),
+        ("2001-01-01T00:00:00+99:99", "'2001-01-01T00:00:00+99:99' is no date"),
+        ("!!timestamp soon", "'soon' is no date"),
+        ("!!bool x", "'x' is no truth value"),
+        ("!!int x", "'x' is no whole number"),
+        ("!!int ''", "'' is no whole number"),
+        ("!!float x", "'x' is no number"),
+        ("1" + "0" * 400, f"'1{'0' * 195}... is no whole number"),
+        ("7" * 5000, f"'{'7' * 196}... is no whole number"),
+        ("0x" + "f" * 5000, f"'0x{'f' * 194}... is no whole number"),
+        ("1" + ":01" * 300 + ".5", f"'1{':01' * 65}... is no number"),  # of base 60
+    ],
+)
+def test_a_value_that_yaml_takes_for_another_kind_is_named_with_its_line(
+    value: str, said: str, tmp_path: Path
+) -> None:
+    """PyYAML lets through what int, float and datetime say, and huge numbers cannot be shown."""
+    path = write(tmp_path / "run.yaml", f"a:\n  b: {value}\n")
+    assert refused(path) == (
+        f"{path}: line 2: {said} that can be read. Put it in quotes if it is a text."
+    )
+    with pytest.raises(
+        ConfigError, match=r"^a\.b: the value .* is not readable as YAML\. Quote it"
+    ):
+        parse_override(f"a.b={value}")
+    quoted = write(tmp_path / "quoted.yaml", "b: '2021-13-01'\n")
+    assert read_config(quoted)[0] == {"b": "2021-13-01"}
+
+
+@pytest.mark.parametrize("text", ["x" * 5000, "[" * 400, "\x1b[31m", "a\nb", "\u2028", "\0"])
+def test_a_foreign_key_is_shown_on_one_line_and_cut_short(text: str) -> None:
+    for settings in ({text: 1, "epochs": 1}, {"augment": {text: 1}, "epochs": 1}):
+        said = told(settings)
+        assert said.isprintable()
+        assert "unknown key" in said
+        assert len(said) < 300
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"a: !<{'x' * 5000}> 3",
+        f"a: *{'x' * 5000}",
+        f"? [{'a, ' * 3000}]\n: 3",
+        f"{{? {'k' * 900} : 3, ? {'k' * 900} : 3}}",
+    ],
+)
+def test_what_a_yaml_text_is_refused_for_fits_a_sentence(text: str, tmp_path: Path) -> None:
+    path = write(tmp_path / "run.yaml", text)
+    assert len(refused(path)) < len(str(path)) + 300
+
+
+@pytest.mark.parametrize("base", ["x" * 5000, "a/" * 5000, "\0"])
+def test_a_base_that_no_file_can_be(base: str, tmp_path: Path) -> None:
+    path = write(tmp_path / "run.yaml", json.dumps({"base": base}))
+    assert refused(path) == f"{path}: base: {shown(base)} can be no file. Name one beside it."

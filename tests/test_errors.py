@@ -11,6 +11,7 @@ from detkit.errors import (
     UnknownNameError,
     did_you_mean,
     shown,
+    shown_value,
 )
 
 
@@ -43,3 +44,8 @@ def test_foreign_text_is_quoted_on_one_line_and_cut_short() -> None:
     assert shown("a\nb") == r"'a\nb'"
     assert shown("x" * 60) == repr("x" * 60)
     assert shown("x" * 61) == repr("x" * 60) + "..."
+
+
+def test_a_foreign_value_is_written_as_python_does_and_cut_short() -> None:
+    assert shown_value([1, "a\nb"]) == r"[1, 'a\nb']"
+    assert shown_value(["a"] * 300) == repr(["a"] * 300)[:197] + "..."

@@ -38,6 +38,10 @@ def test_a_name_is_given_once() -> None:
     [
         ("alfa", "no letter named 'alfa'. Did you mean 'alpha'?"),
         ("zzz", "no letter named 'zzz'. Known: alpha, beta."),
+        ("z" * 5000, f"no letter named '{'z' * 196}.... Known: alpha, beta."),
+        (["alpha"], "no letter named ['alpha']. Did you mean 'alpha'?"),  # as a file may have it
+        ({}, "no letter named {}. Known: alpha, beta."),
+        (None, "no letter named None. Known: alpha, beta."),
     ],
 )
 def test_an_unknown_name_is_told_what_is_known(name: str, said: str) -> None:

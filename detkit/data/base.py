@@ -17,12 +17,12 @@ from numpy.typing import NDArray
 from pydantic import NonNegativeInt, PrivateAttr, field_validator
 from torch import Tensor
 
-from detkit.arguments import check_flag
+from detkit.arguments import check_flag, is_no_path
 from detkit.class_names import read_as_one
 from detkit.config import Config, Fraction
 from detkit.data.cache import ImageCache
 from detkit.data.stated import Unsound
-from detkit.errors import DataError, bare
+from detkit.errors import DataError, bare, shown
 from detkit.image import read_image
 from detkit.proposals.store import ProposalStore
 from detkit.registry import Registry
@@ -62,6 +62,13 @@ class DatasetConfig(Config):
         copy = self.model_copy()
         copy._looks = False
         return copy
+
+    @field_validator("root")
+    @classmethod
+    def _can_be_there(cls, value: Path) -> Path:
+        if is_no_path(value):
+            raise ValueError(f"{shown(str(value))} can be no folder. Write a path.")
+        return value
 
     @field_validator("only", mode="before")
     @classmethod

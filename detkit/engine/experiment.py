@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, TypeGuard
 
 from pydantic import (
     Field,
@@ -32,7 +32,7 @@ from detkit.data.auto import is_auto, resolve
 from detkit.data.base import FOLDER_KEYS, MEANING_KEYS
 from detkit.engine.entries import NAMES, replace_entries, split_overrides
 from detkit.engine.records import RecordName
-from detkit.errors import ConfigError, did_you_mean
+from detkit.errors import ConfigError, did_you_mean, shown, shown_value
 from detkit.evaluation.coco_map import COCO_LIMIT
 from detkit.evaluation.voc_map import DEVKIT, VocRule
 from detkit.recipes import called
@@ -81,7 +81,7 @@ class StageConfig(Config):
     @classmethod
     def _is_a_folder(cls, value: str) -> str:
         if not STAGE_NAME.fullmatch(value):
-            raise ValueError(f"{value!r} cannot name a folder; use letters, digits, - and _.")
+            raise ValueError(f"{shown(value)} cannot name a folder; use letters, digits, - and _.")
         if value in RUN_FOLDERS:
             raise ValueError(f"{value!r} is a folder of every run; take another name.")
         return value
@@ -154,7 +154,7 @@ class TrainConfig(Config):
     def _parts_or_auto(cls, value: Any) -> Any:
         is_count = isinstance(value, int) and not isinstance(value, bool) and value > 0
         if not is_count and value != "auto":
-            raise ValueError(f"expected a whole number above 0, or auto; got {value!r}.")
+            raise ValueError(f"expected a whole number above 0, or auto; got {shown_value(value)}.")
         return value
 
     @field_validator("records", mode="before")
@@ -177,7 +177,7 @@ class TrainConfig(Config):
                 source = getattr(stage, key)
                 if source is not None and source not in earlier:
                     raise ValueError(
-                        f"{stage.name}: {key} is {source!r}, which is no earlier stage "
+                        f"{stage.name}: {key} is {shown(source)}, which is no earlier stage "
                         f"({', '.join(earlier) or 'it is the first'})."
                         f"{did_you_mean(source, earlier)}"
                     )
@@ -191,8 +191,9 @@ class TrainConfig(Config):
         for part in value:
             if part not in frozen:
                 raise ValueError(
-                    f"{part!r} does not stand in train.freeze ({', '.join(frozen) or 'empty'}), "
-                    "so it learns from the start; add it there, or take it out here."
+                    f"{shown(part)} does not stand in train.freeze "
+                    f"({', '.join(frozen) or 'empty'}), so it learns from the start; "
+                    "add it there, or take it out here."
                 )
         return value
 
@@ -271,8 +272,9 @@ def read_experiment(
     settings, origins = read_config(path, rest)
     if entry_overrides:
         data = settings.setdefault("data", {})
-        data.update(replace_entries(data, entry_overrides, use))
-        origins |= {f"data.{name}": "command line" for name in ("train", "eval")}
+        if _has_entries(data):
+            data.update(replace_entries(data, entry_overrides, use))
+            origins |= {f"data.{name}": "command line" for name in ("train", "eval")}
     if use == "train" and entry_overrides.get("format") == "auto":
         _forget_classes(settings, origins)
     _replace_auto_length(settings, origins, called(path))
@@ -319,19 +321,28 @@ def _resolve_auto(
 ) -> None:
     """Put explicit entries in the place of those of format auto; origins tell what was found."""
     data = settings.get("data")
-    if not isinstance(data, dict):
+    if not _has_entries(data):
         return
     for name in ("train", "eval"):
         if isinstance(data.get(name), dict):
             data[name] = [data[name]]
     entries = [*(data.get("train") or []), *(data.get("eval") or [])]
-    if not all(isinstance(e, dict) for e in entries) or not any(is_auto(e) for e in entries):
+    if not any(is_auto(entry) for entry in entries):
         return
     resolved, lines = resolve(data, use)
     data.update(resolved)
     if lines:
         for name in ("train", "eval"):
             origins[f"data.{name}"] = f"{RECOGNISED}{'; '.join(lines)}"
+
+
+def _has_entries(data: Any) -> TypeGuard[dict[str, Any]]:
+    """Whether a data block has the form of one; what has another is refused when it is parsed."""
+    if not isinstance(data, dict):
+        return False
+    lists = [data.get(name) or [] for name in ("train", "eval")]
+    lists = [[each] if isinstance(each, dict) else each for each in lists]
+    return all(isinstance(each, list) and all(isinstance(e, dict) for e in each) for each in lists)
 
 
 def recognised(origins: Origins) -> list[str]:

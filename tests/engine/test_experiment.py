@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 
 from detkit.engine.entries import replace_entries
 from detkit.engine.experiment import read_experiment, recognised
-from detkit.errors import ConfigError
+from detkit.errors import ConfigError, shown
 from tests.oracles import voc_xml, write_voc
 
 
@@ -211,3 +212,39 @@ def test_training_keeps_the_parts_of_what_it_measures_on() -> None:
     found = replace_entries(data, words, "train")
     assert found["train"] == [{"format": "voc", **words}]
     assert found["eval"] == [{**parted, "root": "b", "part": "eval"}]
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        ("", "data: expected a block of keys; got nothing."),
+        ("3", "data: expected a block of keys; got 3."),
+        ("{train: 3}", "data.train: expected a list; got 3."),
+        ("{eval: 0.5}", "data.eval: expected a list; got 0.5."),
+        ("{train: true}", "data.train: expected a list; got True."),
+        ("{train: abc}", "data.train: expected a list; got 'abc'."),
+        ("{train: [1, x]}", "data.train.0: expected a block of keys; got 1."),
+        ("{eval: [[a]]}", "data.eval.0: expected a block of keys; got ['a']."),
+    ],
+)
+def test_a_data_block_of_another_form_is_told_with_and_without_overrides(
+    data: str, said: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_text(f"model: {{name: yolo_v2}}\ntrain: {{epochs: 1}}\ndata: {data}\n")
+    for words in ([], ["data.root=nowhere"], ["data.format=auto", "data.root=nowhere"]):
+        for use in ("train", "eval"):
+            with pytest.raises(ConfigError) as caught:
+                read_experiment(path, words, use)
+            assert str(caught.value) == f"{path}: {said}"
+
+
+@pytest.mark.parametrize("root", ["x" * 5000, "\0"])
+def test_a_root_that_no_folder_can_be(root: str, tmp_path: Path) -> None:
+    path = tmp_path / "run.yaml"
+    entry = {"format": "auto", "root": root}
+    settings = {"model": {"name": "yolo_v2"}, "data": {"train": [entry]}, "train": {"epochs": 1}}
+    path.write_text(json.dumps(settings))
+    with pytest.raises(ConfigError) as caught:
+        read_experiment(path)
+    assert str(caught.value) == f"data.root: {shown(root)} can be no folder. Write a path."
