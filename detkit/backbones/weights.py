@@ -18,7 +18,7 @@ from torch import Tensor
 
 from detkit.backbones.base import BACKBONES, Backbone
 from detkit.download import OFFLINE, is_offline
-from detkit.errors import ConfigError
+from detkit.errors import ConfigError, shown_value
 from detkit.files import LOOK, is_html, is_text
 from detkit.weights.darknet import load_partial
 from detkit.weights.finite import refuse_not_finite
@@ -264,8 +264,9 @@ def _read_pickle(path: Path) -> dict[str, Tensor]:
     strangers = [key for key, value in loaded.items() if not isinstance(value, Tensor)]
     if strangers:
         raise ConfigError(
-            f"{KEY}: {path}: expected tensors by name (a state dict), but {strangers[0]!r} holds "
-            f"{type(loaded[strangers[0]]).__name__}. Save the state dict alone with torch.save."
+            f"{KEY}: {path}: expected tensors by name (a state dict), but "
+            f"{shown_value(strangers[0])} holds {type(loaded[strangers[0]]).__name__}. "
+            "Save the state dict alone with torch.save."
         )
     return {str(key): value for key, value in loaded.items()}
 

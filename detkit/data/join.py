@@ -17,7 +17,7 @@ from detkit.arguments import check_names
 from detkit.class_names import OtherClassesError, match_classes, one_spelling
 from detkit.data.base import Annotations, Report, Segments
 from detkit.data.stated import Unsound, as_stated
-from detkit.errors import ConfigError, DataError
+from detkit.errors import ConfigError, DataError, shown
 
 PREFIXED = "image ids with their entry's number in front, as two entries share some"
 
@@ -123,7 +123,7 @@ def _distinct_ids(datasets: Sequence[Annotations]) -> tuple[NDArray[np.str_], in
         for row in shared:
             if path_of[ids[row]] == paths[row]:
                 raise DataError(
-                    f"image id {ids[row]!r} stands in the data twice; "
+                    f"image id {shown(ids[row])} stands in the data twice; "
                     "leave out one of the entries, or rename the file."
                 )
         if shared:

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from detkit.errors import DataError, DetkitError
+from detkit.errors import DataError, DetkitError, shown
 from detkit.files import in_words
 from detkit.remote import SILENT, Watch
 
@@ -62,7 +62,7 @@ def unpack(archive: Path, folder: Path, limits: Limits, watch: Watch = SILENT) -
             raise DataError(f"{archive}: holds more than {limits.members:,} files. {_DISTRUST}")
         trouble = member.trouble or _trouble_with(member.name)
         if trouble:
-            raise DataError(f"{archive}: {member.name!r} {trouble}. {_DISTRUST}")
+            raise DataError(f"{archive}: {shown(member.name)} {trouble}. {_DISTRUST}")
         place = folder.joinpath(*member.name.split("/"))
         with _writing(place):
             if member.is_folder:

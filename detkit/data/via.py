@@ -49,7 +49,7 @@ from detkit.data.stated import written_sides
 from detkit.data.table_images import UNNAMED, count_unnamed, find_folder, find_table_images
 from detkit.data.table_page import Page, draft_of
 from detkit.data.via_regions import Region, box_of, class_attribute, class_of
-from detkit.errors import ConfigError, DataError
+from detkit.errors import ConfigError, DataError, bare, shown
 from detkit.files import leaves_folder
 
 REPEATED = "repeated regions read once"
@@ -193,7 +193,7 @@ def _pages(
     options = content.options.get(attribute, {})
     pages: dict[str, Page] = {}
     for name, image in content.images.items():
-        page = pages.setdefault(name, Page(f"{path}: {name}"))
+        page = pages.setdefault(name, Page(f"{path}: {bare(name)}"))
         seen: set[tuple[str, tuple[float, ...]]] = set()
         for region in image:
             box, kind = box_of(region.shape)
@@ -235,13 +235,13 @@ def _read(path: Path) -> _Content:
     for key, image in content.items():
         name = image.get("filename") if isinstance(image, dict) else None
         if not isinstance(name, str) or not name:
-            raise DataError(f"{path}: {key[:80]!r} names no file. Is this a file of VIA?")
+            raise DataError(f"{path}: {shown(key)} names no file. Is this a file of VIA?")
         regions = image.get("regions")
         listed = list(regions.values()) if isinstance(regions, dict) else regions or []
         if not isinstance(listed, list):
-            raise DataError(f"{path}: {name}: regions are no list. Repair the file.")
+            raise DataError(f"{path}: {bare(name)}: regions are no list. Repair the file.")
         images.setdefault(inner_path(name) or name, []).extend(
-            _region(f"{path}: {name}: region {index + 1}", region)
+            _region(f"{path}: {bare(name)}: region {index + 1}", region)
             for index, region in enumerate(listed)
         )
     return _Content(images, options)

@@ -15,7 +15,7 @@ from typing import Any
 
 from detkit.data.coco_values import read_number
 from detkit.data.listing import is_class_name
-from detkit.errors import ConfigError, DataError, did_you_mean, shown
+from detkit.errors import ConfigError, DataError, bare, did_you_mean, shown
 
 USUAL = ("class", "label", "name", "category", "type", "object", "class_name", "species")
 ROUND = "boxes made from circles and ellipses"
@@ -97,10 +97,10 @@ def class_attribute(regions: Sequence[Region], named: str) -> tuple[str, dict[st
     if len(keys) > 1 and len(usual) != 1:
         raise DataError(
             f"{regions[0].where}: regions have the attributes {_listed(keys)}; which is the class? "
-            f"Say data.attribute={keys[0]}, or another."
+            f"Say data.attribute={bare(keys[0])}, or another."
         )
     chosen = usual[0] if len(keys) > 1 else keys[0]
-    return chosen, {f"objects named by their attribute {chosen!r}": times[chosen]} if (
+    return chosen, {f"objects named by their attribute {shown(chosen)}": times[chosen]} if (
         len(keys) > 1
     ) else {}
 
@@ -121,8 +121,8 @@ def class_of(region: Region, attribute: str, options: Mapping[str, str]) -> str:
         ticked = [key for key, on in value.items() if on is True or on == "true"]
         if len(ticked) > 1:
             raise DataError(
-                f"{region.where}: {attribute!r} has {len(ticked)} values ({_listed(ticked)}), and "
-                "an object is of one class. Tick one."
+                f"{region.where}: {shown(attribute)} has {len(ticked)} values ({_listed(ticked)}), "
+                "and an object is of one class. Tick one."
             )
         value = ticked[0] if ticked else ""
     if isinstance(value, int | float) and not isinstance(value, bool):
@@ -131,7 +131,8 @@ def class_of(region: Region, attribute: str, options: Mapping[str, str]) -> str:
     name = name.strip() if isinstance(name, str) else name
     if not is_class_name(name):
         raise DataError(
-            f"{region.where}: the region has no {attribute!r} that can be read. Name its class."
+            f"{region.where}: the region has no {shown(attribute)} that can be read. "
+            "Name its class."
         )
     return name
 

@@ -24,7 +24,7 @@ from detkit.engine.horizon import Horizon, auto_epochs, horizon
 from detkit.engine.precision import build_scaler
 from detkit.engine.state import TrainState
 from detkit.engine.stopping import frozen_parts, part_of
-from detkit.errors import ConfigError
+from detkit.errors import ConfigError, shown
 
 
 def read_data(experiment: ExperimentConfig) -> tuple[Annotations, Annotations | None]:
@@ -167,7 +167,9 @@ def freeze(model: Detector, parts: Sequence[str]) -> None:
         named = [p for n, p in model.named_parameters() if part_of(n, [part])]
         if not named:
             children = ", ".join(name for name, _ in model.named_children())
-            raise ConfigError(f"train.freeze: the model has no part {part!r}; it has {children}.")
+            raise ConfigError(
+                f"train.freeze: the model has no part {shown(part)}; it has {children}."
+            )
         for parameter in named:
             parameter.requires_grad_(False)
 

@@ -10,7 +10,7 @@ import torch
 from detkit.class_names import COCO_UNUSED, names_in_words
 from detkit.detectors import Detector
 from detkit.engine.checkpoint import WRITE_PROBLEMS, Content, write_checkpoint
-from detkit.errors import ConfigError, DetkitError
+from detkit.errors import ConfigError, DetkitError, shown
 from detkit.files import is_plain
 from detkit.system_errors import NO_SPACE
 
@@ -52,7 +52,8 @@ def read_names(path: Path) -> tuple[str, ...]:
             raise ConfigError(f"{path}: line {number} is no class name; expected one a line.")
         if name in names and name != COCO_UNUSED:
             raise ConfigError(
-                f"{path}: line {number}: {name!r} stands in line {names.index(name) + 1} already."
+                f"{path}: line {number}: {shown(name)} stands in line "
+                f"{names.index(name) + 1} already."
             )
         names.append(name)
     if not names:

@@ -14,7 +14,7 @@ from typing import Any
 
 from detkit.class_names import match_classes, names_in_words
 from detkit.data.base import Annotations
-from detkit.errors import DataError, nearest
+from detkit.errors import DataError, nearest, shown_value
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -70,7 +70,7 @@ class Names:
         if index is None:
             form = "the image's number" if self.label_of_id else "the file's stem as a string"
             raise DataError(
-                f"{where}: no image {image_id!r} among the {self.images} of the data; "
+                f"{where}: no image {shown_value(image_id)} among the {self.images} of the data; "
                 f"image_id is {form}, such as {self.example!r}."
             )
         return index
@@ -87,7 +87,7 @@ class Names:
         if "category" in entry and not self._is_called(label, entry["category"]):
             raise DataError(
                 f"{where}: category_id {entry['category_id']} is {self.names[label]!r} in the "
-                f"data, but category is {entry['category']!r}; leave one of the two out."
+                f"data, but category is {shown_value(entry['category'])}; leave one of the two out."
             )
         return label
 
@@ -98,7 +98,7 @@ class Names:
         label = self.label_of.get(category) if isinstance(category, str) else None
         if label is None:
             raise DataError(
-                f"{where}: no class named {category!r} in the data."
+                f"{where}: no class named {shown_value(category)} in the data."
                 f"{nearest(str(category), self.names)} The file has {names_in_words(self.own)}; "
                 f"the data has {names_in_words(self.names)}. Leave out of the file what is of "
                 "other classes."
@@ -108,15 +108,17 @@ class Names:
     def _label_of_number(self, category_id: object, where: str) -> int:
         if not self.label_of_id:
             raise DataError(
-                f"{where}: category_id is {category_id!r}, but the classes of this data have no "
-                f"numbers; give category, the class's name: {', '.join(self.names)}."
+                f"{where}: category_id is {shown_value(category_id)}, but the classes of this data "
+                f"have no numbers; give category, the class's name: {', '.join(self.names)}."
             )
         number = _whole(category_id)
         if number is None or number not in self.label_of_id:
             known = ", ".join(
                 f"{number} {self.names[label]}" for number, label in self.label_of_id.items()
             )
-            raise DataError(f"{where}: no category_id {category_id!r} in the data. Known: {known}.")
+            raise DataError(
+                f"{where}: no category_id {shown_value(category_id)} in the data. Known: {known}."
+            )
         return self.label_of_id[number]
 
 

@@ -24,7 +24,7 @@ from detkit.arguments import check_path
 from detkit.class_names import few, read_as_one
 from detkit.data.base import Annotations
 from detkit.data.shares import are_like_shares, in_numbers, of_size, told_by
-from detkit.errors import DataError
+from detkit.errors import DataError, shown_value
 from detkit.evaluation.detection_names import Names, own_id
 from detkit.files import write_atomically
 from detkit.types import Detections
@@ -208,7 +208,9 @@ def _kind(value: object) -> str:
 
 def _check_keys(entry: Any, where: str) -> None:
     if not isinstance(entry, dict):
-        raise DataError(f"{where}: expected an object with {', '.join(KEYS)}; found {entry!r}.")
+        raise DataError(
+            f"{where}: expected an object with {', '.join(KEYS)}; found {shown_value(entry)}."
+        )
     for key in KEYS:
         if key not in entry and not (key == "category" and "category_id" in entry):
             raise DataError(f"{where}: key {key!r} is missing; it needs {', '.join(KEYS)}.")
@@ -224,7 +226,7 @@ def _check_bbox(bbox: Any, where: str) -> Sequence[float]:
     good = isinstance(bbox, list) and len(bbox) == 4 and all(_is_number(side) for side in bbox)
     if not good or bbox[2] < 0 or bbox[3] < 0:
         raise DataError(
-            f"{where}: bbox is {bbox!r}; expected [x, y, width, height] in pixels, "
+            f"{where}: bbox is {shown_value(bbox)}; expected [x, y, width, height] in pixels, "
             "four finite numbers, width and height not negative."
         )
     return bbox
@@ -232,7 +234,7 @@ def _check_bbox(bbox: Any, where: str) -> Sequence[float]:
 
 def _check_score(score: Any, where: str) -> float:
     if not _is_number(score):
-        raise DataError(f"{where}: score is {score!r}; expected a finite number.")
+        raise DataError(f"{where}: score is {shown_value(score)}; expected a finite number.")
     return float(score)
 
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TypeVar
 
-from detkit.errors import SHOWN, ConfigError, bare, shown
+from detkit.errors import ConfigError, bare, shown
 from detkit.files import LOOK, is_html
 
 LARGEST_TEXT = 2**20  # bytes; yolov3.cfg has 8,000
@@ -84,7 +84,7 @@ class Section:
         """The error to raise, at the line of ``key``, or of the section where there is none."""
         line = self.options[key].line if key in self.options else self.line
         end = "" if advice.endswith("?") else "."
-        return ConfigError(f"{self.path}:{line}: [{self.kind[:SHOWN]}]: {what}. {advice}{end}")
+        return ConfigError(f"{self.path}:{line}: [{bare(self.kind)}]: {what}. {advice}{end}")
 
     def _default(self, key: str, default: N | None, kind: str) -> N:
         if default is None:

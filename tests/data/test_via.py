@@ -297,3 +297,21 @@ def test_other_files_are_not_vias(tmp_path: Path) -> None:
     (tmp_path / "notes.csv").write_text("filename,note\na.png,good\n")
     with pytest.raises(DataError, match="no dataset is recognised"):
         recognise(tmp_path)
+
+
+@pytest.mark.parametrize("foreign", ["\x1b[31m", "\0", "a\u2028b", "x" * 5000])
+@pytest.mark.parametrize("place", ["file", "region", "attribute"])
+def test_foreign_texts_are_shown_on_one_line_and_cut_short(
+    tmp_path: Path, place: str, foreign: str
+) -> None:
+    attributes = {foreign: "1", "other": "2"} if place == "attribute" else {"kind": "cat"}
+    broken = image("a.png" if place == "attribute" else foreign, (RECT, attributes))
+    if place == "region":
+        broken["regions"] = [7]
+    path = write_json(tmp_path, project(by_key(broken)))
+    with pytest.raises(DataError) as caught:
+        read_dataset({"format": "via", "root": str(tmp_path), "split": ""})
+    said = str(caught.value)
+    assert said.startswith(f"{path}: ")
+    assert said.isprintable()
+    assert len(said) < len(str(path)) + 400

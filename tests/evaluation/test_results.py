@@ -152,6 +152,17 @@ def test_what_is_wrong_with_a_file(tmp_path: Path, content: Any, said: str) -> N
     assert str(caught.value) == f"{path}{said}"
 
 
+@pytest.mark.parametrize("value", ["x" * 5000, ["a"] * 3000, {"a": "\x1b" * 3000}])
+def test_a_value_of_a_page_is_cut_short(tmp_path: Path, value: Any) -> None:
+    entries = [value, *(GOOD | {key: value} for key in ("image_id", "category", "bbox", "score"))]
+    for entry in entries:
+        path = write(tmp_path, [entry])
+        with pytest.raises(DataError) as caught:
+            read_detections(path, ANNOTATIONS)
+        assert str(caught.value).isprintable()
+        assert len(str(caught.value)) < len(str(path)) + 600
+
+
 def test_a_file_may_spell_official_names_otherwise(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -251,7 +262,7 @@ def test_image_ids_that_are_no_plain_numbers_stay_text(tmp_path: Path) -> None:
         (
             {"image_id": 10**400},
             COCO,
-            f"no image {10**400} among the 3 of the data; "
+            f"no image 1{'0' * 196}... among the 3 of the data; "
             "image_id is the image's number, such as 139.",
         ),
     ],

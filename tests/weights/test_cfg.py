@@ -142,6 +142,10 @@ def test_texts_that_are_none(text: str, said: str) -> None:
             "width and height, or this layer a smaller size.",
         ),
         (
+            HEAD + "[c\x7fnvolutional]\n",
+            r"5: [c\x7fnvolutional]: unknown kind of section. Did you mean 'convolutional'?",
+        ),
+        (
             HEAD + "[convolutionel]\n",
             "5: [convolutionel]: unknown kind of section. Did you mean 'convolutional'?",
         ),
