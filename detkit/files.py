@@ -41,6 +41,7 @@ BROKEN = (  # what numpy raises over a file that it did not write so
     zipfile.BadZipFile,
     zlib.error,
 )
+LONGEST_PART = 255  # characters of a file's name, on every common disk; asked for more, it raises
 LONGEST_PATH = 1024  # characters of a relative path; above it something else went wrong
 
 
@@ -215,7 +216,8 @@ def leaves_folder(name: str) -> bool:
     """
     parts = name.replace("\\", "/").split("/")
     absolute = name.startswith(("/", "\\")) or bool(ntpath.splitdrive(name)[0])
-    return absolute or ".." in parts or not is_plain(name) or len(name) > LONGEST_PATH
+    long = len(name) > LONGEST_PATH or any(len(part) > LONGEST_PART for part in parts)
+    return absolute or ".." in parts or not is_plain(name) or long
 
 
 def is_plain(text: str) -> bool:

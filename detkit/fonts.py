@@ -14,6 +14,8 @@ from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
+from detkit.visible import visible, visible_name
+
 if TYPE_CHECKING:
     from PIL.ImageFont import FreeTypeFont
 
@@ -39,7 +41,8 @@ def readable(names: Sequence[str]) -> tuple[str, ...]:
 
 
 @lru_cache(maxsize=16)
-def _readable(names: tuple[str, ...]) -> tuple[str, ...]:
+def _readable(given: tuple[str, ...]) -> tuple[str, ...]:
+    names = tuple(map(visible_name, given))
     shown = tuple(
         name if find_font(name) is not None else f"#{label}" for label, name in enumerate(names)
     )
@@ -50,6 +53,11 @@ def _readable(names: tuple[str, ...]) -> tuple[str, ...]:
             f"their numbers: {', '.join(lost)}. Install one that has them, such as Noto Sans CJK."
         )
     return shown
+
+
+def plain_label(text: str) -> str:
+    """A text for matplotlib, which would take what stands between dollars for mathematics."""
+    return visible(text).replace("$", r"\$")
 
 
 def fonts_for(texts: Sequence[str], size: float) -> list[FreeTypeFont]:

@@ -76,7 +76,10 @@ def test_a_picture_that_is_broken_off_leaves_what_was_there(tmp_path: Path) -> N
         ("a\x85b", True),
         ("a\u2028b", True),
         ("\ud800", True),
-        ("a" * 1025, True),
+        ("a" * 255, False),
+        ("a" * 256, True),
+        ("b/" * 500, False),
+        ("b/" * 513, True),
     ],
 )
 def test_names_that_leave_the_folder_or_are_none(name: str, leaves: bool) -> None:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from detkit.cli.ending import ended
 from detkit.errors import ConfigError
+from detkit.visible import visible_name
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -321,10 +322,13 @@ def print_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Print a table without lines, a blank line above it."""
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
-    table = Table(*headings, box=None)
+    table = Table(box=None)
+    for heading in headings:
+        table.add_column(Text(visible_name(heading)))
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*(Text(visible_name(cell)) for cell in row))
     console = Console()
     console.print()
     console.print(table)

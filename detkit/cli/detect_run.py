@@ -24,6 +24,7 @@ from detkit.flushing import flush_tree
 from detkit.sources import Source, open_video, originals, read_source, safe_stem
 from detkit.system_errors import ran_out_of
 from detkit.video import Frame
+from detkit.visible import visible, visible_name
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -130,7 +131,7 @@ class Job:
 
     def say(self, text: str) -> None:
         """Print what went wrong with an image."""
-        print(f"detkit detect: {text}", file=sys.stderr)
+        print(f"detkit detect: {visible(text)}", file=sys.stderr)
 
     def readable(self, frames: Iterable[Frame | DataError]) -> Iterator[Frame]:
         """Count frames, and errors after saying them."""
@@ -190,7 +191,7 @@ def run_pictures(sources: list[Source], job: Job, save: Add) -> None:
             height, width = frame.image.shape[1:]
             save(Looked(stem, frame.name, (height, width), found))
             _write_picture(job.out / f"{stem}.jpg", frame, found, job)
-            print(f"{frame.name}: {in_words(found)} ({milliseconds:.0f} ms)")
+            print(f"{visible(frame.name)}: {in_words(found)} ({milliseconds:.0f} ms)")
 
 
 def _write_picture(path: Path, frame: Frame, found: Detections, job: Job) -> None:
@@ -321,7 +322,7 @@ class _Tally:
     def say(self) -> None:
         milliseconds = 1000 * self.seconds / max(1, self.frames)
         print(
-            f"{self._name}: {_many(self.frames, 'frame')}, "
+            f"{visible(self._name)}: {_many(self.frames, 'frame')}, "
             f"{_many(self.detections, 'detection')}{_dropped(self)} ({milliseconds:.0f} ms each)",
             flush=True,
         )
@@ -331,4 +332,7 @@ def in_words(found: Detections) -> str:
     """``3 RBC, 1 WBC``, most frequent first."""
     counts = found.labels.bincount(minlength=len(found.names)).tolist()
     order = sorted(range(len(counts)), key=lambda label: -counts[label])
-    return ", ".join(f"{counts[i]} {found.names[i]}" for i in order if counts[i]) or "nothing found"
+    return (
+        ", ".join(f"{counts[i]} {visible_name(found.names[i])}" for i in order if counts[i])
+        or "nothing found"
+    )

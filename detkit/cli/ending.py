@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 from detkit.errors import DetkitError
 from detkit.signals import stop_as_interrupt
 from detkit.system_errors import memory_trouble, os_trouble, ran_out_of
+from detkit.visible import visible, visible_lines
 
 FAILED = 2  # argparse's code too
 INTERRUPTED = 130  # the shell's code for Ctrl-C
@@ -66,7 +67,7 @@ def ended(
                 raise
             said = memory_trouble(what, less)
     after = (left if isinstance(left, str) else left()) if ends_in_left else ""
-    print(f"detkit {name}: {said}{f' {after}' if after else ''}", file=sys.stderr)
+    print(f"detkit {name}: {visible(f'{said} {after}'.rstrip())}", file=sys.stderr)
     return code
 
 
@@ -139,10 +140,20 @@ class _Outlet(io.FileIO):
         return memoryview(data).nbytes
 
 
+class _Visible(io.TextIOWrapper):
+    """A stream for people: what would not be seen of a text is written out."""
+
+    def write(self, text: str, /) -> int:
+        """Write, whoever printed it."""
+        super().write(visible_lines(text, terminal=self.isatty()))
+        return len(text)
+
+
 def _outlet(stream: TextIO) -> TextIO:
     """The same stream over an outlet; what is no stream of Python's own stays as it is.
 
-    A name that its encoding cannot write, as in a C locale, is escaped, as Python does on stderr.
+    A name that its encoding cannot write, as in a C locale, is escaped, as Python does on stderr;
+    so is what nobody would see in it.
     """
     if type(stream) is not io.TextIOWrapper:  # a notebook's, a test's, or none at all
         return stream
@@ -152,7 +163,7 @@ def _outlet(stream: TextIO) -> TextIO:
     stream.flush()
     outlet = _Outlet(raw.fileno(), "w", closefd=False)
     outlet.is_terminal = stream.isatty()
-    return io.TextIOWrapper(
+    return _Visible(
         outlet if stream.write_through else io.BufferedWriter(outlet),  # python -u: at once
         encoding=stream.encoding,
         errors="backslashreplace" if stream.errors == "strict" else stream.errors,

@@ -51,6 +51,7 @@ from detkit.evaluation.speed import (
     measure_speed,
 )
 from detkit.files import cache_folder
+from detkit.visible import visible_name
 
 GPU_WORKERS = 4  # a GPU would wait for images; a CPU's cores are busy with the network
 TICK_SECONDS = 30.0  # between two lines of progress where no terminal shows a bar
@@ -311,10 +312,11 @@ def shown_progress(name: str) -> Iterator[Progress]:
         yield ticker(name)
         return
     from rich.console import Console
+    from rich.markup import escape
     from rich.progress import Progress as Bar
 
     with Bar(console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(name, total=None)
+        task = bar.add_task(escape(visible_name(name)), total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
 

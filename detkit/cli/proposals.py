@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from detkit.cli.ending import ended
 from detkit.errors import ConfigError
+from detkit.visible import visible_name
 
 if TYPE_CHECKING:
     import torch
@@ -308,6 +309,7 @@ def print_measured(measured: Sequence[Measured], device: str) -> None:
     """Print a line for each source and split, and what the figures mean."""
     import torch
     from rich.table import Table
+    from rich.text import Text
 
     from detkit.evaluation.speed import device_name
     from detkit.evaluation.tables import console
@@ -321,7 +323,12 @@ def print_measured(measured: Sequence[Measured], device: str) -> None:
         said = one.record()
         recalls = [_number(said[f"recall_{threshold:g}"], 3) for threshold in THRESHOLDS]
         table.add_row(
-            *(one.split, one.name, str(said["images"]), str(said["objects"])),
+            *(
+                Text(visible_name(one.split)),
+                Text(visible_name(one.name)),
+                str(said["images"]),
+                str(said["objects"]),
+            ),
             *(f"{said['boxes']:.0f}", *recalls, _number(said["mabo"], 3), _number(said["ms"], 1)),
         )
     out = console()

@@ -173,7 +173,7 @@ class _Folders:
         if folder not in self._texts:
             texts = self._texts[folder] = {}
             place = self.root / folder
-            for name in sorted(os.listdir(place)) if place.is_dir() else []:
+            for name in sorted(os.listdir(place)) if os.path.isdir(place) else []:
                 if name.lower().endswith(LABELS) and not name.startswith("."):
                     texts.setdefault(_form(name), []).append(name)
         return self._texts[folder]

@@ -18,6 +18,7 @@ from detkit.doctor.figures import QUANTILES, Checkup, Figures, Split, repeated_i
 from detkit.doctor.finding import GRAVITIES, Finding, Gravity
 from detkit.doctor.fit import Fit
 from detkit.doctor.record import bad_files
+from detkit.visible import visible, visible_lines, visible_name
 
 STYLES: dict[Gravity, str] = {"stop": "bold red", "harm": "red", "look": "yellow", "note": "dim"}
 WORD = 7  # columns of a finding's gravity
@@ -45,7 +46,7 @@ def print_checkup(checkup: Checkup, findings: Sequence[Finding], out: Console) -
     if bad:
         out.print(Text(f"Files that cannot be used: {len(bad)}"))
         for path, reason in bad[:BAD_SHOWN]:
-            out.print(Text(f"  {path}: {reason}"), soft_wrap=True)
+            out.print(Text(visible(f"  {path}: {reason}")), soft_wrap=True)
         out.print()
     print_findings(findings, out)
 
@@ -57,7 +58,7 @@ def print_findings(findings: Sequence[Finding], out: Console) -> None:
         return
     for finding in findings:
         word = finding.gravity.ljust(WORD)
-        body = Text(_wrapped(finding.text, out.width))
+        body = Text(_wrapped(visible_lines(finding.text), out.width))
         out.print(Text.assemble((word, STYLES[finding.gravity]), body), soft_wrap=True)
     out.print()
     used = dict.fromkeys(finding.gravity for finding in findings)
@@ -83,18 +84,18 @@ def split_table(checkup: Checkup) -> Table:
         for i, split in enumerate(checkup.splits)
     ]
     for column in columns:
-        table.add_column(column.split.name, overflow="fold")
+        table.add_column(Text(visible_name(column.split.name)), overflow="fold")
     for heading, cell in ROWS:
         cells = [cell(checkup, column) for column in columns]
         if any(cells):
-            table.add_row(heading, *(Text(text) for text in cells))
+            table.add_row(heading, *(Text(visible_lines(text)) for text in cells))
     if any(column.fit.audit is not None for column in columns):
         table.add_section()
         table.add_row(Text(f"for {checkup.model}", style="italic"))
     for heading, on_canvas in CANVAS_ROWS:
         cells = [on_canvas(column.fit) if len(column.fit.canvas) else "" for column in columns]
         if any(cells):
-            table.add_row(heading, *(Text(text) for text in cells))
+            table.add_row(heading, *(Text(visible_lines(text)) for text in cells))
     return table
 
 
@@ -104,14 +105,15 @@ def class_table(checkup: Checkup) -> Table:
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 2, 0, 0), pad_edge=False)
     table.add_column("class", overflow="fold")
     for index in shown:
-        table.add_column(f"{checkup.splits[index].name}: objects", justify="right")
+        heading = f"{visible_name(checkup.splits[index].name)}: objects"
+        table.add_column(Text(heading), justify="right")
         table.add_column("images", justify="right")
     for label, name in enumerate(checkup.class_names[:CLASSES_SHOWN]):
         cells = []
         for index in shown:
             figures = checkup.figures[index]
             cells += [str(figures.objects_of_class[label]), str(figures.images_of_class[label])]
-        table.add_row(Text(name), *cells)
+        table.add_row(Text(visible_name(name)), *cells)
     left_out = len(checkup.class_names) - CLASSES_SHOWN
     if left_out > 0:
         table.add_row(Text(f"and {left_out} more: see doctor.png", style="dim"))

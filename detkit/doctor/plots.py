@@ -19,7 +19,7 @@ from detkit.doctor.fit import Fit
 from detkit.drawing import draw_target
 from detkit.errors import DataError
 from detkit.files import whole_file
-from detkit.fonts import families, readable
+from detkit.fonts import families, plain_label, readable
 from detkit.image import read_image
 from detkit.preprocess import Geometry
 
@@ -66,7 +66,7 @@ def page_figure(checkup: Checkup, title: str) -> Figure:
     rows = min(len(checkup.class_names), CLASSES_DRAWN)
     height = max(2 * PANEL, rows * CLASS_INCHES + 1.4)
     figure = Figure(figsize=(CLASSES_INCHES + 3 * PANEL, height), layout="constrained")
-    figure.suptitle(title)
+    figure.suptitle(plain_label(title))
     parts: Any = figure.subfigures(1, 2, width_ratios=(CLASSES_INCHES, 3 * PANEL))
     left, right = parts
     _draw_classes(left.subplots(), checkup)
@@ -98,10 +98,10 @@ def _draw_classes(panel: Axes, checkup: Checkup) -> None:
             counts[row, order],
             height=bar,
             color=COLOURS[row],
-            label=checkup.splits[split].name,
+            label=plain_label(checkup.splits[split].name),
         )
     every = readable(checkup.class_names)
-    names, letters = [_short(every[k]) for k in order], families(every)
+    names, letters = [plain_label(_short(every[k])) for k in order], families(every)
     panel.set_yticks(places, names, fontsize=7 if len(order) > 20 else 9, fontfamily=letters)
     panel.set_ylim(len(order) - 0.4, -0.6)
     for bars in panel.containers if len(order) <= COUNTS_WRITTEN else ():
@@ -338,7 +338,7 @@ def samples_figure(checkup: Checkup) -> Figure:
         data = checkup.splits[split].annotations
         name = f"{checkup.splits[split].name}: {data.image_ids[image]}"
         title = _short(name, SAMPLE_TITLE)
-        panel.set_title(title, fontsize="small", fontfamily=families([title]))
+        panel.set_title(plain_label(title), fontsize="small", fontfamily=families([title]))
         picture = sample_picture(data, image)
         if isinstance(picture, str):
             panel.text(0.5, 0.5, "cannot be decoded", ha="center", va="center")

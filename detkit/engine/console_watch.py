@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from detkit.files import in_words
 from detkit.remote import Watch
+from detkit.visible import visible, visible_name
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -59,7 +60,7 @@ class ConsoleWatch(Watch):
         if self._bar is None:
             print(line, file=sys.stderr, flush=True)
         else:
-            self._bar.console.print(line, markup=False, highlight=False, soft_wrap=True)
+            self._bar.console.print(visible(line), markup=False, highlight=False, soft_wrap=True)
 
     def _show_bar(self, total: int | None) -> None:
         from rich.console import Console
@@ -81,7 +82,7 @@ class ConsoleWatch(Watch):
             console=Console(stderr=True),
             transient=True,
         )
-        self._bar.add_task(self._what, total=total, completed=self._first)
+        self._bar.add_task(visible_name(self._what), total=total, completed=self._first)
         self._bar.start()
 
     def _stop(self) -> None:

@@ -13,6 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from detkit.engine.records import LOG, Record, RecordName, RunFacts, open_records
 from detkit.files import write_atomically
 from detkit.system_errors import naming
+from detkit.visible import visible_lines
 
 
 class RunLog:
@@ -83,7 +84,7 @@ class RunLog:
 
     def say(self, text: str) -> None:
         """Print a line."""
-        self.console.print(text, markup=False)
+        self.console.print(visible_lines(text), markup=False)
 
     def follow(self, what: str, total: int) -> Callable[[int], None]:
         """Show a progress line of its own, for work after the last step; it goes when all is done.

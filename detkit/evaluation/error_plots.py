@@ -21,7 +21,7 @@ from detkit.evaluation.plots import picture_name, save_figure
 from detkit.evaluation.results import Results
 from detkit.evaluation.voc_map import bound
 from detkit.files import whole_file
-from detkit.fonts import families, readable
+from detkit.fonts import families, plain_label, readable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -64,8 +64,9 @@ def confusion_figure(confusion: Confusion) -> Figure:
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     size = "medium" if numbered else "x-small"
     places, letters = range(len(names)), families(names)
-    axes.set_xticks(places, names, rotation=90)
-    axes.set_yticks(places, names)
+    labels = [plain_label(name) for name in names]
+    axes.set_xticks(places, labels, rotation=90)
+    axes.set_yticks(places, labels)
     for text in (*axes.get_xticklabels(), *axes.get_yticklabels()):
         text.set(fontsize=size, fontfamily=letters, parse_math=False)
     axes.set(xlabel="detected as", ylabel="truth")

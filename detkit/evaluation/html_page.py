@@ -19,6 +19,8 @@ from numpy.typing import NDArray
 from rich.table import Table
 from rich.text import Text
 
+from detkit.visible import visible_lines
+
 if TYPE_CHECKING:
     from PIL.Image import Image
 
@@ -68,8 +70,8 @@ nav a { margin-right: 1rem; }
 
 
 def escaped(value: object) -> Html:
-    """Any text as markup that shows it; what no file can hold (lone surrogates) becomes ``?``."""
-    return Html(html.escape(str(value).encode("utf-8", "replace").decode("utf-8"), quote=True))
+    """Any text as markup that shows it, with what would not be seen (control codes) written out."""
+    return Html(html.escape(visible_lines(str(value)), quote=True))
 
 
 def joined(parts: Iterable[Html]) -> Html:

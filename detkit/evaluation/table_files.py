@@ -29,6 +29,8 @@ from detkit.evaluation.tables import (
 )
 from detkit.files import write_atomically
 
+FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n")  # of a cell
+
 
 def as_record(row: Row, first: Row | None = None) -> dict[str, Any]:
     """One row as plain values; null: no figure.
@@ -131,14 +133,31 @@ def write_json(path: Path, rows: Sequence[Row]) -> None:
 
 
 def write_csv(path: Path, rows: Sequence[Row]) -> None:
-    """Write a line a row: every figure, those of a class as ``voc07_ap dog``; empty: no figure."""
-    lines = [_flat(record) for record in _records(rows)]
+    """Write a line a row: every figure, those of a class as ``voc07_ap dog``; empty: no figure.
+
+    For a spreadsheet, which would run a name such as ``=1+1``: a text that begins like a formula
+    has an apostrophe before it.
+    """
+    lines = [
+        {no_formula(key): no_formula(value) for key, value in _flat(record).items()}
+        for record in _records(rows)
+    ]
     headings = list(dict.fromkeys(key for line in lines for key in line))
     page = io.StringIO()
     writer = csv.DictWriter(page, headings, restval="", lineterminator="\n")
     writer.writeheader()
     writer.writerows(lines)
     write_atomically(path, page.getvalue())
+
+
+def no_formula(cell: Any) -> Any:
+    """A cell of a table that a spreadsheet opens; numbers stay numbers.
+
+    Source:
+        OWASP, "CSV Injection".
+    """
+    runs = isinstance(cell, str) and cell.startswith(FORMULA_STARTS)
+    return f"'{cell}" if runs else cell
 
 
 def _flat(record: dict[str, Any]) -> dict[str, Any]:

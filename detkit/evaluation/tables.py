@@ -17,6 +17,7 @@ from detkit.evaluation.bootstrap import Bootstrap
 from detkit.evaluation.errors import ERROR_KINDS
 from detkit.evaluation.rows import Row
 from detkit.evaluation.rules import DOUBT, INTERVALS, comparison_lines, legend, notes, short_legend
+from detkit.visible import visible, visible_name
 
 PIPED_WIDTH = 124  # columns where the output is no terminal; rich would take 80 and fold
 WIDE = 116  # columns that the table needs as one
@@ -55,12 +56,12 @@ def print_report(
         out.print(main_table(rows, (columns[0], *columns[COST:])))
     out.print()
     for line in [*notes(rows), *(legend(rows) if rules else short_legend(rows))]:
-        out.print(Text(line, style="dim"))
+        out.print(Text(visible(line), style="dim"))
     out.print()
     if any(row.bootstrap for row in rows):
         out.print(interval_table(rows))
         for line in comparison_lines(rows):
-            out.print(Text(line))
+            out.print(Text(visible(line)))
         out.print()
     if any(row.result.coco for row in rows):
         halves = (COCO_HEADINGS,) if out.width >= WIDE else (COCO_HEADINGS[:6], COCO_HEADINGS[6:])
@@ -95,7 +96,7 @@ def main_table(rows: Sequence[Row], columns: Sequence[Column]) -> Table:
 
 
 def _title(rows: Sequence[Row]) -> Text:
-    return Text("; ".join(dict.fromkeys(map(_data_said, rows))))
+    return Text(visible("; ".join(dict.fromkeys(map(_data_said, rows)))))
 
 
 def _data_said(row: Row) -> str:
@@ -106,7 +107,7 @@ def _data_said(row: Row) -> str:
 
 def _model_cell(row: Row) -> Text:
     if row.network is None or row.network.model == row.name:
-        return Text(row.name)
+        return Text(visible_name(row.name))
     return Text.assemble(row.network.model, "\n", (row.name, "dim"))
 
 
@@ -185,7 +186,7 @@ def interval_table(rows: Sequence[Row]) -> Table:
     for row in rows:
         if row.bootstrap is not None:
             cells = [_interval_cell(row.bootstrap, name) for name in INTERVALS]
-            table.add_row(Text(row.name), *cells)
+            table.add_row(Text(visible_name(row.name)), *cells)
     return table
 
 
@@ -213,7 +214,9 @@ def coco_table(rows: Sequence[Row], headings: Sequence[str] = COCO_HEADINGS) -> 
     for row in measured:
         assert row.result.coco is not None
         figures = dict(zip(COCO_HEADINGS, astuple(row.result.coco.figures), strict=True))
-        table.add_row(Text(row.name), *(_number(figures[heading], 3) for heading in headings))
+        table.add_row(
+            Text(visible_name(row.name)), *(_number(figures[heading], 3) for heading in headings)
+        )
     return table
 
 
@@ -230,7 +233,9 @@ def error_table(rows: Sequence[Row]) -> Table:
         if row.errors is not None:
             counts = row.errors.counts.sum(axis=1).tolist()
             cells = zip(row.errors.gains.tolist(), counts, strict=True)
-            table.add_row(Text(row.name), *(f"{_number(g, 3)} ({n:,})" for g, n in cells))
+            table.add_row(
+                Text(visible_name(row.name)), *(f"{_number(g, 3)} ({n:,})" for g, n in cells)
+            )
     return table
 
 
@@ -257,7 +262,7 @@ def _classes_of_one(row: Row) -> Table:
     for name, figures in row.result.per_class().items():
         keys = ("voc07_ap", "voc10_ap", "coco_ap", "coco_ap50")
         cells = [_number(figures.get(key), 3) for key in keys]
-        table.add_row(Text(name), str(figures["truths"]), *cells)
+        table.add_row(Text(visible_name(name)), str(figures["truths"]), *cells)
     return table
 
 
@@ -266,5 +271,5 @@ def _classes_of_many(rows: Sequence[Row]) -> Table:
     per_row = [row.result.per_class() for row in rows]
     for name in dict.fromkeys(name for classes in per_row for name in classes):
         cells = [_number(classes.get(name, {}).get("voc07_ap"), 3) for classes in per_row]
-        table.add_row(Text(name), *cells)
+        table.add_row(Text(visible_name(name)), *cells)
     return table

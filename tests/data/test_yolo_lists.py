@@ -235,3 +235,11 @@ def test_a_slow_search_finds_the_same(
             read_image_list(root, root / "few.txt", 1.0)
     else:
         assert read_image_list(root, root / "few.txt", 1.0).images == fits
+
+
+@pytest.mark.parametrize("line", [f"{'images' * 100}/7.png", f"obj/{'x' * 300}.png"])
+def test_a_line_too_long_for_any_disk_is_refused(line: str, tmp_path: Path) -> None:
+    """The system would raise where it is asked for such a file."""
+    said = refusal(write(tmp_path, "obj/0.png obj/1.png", f"obj/0.png\n{line}\n"))
+    assert said.startswith(f"{tmp_path / 'train.txt'}: line 2: ")
+    assert said.endswith(" is no path of an image. Write paths relative to the dataset's folder.")
