@@ -32,9 +32,9 @@ from detkit.engine.checkpoint_files import (
     WEIGHTS,
     Form,
     aside,
-    check_hash,
     damaged,
     existing_checkpoint,
+    hash_checked,
     part_of_run,
     read_described,
     seal,
@@ -251,10 +251,13 @@ def load_checkpoint(path: str | Path, device: torch.device | str = "cpu") -> Che
         folder = find_checkpoint(Path(path))
         before = _identity(folder)
         try:
-            return _load(folder, device)
+            read = _load(folder, device)
         except ConfigError:
             if _identity(folder) == before:
                 raise
+        else:
+            if _identity(folder) == before:  # else its files may be of two steps
+                return read
     return _load(find_checkpoint(Path(path)), device)
 
 
@@ -275,10 +278,10 @@ def _load(folder: Path, device: torch.device | str) -> Checkpoint:
         forms = forms_of(experiment.model)
     except DetkitError as problem:
         raise ConfigError(f"{folder / MODEL}: {problem}") from problem
-    check_hash(folder, described, WEIGHTS)
-    _check_forms(folder, forms)
-    detector = build_undrawn(experiment.model)
-    detector.load_state_dict(load_file(folder / WEIGHTS))
+    with hash_checked(folder, described, WEIGHTS):
+        _check_forms(folder, forms)
+        detector = build_undrawn(experiment.model)
+        detector.load_state_dict(load_file(folder / WEIGHTS))
     detector.class_names = tuple(described["class_names"])
     place = folder.absolute()
     name = place.name if part_of_run(folder) is None else place.parent.name

@@ -24,8 +24,8 @@ from detkit.class_names import names_in_words
 from detkit.engine.checkpoint_files import (
     STATE,
     WEIGHTS,
-    check_hash,
     damaged,
+    hash_checked,
     is_in,
     read_described,
     weight_forms,
@@ -139,17 +139,16 @@ def _read_state(folder: Path, classes: Sequence[str]) -> tuple[dict[str, Any], d
         raise ConfigError(f"{folder}: has no {STATE}, so training cannot go on from it.")
     described = read_described(folder)
     _check_classes(folder, described["class_names"], classes)
-    for name in (WEIGHTS, STATE):
-        check_hash(folder, described, name)
-    weight_forms(folder)  # one sentence where it holds none
-    try:
-        with warnings.catch_warnings():  # torch's, about what it then refuses
-            warnings.simplefilter("ignore")
-            state = torch.load(folder / STATE, map_location="cpu", weights_only=True)
-    except UNREADABLE as problem:
-        raise damaged(folder / STATE, "is damaged, or no state of a training") from problem
-    _check_state(folder / STATE, state)
-    return state, load_file(folder / WEIGHTS)
+    with hash_checked(folder, described, WEIGHTS, STATE):
+        weight_forms(folder)  # one sentence where it holds none
+        try:
+            with warnings.catch_warnings():  # torch's, about what it then refuses
+                warnings.simplefilter("ignore")
+                state = torch.load(folder / STATE, map_location="cpu", weights_only=True)
+        except UNREADABLE as problem:
+            raise damaged(folder / STATE, "is damaged, or no state of a training") from problem
+        _check_state(folder / STATE, state)
+        return state, load_file(folder / WEIGHTS)
 
 
 def _check_state(path: Path, state: object) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import io
 import json
 import math
@@ -29,7 +30,7 @@ from detkit.engine.checkpoint import (
     replace_folder,
     write_checkpoint,
 )
-from detkit.engine.checkpoint_files import MODEL, STATE, WEIGHTS, read_described, seal
+from detkit.engine.checkpoint_files import HASHES, MODEL, STATE, WEIGHTS, read_described, seal
 from detkit.engine.distributed import Ranks
 from detkit.engine.experiment import ExperimentConfig
 from detkit.engine.records import LOG
@@ -206,7 +207,7 @@ def test_a_flipped_bit_is_never_loaded_in_silence(name: str, last: Path) -> None
         if said.startswith(f"{last}: was saved by another model"):  # all was read
             silent += 1
             seen = read_described(last)  # the flip was in the name of a hash
-            assert all(seen[key] == described[key] for key in described if key != "sha256")
+            assert all(seen[key] == described[key] for key in described if key != HASHES)
         else:
             assert said.startswith(f"{last / name}: ")
     assert silent <= 1
@@ -218,12 +219,30 @@ def test_a_checkpoint_without_hashes_loads(last: Path) -> None:
     described["class_names"] = ["kitten", "dog"]
     (last / MODEL).write_text(json.dumps(described))
     assert sentence_of(load_checkpoint, last).startswith(
-        f"{last / MODEL}: is not what was saved: its content has another SHA-256 than it states "
-        "(if it was changed by hand, take the key sha256 out of it). "
+        f"{last / MODEL}: is not what was saved: its content has another hash than it states "
+        "(if it was changed by hand, take the key xxh3_128 out of it). "
     )
-    del described["sha256"]
+    del described[HASHES]
     (last / MODEL).write_text(json.dumps(described))
     assert load_checkpoint(last).detector.class_names == ("kitten", "dog")
+
+
+def test_the_sha256_of_an_earlier_checkpoint_is_looked_at(last: Path) -> None:
+    described = json.loads((last / MODEL).read_text())
+    del described[HASHES]
+    hashes = {each: hashlib.sha256((last / each).read_bytes()).hexdigest() for each in (WEIGHTS,)}
+    described["sha256"] = hashes
+    content = json.dumps(described, sort_keys=True, separators=(",", ":"))
+    own = hashlib.sha256(content.encode()).hexdigest()
+    described["sha256"] = {**hashes, MODEL: own}
+    (last / MODEL).write_text(json.dumps(described))
+    assert load_checkpoint(last).step == 3
+    flipped = bytearray((last / WEIGHTS).read_bytes())
+    flipped[-1] ^= 1
+    (last / WEIGHTS).write_bytes(flipped)
+    assert "has another hash than when saved" in sentence_of(load_checkpoint, last)
+    (last / MODEL).write_text(json.dumps({**described, "step": 4}))
+    assert "take the key sha256 out of it" in sentence_of(load_checkpoint, last)
 
 
 def test_another_layout_of_model_json_changes_nothing(last: Path) -> None:
@@ -270,7 +289,7 @@ def test_damage_ends_every_command_in_one_line(
         assert main(words) == 2
         told = capsys.readouterr().err
         assert told.count("\n") == 1
-        assert f"{weights}: is damaged: it has another SHA-256 than when saved" in told
+        assert f"{weights}: is damaged: it has another hash than when saved" in told
         assert f"{out / 'last'} is whole" in told
         assert not other.exists()
 
@@ -281,7 +300,7 @@ def test_damage_ends_every_command_in_one_line(
 def changed(last: Path, keys: str, value: object) -> None:
     """Put ``value`` in the place of a key of ``model.json``, whose hashes go."""
     described = json.loads((last / MODEL).read_text())
-    described.pop("sha256", None)
+    described.pop(HASHES, None)
     block = described
     *path, name = keys.split(".")
     for key in path:
@@ -327,7 +346,11 @@ MILLION = [f"class {number}" for number in range(1_000_000)]
         ("darknet", "yes", 'darknet: expected a block of keys; got "yes"'),
         ("format", 2, "is of format 2, which a newer detkit has written: update it. "),
         ("format", "1", 'format: expected a whole number; got "1"'),
-        ("sha256", {"state.pt": "abc"}, "sha256: expected a block of SHA-256 in 64 hexadecimal"),
+        (
+            "sha256",
+            {"state.pt": "abc"},
+            "sha256: expected a block of hashes in 32 or 64 hexadecimal",
+        ),
     ],
 )
 def test_what_model_json_says_wrongly_is_one_sentence_and_builds_nothing(
@@ -419,16 +442,16 @@ def test_a_checkpoint_that_a_training_replaces_just_now_is_read_again(
     shutil.copytree(last, newer)
     tensors = load_file(last / WEIGHTS)
     save_file({key: tensor + 1 for key, tensor in tensors.items()}, newer / WEIGHTS)
-    described = {key: said for key, said in read_described(last).items() if key != "sha256"}
+    described = {key: said for key, said in read_described(last).items() if key != HASHES}
     (newer / MODEL).write_text(json.dumps(seal({**described, "step": 4}, newer)))
-    check = detkit.engine.checkpoint.check_hash
+    load = detkit.engine.checkpoint.load_file
 
-    def late(folder: Path, described: Mapping[str, Any], name: str) -> None:
+    def late(path: Path) -> dict[str, Tensor]:
         if newer.exists():
             replace_folder(newer, last)
-        check(folder, described, name)
+        return load(path)
 
-    monkeypatch.setattr(detkit.engine.checkpoint, "check_hash", late)
+    monkeypatch.setattr(detkit.engine.checkpoint, "load_file", late)
     read = load_checkpoint(last)
     assert read.step == 4
     assert torch.equal(read.detector.state_dict()["head.out.bias"], tensors["head.out.bias"] + 1)
