@@ -7,7 +7,7 @@ ever adds 1. Labels are int64 in 0..K-1; background is never a label.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -102,6 +102,7 @@ class Detections:
     scores: Tensor  # [N] float32 in 0..1; YOLOv1's are not bound and may pass 1, as its authors'
     labels: Tensor  # [N] int64 in 0..K-1
     names: tuple[str, ...] = ()  # names[label]; filled in by the detector
+    rows: Tensor | None = None  # [N] int64, of the detector's predictions; None once saved
 
     def __len__(self) -> int:
         return len(self.boxes)
@@ -111,14 +112,20 @@ class Detections:
         if isinstance(keep, int):
             rows = range(len(self))[keep]  # IndexError where there is no such row
             keep = slice(rows, rows + 1)
-        return replace(
-            self, boxes=self.boxes[keep], scores=self.scores[keep], labels=self.labels[keep]
-        )
+        return self._of(lambda tensor: tensor[keep])
 
     def to(self, device: torch.device | str) -> Detections:
         """Return the same detections with their tensors on ``device``."""
-        boxes, scores = self.boxes.to(device), self.scores.to(device)
-        return replace(self, boxes=boxes, scores=scores, labels=self.labels.to(device))
+        return self._of(lambda tensor: tensor.to(device))
+
+    def _of(self, change: Callable[[Tensor], Tensor]) -> Detections:
+        return Detections(
+            change(self.boxes),
+            change(self.scores),
+            change(self.labels),
+            self.names,
+            None if self.rows is None else change(self.rows),
+        )
 
     def to_coco(
         self,

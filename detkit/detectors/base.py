@@ -16,7 +16,7 @@ from detkit.backbones.base import Backbone
 from detkit.config import Config, parse
 from detkit.errors import ConfigError, DetkitError
 from detkit.ops.boxes import size_iou, xyxy_to_cxcywh
-from detkit.preprocess import Batch
+from detkit.preprocess import Batch, Geometry
 from detkit.registry import Registry
 from detkit.types import Boxes, Detections, Losses, Target
 
@@ -69,6 +69,16 @@ class Passes:
 
     size: tuple[int, int]  # (height, width) of an input
     count: int  # inputs, at most
+
+
+@dataclass(frozen=True, slots=True)
+class Location:
+    """Where a prediction comes from: a cell and an anchor of a grid, or a region."""
+
+    level: int = 0  # of the network's outputs, in their order
+    cell: tuple[int, int] | None = None  # (row, column) of the level's grid
+    anchor: int | None = None  # by its place in the config; of YOLOv1 which box of the cell
+    region: int | None = None  # of the image's proposals, in their order
 
 
 class Detector(nn.Module, ABC):
@@ -127,10 +137,23 @@ class Detector(nn.Module, ABC):
         for rows in self.alike(images):
             given = None if every is None else [every[row] for row in rows]
             batch = self.preprocess([images[row] for row in rows]).with_proposals(given)
-            for row, one, place in zip(rows, self.predict(batch), batch.geometry, strict=True):
+            every_one = self.postprocess(self.outputs(batch), batch)
+            for row, one, place in zip(rows, every_one, batch.geometry, strict=True):
                 boxes = place.to_image(one.boxes)
                 found[row] = replace(one, boxes=boxes, names=self.class_names)
         return [found[row] for row in range(len(images))]
+
+    def outputs(self, batch: Batch) -> tuple[Tensor, ...]:
+        """All that the networks say of a batch: what :meth:`postprocess` makes detections of.
+
+        One pass of :meth:`network`; with a second network, the passes and what lies between them.
+        """
+        return self.network((batch.pixels,))
+
+    @property
+    def show_threshold(self) -> float:
+        """Least score that is shown unless told."""
+        return float(getattr(self.config, "show_threshold", 0.0))
 
     @property
     def stretches(self) -> bool:
@@ -212,6 +235,25 @@ class Detector(nn.Module, ABC):
         square = torch.zeros(3, 64, 64, dtype=torch.uint8)  # any: its canvas is what counts
         return Passes(self.preprocess([square]).size, 1)
 
+    def full_batch(self, size: tuple[int, int]) -> Batch:
+        """A batch of one image that fills a canvas of ``size`` and costs what an image may cost."""
+        pixels = torch.zeros(1, 3, *size, device=next(self.parameters()).device)
+        return Batch(pixels, (Geometry((1.0, 1.0), (0.0, 0.0), size),))
+
+    def locate(self, row: int, size: tuple[int, int]) -> Location:
+        """Where a prediction comes from, such as that of a detection: here, a region.
+
+        Args:
+            row: of the predictions of an image, as in ``Detections.rows``.
+            size: canvas (height, width), ``Batch.size``.
+
+        Raises:
+            IndexError: there is no such prediction.
+        """
+        if row < 0:
+            raise IndexError(row)
+        return Location(region=row)
+
     @abstractmethod
     def preprocess(self, images: list[Tensor], size: tuple[int, int] | None = None) -> Batch:
         """Place images on a canvas of ``size`` (height, width), or of the config's size.
@@ -220,16 +262,25 @@ class Detector(nn.Module, ABC):
         """
 
     @abstractmethod
-    def network(self, pixels: Tensor) -> Any:
-        """The part that is compiled, timed and exported: canvas pixels in, raw tensors out."""
+    def network(self, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """The part that is compiled, timed and exported: tensors in, raw tensors out.
+
+        Its input is a batch's pixels, ``[B, 3, H, W]``. A detector of two stages says what comes
+        before its regions here, and of regions in ``region_network``, of the same form.
+        """
 
     @abstractmethod
     def losses(self, batch: Batch, targets: list[Target], step: Step) -> Losses:
         """Weighted, finite scalars named ``loss_*``; ``targets`` are in canvas pixels."""
 
     @abstractmethod
-    def predict(self, batch: Batch) -> list[Detections]:
-        """Detections of each image, in canvas pixels, best score first."""
+    def postprocess(self, outputs: tuple[Tensor, ...], batch: Batch) -> list[Detections]:
+        """Detections of each image, in canvas pixels, best score first.
+
+        Args:
+            outputs: of :meth:`outputs`, in any precision.
+            batch: that they are of: where the images lie, and their proposals.
+        """
 
 
 def layer_rows(layer: str, labels: Tensor) -> dict[str, Tensor]:
@@ -241,6 +292,28 @@ def anchored_rows(anchors: int, num_classes: int) -> Tensor:
     """``[A*(5+K)]`` labels of the channels of an output on anchors: box, objectness, K classes."""
     one = torch.cat([torch.full((5,), NO_CLASS), torch.arange(num_classes)])
     return one.repeat(anchors)
+
+
+def locate_on_scales(row: int, size: tuple[int, int], scales: Sequence[Scale]) -> Location:
+    """Where a prediction comes from whose row counts scales, then anchors, then cells.
+
+    Args:
+        row: of the predictions of an image.
+        size: canvas (height, width).
+        scales: in the order of the network's outputs.
+
+    Raises:
+        IndexError: there is no such prediction.
+    """
+    first = 0
+    for level, scale in enumerate(scales):
+        width = size[1] // scale.stride
+        cells = size[0] // scale.stride * width
+        if first <= row < first + cells * len(scale.anchors):
+            anchor, cell = divmod(row - first, cells)
+            return Location(level, divmod(cell, width), scale.anchors[anchor])
+        first += cells * len(scale.anchors)
+    raise IndexError(row)
 
 
 def on_canvas(targets: list[Target], batch: Batch) -> list[Target]:

@@ -54,8 +54,7 @@ def deltas_of(
 ) -> tuple[Tensor, ...]:
     """What darknet keeps with each output; one tensor for each of its detection layers."""
     with torch.no_grad():
-        out = detector.network(batch.pixels)
-    raw = tuple(part.float() for part in (out if isinstance(out, tuple) else (out,)))
+        raw = tuple(part.float() for part in detector.outputs(batch))
     match detector:
         case yolo_v1.YoloV1():
             cells = yolo_v1.assign(raw[0], targets, batch.size, detector.config)

@@ -32,7 +32,7 @@ from detkit.layers import freeze_batch_norm, set_batch_norm_eps, truncate_svd
 from detkit.ops.boxes import clip_boxes
 from detkit.ops.deltas import decode_deltas, encode_deltas
 from detkit.ops.matching import covered_by, match_by_iou, sample
-from detkit.ops.rois import distinct_rois, pool_rois
+from detkit.ops.rois import distinct_rois, in_batch, of_images, pool_rois
 from detkit.preprocess import Batch
 from detkit.proposals.selective_search import ProposalConfig
 from detkit.types import Boxes, Detections, Losses, Target
@@ -103,12 +103,12 @@ class RoIHead(nn.Module):
         nn.init.zeros_(self.scores.bias)
         nn.init.zeros_(self.deltas.bias)
 
-    def forward(self, maps: Sequence[Tensor], rois: Sequence[Boxes]) -> tuple[Tensor, Tensor]:
-        """Map ``[R, 4]`` regions of each image to ``[all R, K+1]`` logits and ``[all R, K+1, 4]``.
+    def forward(self, maps: Sequence[Tensor], rois: Tensor) -> tuple[Tensor, Tensor]:
+        """Map ``[R, 5]`` regions to ``[R, K+1]`` logits and ``[R, K+1, 4]`` deltas.
 
         Args:
             maps: the backbone's, fine to coarse.
-            rois: canvas pixels.
+            rois: the image's place in the batch, then the region in canvas pixels.
         """
         maps = maps[: len(self.strides)]
         pooled = pool_rois(maps, self.strides, rois, self.tail.size, self.roi)
@@ -267,15 +267,21 @@ def select_rois(
     boxes, found, labels = boxes[large], scores[rows, labels][large], labels[large]
     # torchvision's own: boxes are clipped, so its shifting of classes by coordinates is safe
     keep = batched_nms(boxes, found, labels, config.nms_iou)[: config.max_detections]
-    return Detections(boxes[keep], found[keep], labels[keep])
+    return Detections(boxes[keep], found[keep], labels[keep], rows=rows[large][keep])
 
 
-def report(
-    rois: Sequence[Boxes], logits: Tensor, deltas: Tensor, batch: Batch, config: RegionConfig
-) -> list[Detections]:
-    """:func:`select_rois` for each image of a batch, of the regions of all of them."""
-    counts = [len(each) for each in rois]
-    split = zip(rois, logits.split(counts), deltas.split(counts), batch.geometry, strict=True)
+def report(outputs: tuple[Tensor, ...], batch: Batch, config: RegionConfig) -> list[Detections]:
+    """:func:`select_rois` for each image of a batch.
+
+    Args:
+        outputs: of all images ``[R, 5]`` regions, ``[R, K+1]`` logits and ``[R, K+1, 4]`` deltas.
+        batch: where the images lie.
+        config: thresholds.
+    """
+    rois, logits, deltas = outputs
+    regions_of = of_images(rois, len(batch.geometry))
+    counts = [len(each) for each in regions_of]
+    split = zip(regions_of, logits.split(counts), deltas.split(counts), batch.geometry, strict=True)
     return [
         select_rois(boxes, scores, moves, place.placed, config)
         for boxes, scores, moves, place in split
@@ -317,18 +323,38 @@ class FastRCNN(Detector):
     def alike(self, images: list[Tensor]) -> list[list[int]]:
         return by_canvas(images, self.config)
 
-    def network(self, pixels: Tensor, rois: Sequence[Boxes] | None = None) -> tuple[Tensor, Tensor]:
-        """Logits ``[all R, K+1]`` and deltas ``[all R, K+1, 4]`` of each image's regions.
+    def full_batch(self, size: tuple[int, int]) -> Batch:
+        """With as many proposals as there may be, each the whole canvas: what a full list costs."""
+        batch = super().full_batch(size)
+        whole = batch.pixels.new_tensor([[0.0, 0.0, size[1], size[0]]])
+        return batch.with_proposals([whole.expand(self.config.proposals.most, 4)])
+
+    def network(self, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        (pixels,) = inputs
+        return tuple(self.backbone(pixels))  # maps, fine to coarse
+
+    def region_network(self, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """``[R, K+1]`` logits and ``[R, K+1, 4]`` deltas of regions.
 
         Args:
-            pixels: ``[B, 3, H, W]``.
-            rois: ``[R, 4]`` an image, canvas pixels; without them as many as there may be, each the
-                whole canvas, which costs what a full list of proposals costs.
+            inputs: ``[R, 5]`` regions, the image's place first, canvas pixels; then the maps.
         """
-        if rois is None:
-            whole = pixels.new_tensor([0.0, 0.0, pixels.shape[3], pixels.shape[2]])
-            rois = [whole.expand(self.config.proposals.most, 4)] * len(pixels)
-        return self.roi_head(self.backbone(pixels), rois)
+        rois, *maps = inputs
+        return self.roi_head(maps, rois)
+
+    def outputs(self, batch: Batch) -> tuple[Tensor, ...]:
+        """``[R, 5]`` regions of all images, their logits and their deltas."""
+        maps = self.network((batch.pixels,))
+        given = regions(batch)
+        rois = in_batch(given)
+        if self.config.roi != "pool" or self.config.is_pyramid:
+            return rois, *self.region_network((rois, *maps))
+        distinct = [distinct_rois(each, self.config.strides[0]) for each in given]
+        some = in_batch([boxes for boxes, _ in distinct])
+        starts = itertools.accumulate([0] + [len(boxes) for boxes, _ in distinct[:-1]])
+        rows = torch.cat([start + who for start, (_, who) in zip(starts, distinct, strict=True)])
+        logits, deltas = self.region_network((some, *maps))
+        return rois, logits[rows], deltas[rows]
 
     def losses(self, batch: Batch, targets: list[Target], step: Step) -> Losses:
         found, draws = regions(batch), step.generator()
@@ -336,20 +362,13 @@ class FastRCNN(Detector):
             sample_rois(rois, target, self.config, draws)
             for rois, target in zip(found, targets, strict=True)
         ]
-        logits, deltas = self.network(batch.pixels, [each.rois for each in drawn])
+        maps = self.network((batch.pixels,))
+        logits, deltas = self.region_network((in_batch([each.rois for each in drawn]), *maps))
         every = RoITargets(*map(torch.cat, zip(*drawn, strict=True)))
         return roi_loss(logits, deltas, every, self.config)
 
-    def predict(self, batch: Batch) -> list[Detections]:
-        rois = regions(batch)
-        if self.config.roi != "pool" or self.config.is_pyramid:
-            return report(rois, *self.network(batch.pixels, rois), batch, self.config)
-        distinct = [distinct_rois(each, self.config.strides[0]) for each in rois]
-        said = self.network(batch.pixels, [some for some, _ in distinct])
-        starts = itertools.accumulate([0] + [len(some) for some, _ in distinct[:-1]])
-        rows = [start + who for start, (_, who) in zip(starts, distinct, strict=True)]
-        logits, deltas = (each[torch.cat(rows)] for each in said)
-        return report(rois, logits, deltas, batch, self.config)
+    def postprocess(self, outputs: tuple[Tensor, ...], batch: Batch) -> list[Detections]:
+        return report(outputs, batch, self.config)
 
 
 def regions(batch: Batch) -> tuple[Boxes, ...]:

@@ -11,7 +11,6 @@ Reading order: ``rpn.py`` (the first stage), ``fast_rcnn.py`` (the second), then
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -36,7 +35,8 @@ from detkit.detectors.settings import Side
 from detkit.detectors.shared_maps import MapStrides, build_maps, by_canvas, place_images
 from detkit.layers import freeze_batch_norm, set_batch_norm_eps
 from detkit.ops.boxes import xyxy_to_cxcywh
-from detkit.preprocess import Batch, Geometry
+from detkit.ops.rois import in_batch
+from detkit.preprocess import Batch
 from detkit.types import Boxes, Detections, Losses, Target
 
 
@@ -109,43 +109,54 @@ class FasterRCNN(Detector):
         found = []
         for image in images:
             batch = self.preprocess([image])
-            said = self.first_stage(self.backbone(batch.pixels), batch.size)
+            _, said = self.first_stage(batch)
             (boxes,) = propose(said, batch.geometry, self.config, training=False)
             found.append(batch.geometry[0].to_image(boxes))
         return found
 
-    def first_stage(self, maps: Sequence[Tensor], size: tuple[int, int]) -> FirstStage:
-        """What the region proposal network says; ``size`` is the canvas's (height, width)."""
+    def network(self, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """Maps of L levels, fine to coarse, then ``[B, N]`` logits of each, then ``[B, N, 4]``."""
+        (pixels,) = inputs
+        maps = self.backbone(pixels)
         logits, deltas = self.rpn(maps)
-        return FirstStage(logits, deltas, place_anchors(self.anchors, maps, size))
+        return *maps, *logits, *deltas
 
-    def network(
-        self,
-        pixels: Tensor,
-        places: Sequence[Geometry] | None = None,
-        proposals: Sequence[Boxes] | None = None,
-    ) -> tuple[Sequence[Boxes], Tensor, Tensor]:
-        """Both stages, from pixels to regions of each image, their logits and their deltas.
+    def region_network(self, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """``[R, K+1]`` logits and ``[R, K+1, 4]`` deltas of regions.
 
         Args:
-            pixels: ``[B, 3, H, W]``.
-            places: how the images lie on the canvas; without them they fill it.
-            proposals: ``[R, 4]`` an image, canvas pixels, in the place of the first stage's.
+            inputs: ``[R, 5]`` regions, the image's place first, canvas pixels; then the maps.
         """
-        size = (pixels.shape[2], pixels.shape[3])
-        maps = self.backbone(pixels)
-        if proposals is None:
-            filled = Geometry((1.0, 1.0), (0.0, 0.0), size)
-            said = self.first_stage(maps, size)
-            proposals = propose(said, places or [filled] * len(pixels), self.config, training=False)
-        return proposals, *self.roi_head(maps, proposals)
+        rois, *maps = inputs
+        return self.roi_head(maps, rois)
+
+    def first_stage(self, batch: Batch) -> tuple[tuple[Tensor, ...], FirstStage]:
+        """The maps, and what the region proposal network says of them."""
+        said, count = self.network((batch.pixels,)), len(self.config.anchor_sizes)
+        maps, logits, deltas = said[:count], said[count : 2 * count], said[2 * count :]
+        anchors = place_anchors(self.anchors, maps, batch.size)
+        return maps, FirstStage([*logits], [*deltas], anchors)
+
+    def outputs(self, batch: Batch) -> tuple[Tensor, ...]:
+        """``[R, 5]`` regions of all images, their logits and their deltas.
+
+        Proposals that a batch has take the place of the first stage's.
+        """
+        if batch.proposals is None:
+            maps, said = self.first_stage(batch)
+            proposals = propose(said, batch.geometry, self.config, training=False)
+        else:
+            maps, proposals = self.backbone(batch.pixels), [*batch.proposals]
+        rois = in_batch(proposals)
+        return rois, *self.region_network((rois, *maps))
 
     def losses(self, batch: Batch, targets: list[Target], step: Step) -> Losses:
         config, draws, losses = self.config, step.generator(), Losses()
-        maps = self.backbone(batch.pixels)
         proposals = batch.proposals
-        if config.learns != "roi" or proposals is None:
-            said = self.first_stage(maps, batch.size)
+        if config.learns == "roi" and proposals is not None:
+            maps = self.backbone(batch.pixels)
+        else:
+            maps, said = self.first_stage(batch)
             if config.learns != "roi":
                 losses |= self._first_losses(said, batch, targets, draws)
             if proposals is None:
@@ -155,7 +166,7 @@ class FasterRCNN(Detector):
                 sample_rois(found, target, config, draws)
                 for found, target in zip(proposals, targets, strict=True)
             ]
-            logits, deltas = self.roi_head(maps, [each.rois for each in drawn])
+            logits, deltas = self.region_network((in_batch([each.rois for each in drawn]), *maps))
             every = RoITargets(*map(torch.cat, zip(*drawn, strict=True)))
             losses |= roi_loss(logits, deltas, every, config)
         return losses
@@ -171,9 +182,8 @@ class FasterRCNN(Detector):
         logits, deltas = torch.cat(said.logits, dim=1), torch.cat(said.deltas, dim=1)
         return rpn_loss(logits, deltas, drawn, self.config)
 
-    def predict(self, batch: Batch) -> list[Detections]:
-        rois, logits, deltas = self.network(batch.pixels, batch.geometry, batch.proposals)
-        return report(rois, logits, deltas, batch, self.config)
+    def postprocess(self, outputs: tuple[Tensor, ...], batch: Batch) -> list[Detections]:
+        return report(outputs, batch, self.config)
 
 
 class FasterRCNNFPNConfig(FasterRCNNConfig):

@@ -207,9 +207,10 @@ def select_windows(
         boxes = decode_deltas(boxes, deltas[rows, labels], max_log_scale=config.max_log_scale)
     boxes = clip_boxes(boxes, size)
     solid = (boxes[:, 2:] > boxes[:, :2]).all(dim=1)  # a box may be moved out of the image
-    boxes, labels, found = boxes[solid], labels[solid], scores[rows, labels][solid]
+    boxes, rows, labels = boxes[solid], rows[solid], labels[solid]
+    found = scores[rows, labels]
     keep = nms_per_class(boxes, found, labels, config.nms_iou)
-    return Detections(boxes[keep], found[keep], labels[keep])
+    return Detections(boxes[keep], found[keep], labels[keep], rows=rows[keep])
 
 
 @DETECTORS.register("rcnn")
@@ -286,26 +287,18 @@ class RCNN(Detector):
         images = [image.to(self.svm_scale.device, non_blocking=True) for image in images]
         return side_by_side(images, size or (1, 1), self.backbone.mean, self.backbone.std)
 
-    def network(
-        self,
-        pixels: Tensor,
-        places: Sequence[Geometry] | None = None,
-        windows: Sequence[Boxes] | None = None,
-    ) -> Regions:
-        """From pixels to what is said of the regions of all images, one image after another.
-
-        Args:
-            pixels: ``[B, 3, H, W]``.
-            places: how the images lie on the canvas; without them they fill it.
-            windows: ``[R, 4]`` an image, canvas pixels; without them each image is one region.
-        """
-        size = (pixels.shape[2], pixels.shape[3])
-        places = places or [Geometry((1.0, 1.0), (0.0, 0.0), size)] * len(pixels)
-        windows = [whole(place, pixels) for place in places] if windows is None else windows
-        maps = self.backbone.crop_map(self.crops(pixels, places, windows))
+    def network(self, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """``Regions`` of ``[R, 3, S, S]`` crops."""
+        (crops,) = inputs
+        maps = self.backbone.crop_map(crops)
         pool5 = F.adaptive_max_pool2d(maps, self.tail.size)  # of 227 pixels AlexNet's own pool5
         fc7 = self.tail.module(pool5)
         return Regions(pool5.flatten(1).float(), fc7.float(), self.classifier(fc7).float())
+
+    def outputs(self, batch: Batch) -> tuple[Tensor, ...]:
+        """``Regions`` of the windows of all images, one image after another."""
+        every = zip(batch.pixels, batch.geometry, _given(batch), strict=True)
+        return _joined([self.look(image, place, windows) for image, place, windows in every])
 
     def crops(self, pixels: Tensor, places: Sequence[Geometry], windows: Sequence[Boxes]) -> Tensor:
         """``[all R, 3, S, S]`` the windows of all images, one image after another."""
@@ -328,8 +321,9 @@ class RCNN(Detector):
 
     def losses(self, batch: Batch, targets: list[Target], step: Step) -> Losses:
         drawn = self.draw(batch, targets, step)
-        said = self.network(batch.pixels, batch.geometry, [each.boxes for each in drawn])
-        return rcnn_loss(said.logits, torch.cat([each.labels for each in drawn]))
+        windows = [each.boxes for each in drawn]
+        *_, logits = self.network((self.crops(batch.pixels, batch.geometry, windows),))
+        return rcnn_loss(logits, torch.cat([each.labels for each in drawn]))
 
     def look(self, image: Tensor, place: Geometry, windows: Boxes) -> Regions:
         """What the network says of ``[R, 4]`` windows of one image, a few hundred at a time.
@@ -340,9 +334,10 @@ class RCNN(Detector):
             windows: canvas pixels.
         """
         parts = [
-            self.network(image[None], [place], [some]) for some in windows.split(CROPS_AT_ONCE)
+            self.network((self.crops(image[None], [place], [some]),))
+            for some in windows.split(CROPS_AT_ONCE)
         ]
-        return Regions(*map(torch.cat, zip(*parts, strict=True)))
+        return _joined(parts)
 
     def report(self, said: Regions, windows: Boxes, size: tuple[int, int], way: Way) -> Detections:
         """Detections of one image, in the way asked for.
@@ -366,12 +361,18 @@ class RCNN(Detector):
                 deltas = torch.einsum("rd,kdc->rkc", features, self.box_weights)
         return select_windows(windows, scores, deltas, size, self.config)
 
-    def predict(self, batch: Batch) -> list[Detections]:
-        every = zip(batch.pixels, batch.geometry, _given(batch), strict=True)
+    def postprocess(self, outputs: tuple[Tensor, ...], batch: Batch) -> list[Detections]:
+        windows = _given(batch)
+        parts = zip(*(each.split([*map(len, windows)]) for each in outputs), strict=True)
+        every = zip(parts, windows, batch.geometry, strict=True)
         return [
-            self.report(self.look(image, place, windows), windows, place.placed, self.way)
-            for image, place, windows in every
+            self.report(Regions(*said), boxes, place.placed, self.way)
+            for said, boxes, place in every
         ]
+
+
+def _joined(parts: Sequence[tuple[Tensor, ...]]) -> Regions:
+    return Regions(*map(torch.cat, zip(*parts, strict=True)))
 
 
 def _given(batch: Batch) -> Sequence[Boxes]:

@@ -26,7 +26,15 @@ from torch import Tensor, nn
 
 from detkit.backbones import BACKBONES, Backbone
 from detkit.config import Config, Fraction
-from detkit.detectors.base import DETECTORS, NO_CLASS, Audit, Detector, Step, layer_rows
+from detkit.detectors.base import (
+    DETECTORS,
+    NO_CLASS,
+    Audit,
+    Detector,
+    Location,
+    Step,
+    layer_rows,
+)
 from detkit.detectors.settings import CanvasSize, ClassWeights
 from detkit.errors import ConfigError
 from detkit.layers import LEAKY_SLOPE, ConvBN, Local, connected
@@ -381,18 +389,24 @@ class YoloV1(Detector):
         mean, std = self.backbone.mean, self.backbone.std
         return stretch(images, size or self.config.input_size, mean, std)
 
-    def network(self, pixels: Tensor) -> Tensor:
-        return self.head(self.backbone(pixels))  # [B, S*S*(K+P*5)]
+    def locate(self, row: int, size: tuple[int, int]) -> Location:
+        cell, box = divmod(row, self.config.boxes_per_cell)
+        if not 0 <= cell < self.config.grid**2:
+            raise IndexError(row)
+        return Location(0, divmod(cell, self.config.grid), box)
+
+    def network(self, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        (pixels,) = inputs
+        return (self.head(self.backbone(pixels)),)  # [B, S*S*(K+P*5)]
 
     def losses(self, batch: Batch, targets: list[Target], step: Step) -> Losses:
-        raw = self.network(batch.pixels).float()
+        raw = self.outputs(batch)[0].float()
         with torch.autocast(raw.device.type, enabled=False):  # in full precision from here
             owners = assign(raw.detach(), targets, batch.size, self.config)
             return yolo_v1_loss(raw, owners, self.config)
 
-    def predict(self, batch: Batch) -> list[Detections]:
-        raw = self.network(batch.pixels).float()
-        boxes, scores = decode(raw, batch.size, self.config)
+    def postprocess(self, outputs: tuple[Tensor, ...], batch: Batch) -> list[Detections]:
+        boxes, scores = decode(outputs[0].float(), batch.size, self.config)
         return [select(b, s, self.config) for b, s in zip(boxes, scores, strict=True)]
 
 

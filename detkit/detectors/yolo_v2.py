@@ -27,10 +27,12 @@ from detkit.detectors.base import (
     DETECTORS,
     Audit,
     Detector,
+    Location,
     Step,
     anchored_rows,
     audit_anchors,
     layer_rows,
+    locate_on_scales,
 )
 from detkit.detectors.settings import (
     Anchors,
@@ -346,18 +348,22 @@ class YoloV2(Detector):
         place = stretch if self.stretches else letterbox
         return place(images, size or self.config.input_size, mean, std)
 
-    def network(self, pixels: Tensor) -> Tensor:
-        return self.head(self.backbone(pixels))  # [B, A, H, W, 5+K] of the grid
+    def locate(self, row: int, size: tuple[int, int]) -> Location:
+        return locate_on_scales(row, size, self.anchor_scales())
+
+    def network(self, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        (pixels,) = inputs
+        return (self.head(self.backbone(pixels)),)  # [B, A, H, W, 5+K] of the grid
 
     def losses(self, batch: Batch, targets: list[Target], step: Step) -> Losses:
-        raw = self.network(batch.pixels).float()
+        raw = self.outputs(batch)[0].float()
         seen = step.seen + len(targets)  # the source counts the batch at hand
         with torch.autocast(raw.device.type, enabled=False):  # in full precision from here
             owners = assign(raw.detach(), targets, self.anchors, self.config)
             return yolo_v2_loss(raw, owners, self.config, seen=seen)
 
-    def predict(self, batch: Batch) -> list[Detections]:
-        boxes, scores = decode(self.network(batch.pixels).float(), self.anchors)
+    def postprocess(self, outputs: tuple[Tensor, ...], batch: Batch) -> list[Detections]:
+        boxes, scores = decode(outputs[0].float(), self.anchors)
         return [select(b, s, self.config) for b, s in zip(boxes, scores, strict=True)]
 
 

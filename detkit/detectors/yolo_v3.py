@@ -29,10 +29,12 @@ from detkit.detectors.base import (
     DETECTORS,
     Audit,
     Detector,
+    Location,
     Step,
     anchored_rows,
     audit_anchors,
     layer_rows,
+    locate_on_scales,
 )
 from detkit.detectors.settings import (
     AnchorMasks,
@@ -474,18 +476,22 @@ class YoloV3(Detector):
         place = stretch if self.stretches else letterbox
         return place(images, size or self.config.input_size, mean, std)
 
-    def network(self, pixels: Tensor) -> tuple[Tensor, ...]:
+    def locate(self, row: int, size: tuple[int, int]) -> Location:
+        return locate_on_scales(row, size, self.anchor_scales()[::-1])
+
+    def network(self, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        (pixels,) = inputs
         return self.head(self.backbone(pixels))  # [B, A_i, H_i, W_i, 5+K], coarse to fine
 
     def losses(self, batch: Batch, targets: list[Target], step: Step) -> Losses:
-        raw = tuple(scale.float() for scale in self.network(batch.pixels))
+        raw = tuple(scale.float() for scale in self.outputs(batch))
         with torch.autocast(raw[0].device.type, enabled=False):  # in full precision from here
             detached = tuple(scale.detach() for scale in raw)
             owners = assign(detached, targets, self.anchors, self.config)
             return yolo_v3_loss(raw, owners, self.config)
 
-    def predict(self, batch: Batch) -> list[Detections]:
-        raw = tuple(scale.float() for scale in self.network(batch.pixels))
+    def postprocess(self, outputs: tuple[Tensor, ...], batch: Batch) -> list[Detections]:
+        raw = tuple(scale.float() for scale in outputs)
         boxes, scores = decode(raw, self.anchors, self.config)
         return [select(b, s, self.config) for b, s in zip(boxes, scores, strict=True)]
 

@@ -11,6 +11,7 @@ import platform
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -57,10 +58,10 @@ class SpeedProtocol:
             f"Speed: batch 1, {self.images} real images of the split (again from the first where "
             f"it has fewer) after {self.warmup} for warm-up, device synchronised around each; from "
             "the decoded image in memory to final boxes: resizing, network, decoding, NMS at the "
-            "model's own thresholds. FPS is 1000 / median ms. Reading the file, preprocessing and "
-            f"network are timed apart on {self.part_images} images; postprocessing is the median "
-            "of predict (network, decoding, NMS) less that of the network. fp32 on a GPU is "
-            "torch's own default, which lets convolutions compute in TF32."
+            "model's own thresholds. FPS is 1000 / median ms. Reading the file, preprocessing, "
+            "network (of two stages both, and what lies between) and postprocessing (decoding, "
+            f"NMS) are timed apart on {self.part_images} images. fp32 on a GPU is torch's own "
+            "default, which lets convolutions compute in TF32."
         )
 
     def short_text(self) -> str:
@@ -199,18 +200,16 @@ def _time_parts(
     detector: Detector, dataset: DetectionDataset, device: torch.device, count: int
 ) -> SpeedParts:
     """Time each part of the road in turn, on the same image; the device is warm by now."""
-    network = detector.network
     paths = dataset.annotations.paths
     rows = []
     for turn in range(count):
         path = str(paths[turn % len(paths)])
         read, image = _timed(read_image, path, device)
         prepare, batch = _timed(detector.preprocess, [image], device)
-        pass_once, _ = _timed(network, batch.pixels, device)
-        predict, _ = _timed(detector.predict, batch, device)
-        rows.append((read, prepare, pass_once, predict))
-    read, prepare, pass_once, predict = (np.median(np.array(rows), axis=0) * MS).tolist()
-    return SpeedParts(read, prepare, pass_once, max(predict - pass_once, 0.0))
+        network, outputs = _timed(detector.outputs, batch, device)
+        select, _ = _timed(partial(detector.postprocess, batch=batch), outputs, device)
+        rows.append((read, prepare, network, select))
+    return SpeedParts(*(np.median(np.array(rows), axis=0) * MS).tolist())
 
 
 def _timed(call: Callable[[Any], Any], argument: Any, device: torch.device) -> tuple[float, Any]:
@@ -259,10 +258,9 @@ def count_gflops(detector: Detector, size: tuple[int, int]) -> float:
     """
     from torch.utils.flop_counter import FlopCounterMode
 
-    network = detector.network
-    device = next(detector.parameters()).device
+    batch = detector.full_batch(size)
     with FlopCounterMode(display=False) as counter:
-        network(torch.zeros(1, 3, *size, device=device))
+        detector.outputs(batch)
     return counter.get_total_flops() / 1e9
 
 

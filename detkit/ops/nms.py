@@ -59,4 +59,4 @@ def select_per_class(
     rows, labels = (scores > score_threshold).nonzero(as_tuple=True)
     boxes, scores = boxes[rows], scores[rows, labels]  # [n, 4], [n] one a candidate
     keep = nms_per_class(boxes, scores, labels, iou_threshold)
-    return Detections(boxes[keep], scores[keep], labels[keep])
+    return Detections(boxes[keep], scores[keep], labels[keep], rows=rows[keep])

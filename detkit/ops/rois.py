@@ -61,10 +61,22 @@ def distinct_rois(rois: Boxes, stride: int) -> tuple[Boxes, Tensor]:
     return rois[kept], groups
 
 
+def in_batch(regions: Sequence[Boxes]) -> Tensor:
+    """``[all R, 5]`` the regions of all images, each behind the place of its image in the batch."""
+    images = torch.cat([box.new_full((len(box), 1), index) for index, box in enumerate(regions)])
+    return torch.cat([images, torch.cat([*regions])], dim=1)
+
+
+def of_images(rois: Tensor, count: int) -> list[Boxes]:
+    """``[R, 4]`` the regions of each of ``count`` images: undoes :func:`in_batch`."""
+    counts = rois[:, 0].long().bincount(minlength=count).tolist()
+    return list(rois[:, 1:].split(counts))
+
+
 def pool_rois(
     maps: Sequence[Tensor],
     strides: Sequence[int],
-    rois: Sequence[Boxes],
+    rois: Tensor,
     size: int,
     roi: Literal["pool", "align"],
 ) -> Tensor:
@@ -73,23 +85,21 @@ def pool_rois(
     Args:
         maps: ``[B, C, H, W]`` at each of ``strides``, fine to coarse.
         strides: canvas pixels per cell.
-        rois: ``[R, 4]`` canvas pixels for each of the B images.
+        rois: ``[R, 5]`` the image's place in the batch, then its box in canvas pixels.
         size: side of what comes out.
         roi: ``pool``: RoI max-pooling, corners rounded to whole cells; ``align``: bilinear, nothing
             is rounded.
 
     Returns:
-        ``[all R, C, size, size]``, image by image.
+        ``[R, C, size, size]``.
     """
-    images = torch.cat([box.new_full((len(box), 1), index) for index, box in enumerate(rois)])
-    every = torch.cat([images, torch.cat([*rois])], dim=1)  # [all R, 5]
     if len(maps) == 1:
-        return _cut(maps[0], every, strides[0], size, roi)
-    levels = roi_levels(every[:, 1:], strides)
-    out = every.new_zeros(len(every), maps[0].shape[1], size, size)
+        return _cut(maps[0], rois, strides[0], size, roi)
+    levels = roi_levels(rois[:, 1:], strides)
+    out = rois.new_zeros(len(rois), maps[0].shape[1], size, size)
     for level, (map_, stride) in enumerate(zip(maps, strides, strict=True)):
         rows = (levels == level).nonzero()[:, 0]
-        out.index_copy_(0, rows, _cut(map_, every[rows], stride, size, roi))  # no copy of the rest
+        out.index_copy_(0, rows, _cut(map_, rois[rows], stride, size, roi))  # no copy of the rest
     return out
 
 

@@ -6,7 +6,6 @@ Reading order: ``check_shapes``, then ``check_agreement``, as equal shapes are n
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -96,7 +95,7 @@ def check_agreement(cfg: Cfg, detector: nn.Module, name: str) -> float:
     size = tried_size(graph)
     fill(graph, detector)
     pixels = random_pixels(size)
-    expected, found = graph(pixels), _as_darknet(detector.network(pixels))  # type: ignore[operator]
+    expected, found = graph(pixels), _as_darknet(detector.network((pixels,)))  # type: ignore[operator]
     if len(heads) != len(found):
         raise cfg.layers[-1].wrong(
             f"the network has {len(heads)} outputs, where {name}, the nearest detector here, has "
@@ -152,9 +151,8 @@ def apart(a: Tensor, b: Tensor) -> float:
     return float((a - b).abs().max() / largest.clamp(min=torch.finfo(a.dtype).tiny))
 
 
-def _as_darknet(raw: Any) -> list[Tensor]:
+def _as_darknet(outputs: tuple[Tensor, ...]) -> list[Tensor]:
     """Outputs of a detector's network as darknet lays them: ``[B, A*(5+K), H, W]``, or as it is."""
-    outputs = raw if isinstance(raw, tuple) else (raw,)
     return [
         out.permute(0, 1, 4, 2, 3).flatten(1, 2) if out.ndim == 5 else out  # [B, A, H, W, 5+K]
         for out in outputs

@@ -14,7 +14,14 @@ from torch import Tensor
 
 from detkit.backbones import BACKBONES
 from detkit.detectors import DETECTORS, Detector, Step, build_detector
+from detkit.detectors.base import Location
+from detkit.detectors.fast_rcnn import FastRCNN
+from detkit.detectors.faster_rcnn import FasterRCNN
+from detkit.detectors.rcnn import RCNN, Regions
+from detkit.detectors.yolo_v1 import YoloV1
+from detkit.detectors.yolo_v3 import YoloV3
 from detkit.errors import ConfigError
+from detkit.preprocess import Batch
 from detkit.types import Detections, Losses, Target, make_target
 from tests.test_overfit import AUDITED, FORMS, two_images
 
@@ -73,6 +80,91 @@ def test_losses_have_the_same_names_whatever_is_in_the_images(form: str) -> None
         check_gradients(model, losses)
         names.add(frozenset(losses))
     assert len(names) == 1
+
+
+def halves(model: Detector, image: Tensor) -> tuple[Batch, tuple[Tensor, ...], Detections]:
+    """An image's batch, outputs and detections in the image's pixels, by the parts."""
+    given = model.find_proposals([image])
+    with torch.no_grad():
+        batch = model.preprocess([image]).with_proposals(given)
+        outputs = model.outputs(batch)
+        (found,) = model.postprocess(outputs, batch)
+    return batch, outputs, replace(found, boxes=batch.geometry[0].to_image(found.boxes))
+
+
+@every_form
+def test_detection_is_preprocessing_network_and_postprocessing(form: str) -> None:
+    """To the bit; and a network takes tensors and gives tensors, whichever of two it is."""
+    model = small(form, score_threshold=0.0).eval()
+    image = noise((64, 96))
+    batch, outputs, found = halves(model, image)
+    (expected,) = model.detect_batch([image])
+    for name in ("boxes", "scores", "labels", "rows"):
+        assert torch.equal(getattr(found, name), getattr(expected, name)), name
+    assert all(isinstance(each, Tensor) for each in outputs)
+    if isinstance(model, RCNN):
+        windows = batch.proposals
+        assert windows is not None
+        inputs: tuple[Tensor, ...] = (model.crops(batch.pixels, batch.geometry, windows),)
+    else:
+        inputs = (batch.pixels,)
+    with torch.no_grad():
+        said = model.network(inputs)
+        assert type(said) is tuple or isinstance(said, Regions)
+        assert all(isinstance(each, Tensor) for each in said)
+        if isinstance(model, FastRCNN | FasterRCNN):
+            maps = said[: len(model.config.strides)]
+            every = tuple(model.backbone(batch.pixels))
+            assert all(map(torch.equal, maps, every))
+            regions = model.region_network((outputs[0], *said[: len(every)]))
+            assert all(map(torch.allclose, regions, outputs[1:]))
+
+
+@every_form
+def test_a_detection_knows_the_prediction_that_it_is(form: str) -> None:
+    """Its row leads to the cell and anchor, or region, whose outputs say its box and score."""
+    model = small(form, score_threshold=0.0).eval()
+    image = noise((64, 96))
+    batch, outputs, found = halves(model, image)
+    assert found.rows is not None
+    assert len(found) > 0
+    for index in {0, len(found) // 2, len(found) - 1}:
+        row, label = int(found.rows[index]), int(found.labels[index])
+        place = model.locate(row, batch.size)
+        score = score_at(model, outputs, place, label)
+        torch.testing.assert_close(found.scores[index], score)
+    kept = found[found.scores > found.scores[-1]]
+    assert kept.rows is not None
+    assert torch.equal(kept.rows, found.rows[: len(kept)])
+    assert torch.equal(found[0].rows, found.rows[:1])
+    with pytest.raises(IndexError):
+        model.locate(-1, batch.size)
+    if place.region is None:
+        with pytest.raises(IndexError):
+            model.locate(10**9, batch.size)
+
+
+def score_at(model: Detector, outputs: tuple[Tensor, ...], place: Location, label: int) -> Tensor:
+    """Score of a class by the outputs of one cell and anchor, or region, alone."""
+    if place.cell is None:
+        assert place.region is not None
+        said = outputs[-1] if isinstance(model, RCNN) else outputs[1]
+        return said[place.region].softmax(dim=0)[label]
+    row, column = place.cell
+    assert place.anchor is not None
+    if isinstance(model, YoloV1):
+        config, raw = model.config, outputs[0][0]
+        cells, boxes = config.grid**2, config.boxes_per_cell
+        cell = row * config.grid + column
+        classes = raw[: cells * config.num_classes].view(cells, -1)
+        confidences = raw[cells * config.num_classes :][: cells * boxes].view(cells, -1)
+        return classes[cell, label] * confidences[cell, place.anchor]
+    masks = model.config.anchor_masks if isinstance(model, YoloV3) else [range(99)]
+    anchor = list(masks[place.level]).index(place.anchor)
+    raw = outputs[place.level][0, anchor, row, column]
+    if isinstance(model, YoloV3):
+        return raw[4].sigmoid() * raw[5 + label].sigmoid()
+    return raw[4].sigmoid() * raw[5:].softmax(dim=0)[label]
 
 
 @every_form

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 import torch
 from torch import Tensor
@@ -41,13 +39,13 @@ class Stranger(Detector):
     def preprocess(self, images: list[Tensor], size: tuple[int, int] | None = None) -> Batch:
         return stretch(images, (32, 32), self.backbone.mean, self.backbone.std)
 
-    def network(self, pixels: Tensor) -> Any:
-        return self.backbone(pixels)[0]
+    def network(self, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        return tuple(self.backbone(inputs[0]))
 
     def losses(self, batch: Batch, targets: list[Target], step: Step) -> Losses:
         raise NotImplementedError
 
-    def predict(self, batch: Batch) -> list[Detections]:
+    def postprocess(self, outputs: tuple[Tensor, ...], batch: Batch) -> list[Detections]:
         raise NotImplementedError
 
 

@@ -24,6 +24,7 @@ from detkit.detectors.shared_maps import RegionConfig
 from detkit.layers import freeze_batch_norm, set_batch_norm_eps
 from detkit.ops.boxes import box_iou
 from detkit.ops.deltas import encode_deltas
+from detkit.ops.rois import in_batch
 from detkit.types import Target, make_target
 from tests.oracles import random_boxes
 
@@ -299,7 +300,7 @@ def small_head(classes: int, head_width: int = 8) -> RoIHead:
 
 def test_loss_of_no_regions_is_nought_and_has_a_gradient() -> None:
     head = small_head(CLASSES)
-    logits, deltas = head([torch.zeros(1, 128, 4, 4)], [torch.zeros(0, 4)])
+    logits, deltas = head([torch.zeros(1, 128, 4, 4)], in_batch([torch.zeros(0, 4)]))
     none = RoITargets(torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64), torch.zeros(0, 4))
     losses = roi_loss(logits, deltas, none, config())
     assert [loss.item() for loss in losses.values()] == [0.0, 0.0]
@@ -426,7 +427,7 @@ def test_the_heads_start_as_the_paper_says() -> None:
     assert not head.scores.bias.any()
     assert not head.deltas.bias.any()
     rois = torch.tensor([[0.0, 0.0, 32.0, 48.0]]).expand(3, 4)
-    scores, deltas = head([torch.randn(1, 128, 4, 4)], [rois])
+    scores, deltas = head([torch.randn(1, 128, 4, 4)], in_batch([rois]))
     assert (scores.shape, deltas.shape) == ((3, 21), (3, 21, 4))
 
 
@@ -435,7 +436,7 @@ def test_deltas_are_class_by_class() -> None:
     with torch.no_grad():
         head.deltas.weight.zero_()
         head.deltas.bias.copy_(torch.arange(12.0))
-    _, deltas = head([torch.zeros(1, 128, 4, 4)], [torch.tensor([[0.0, 0.0, 9.0, 9.0]])])
+    _, deltas = head([torch.zeros(1, 128, 4, 4)], in_batch([torch.tensor([[0.0, 0.0, 9.0, 9.0]])]))
     assert deltas.tolist() == [[[0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 10, 11]]]
 
 

@@ -14,7 +14,7 @@ from detkit.detectors import Step, build_detector
 from detkit.detectors.fast_rcnn import FastRCNN
 from detkit.errors import ConfigError, DetkitError
 from detkit.layers import truncate_svd
-from detkit.ops.rois import distinct_rois, pool_rois
+from detkit.ops.rois import distinct_rois, in_batch, pool_rois
 from detkit.proposals.selective_search import ProposalConfig
 from tests.test_overfit import FORMS, two_images
 
@@ -104,7 +104,7 @@ def test_a_batch_without_proposals_gets_a_sentence() -> None:
     model = small().eval()
     images, _ = two_images()
     with pytest.raises(DetkitError) as caught:
-        model.predict(model.preprocess(images[:1]))
+        model.outputs(model.preprocess(images[:1]))
     assert str(caught.value) == (
         "fast_rcnn: this batch has no proposals; call the detector on images, which finds them "
         "where none are given, or pass them as its third argument."
@@ -122,8 +122,8 @@ def test_regions_that_are_one_are_pooled_alike(count: int, seed: int) -> None:
     assert set(groups.tolist()) == set(range(len(kept)))
     generator = torch.Generator().manual_seed(seed)
     maps = [torch.rand(1, 2, 17, 17, generator=generator)]
-    each = pool_rois(maps, [16], [rois], 3, "pool")
-    assert torch.equal(pool_rois(maps, [16], [kept], 3, "pool")[groups], each)
+    each = pool_rois(maps, [16], in_batch([rois]), 3, "pool")
+    assert torch.equal(pool_rois(maps, [16], in_batch([kept]), 3, "pool")[groups], each)
 
 
 def test_what_differs_by_a_cell_stays_apart() -> None:
@@ -140,9 +140,10 @@ def test_looking_once_at_equal_regions_changes_nothing() -> None:
     boxes = [some_rois(80, seed=seed, side=60) for seed in (1, 2)]
     batch = model.preprocess(images).with_proposals(boxes)
     assert batch.proposals is not None
-    logits, _ = model.network(batch.pixels, batch.proposals)
+    maps = model.network((batch.pixels,))
+    logits, _ = model.region_network((in_batch(batch.proposals), *maps))
     every = logits.split([80, 80])
-    for found, said in zip(model.predict(batch), every, strict=True):
+    for found, said in zip(model.postprocess(model.outputs(batch), batch), every, strict=True):
         highest = said.softmax(dim=1)[:, :-1].max()
         torch.testing.assert_close(found.scores[0], highest)
 
@@ -203,12 +204,11 @@ def test_short_layers_serve_detection_alone_and_follow_the_weights() -> None:
     assert batch.proposals is not None
 
     def logits(model: FastRCNN) -> Tensor:
-        assert batch.proposals is not None
-        return model.network(batch.pixels, batch.proposals)[0]
+        return model.outputs(batch)[1]
 
     assert not torch.equal(logits(full), logits(short))
     expected = truncate_svd(full.roi_head.tail.module, [16])
-    pooled = pool_rois(full.backbone(batch.pixels), (16,), batch.proposals, 5, "pool")
+    pooled = pool_rois(full.backbone(batch.pixels), (16,), in_batch(batch.proposals), 5, "pool")
     torch.testing.assert_close(logits(short), full.roi_head.scores(expected(pooled)))
     with torch.no_grad():
         for model in (full, short):
@@ -219,5 +219,5 @@ def test_short_layers_serve_detection_alone_and_follow_the_weights() -> None:
     assert torch.equal(logits(full), logits(short))  # in training the layers are whole
     short.eval()
     again = truncate_svd(full.eval().roi_head.tail.module, [16])
-    pooled = pool_rois(full.backbone(batch.pixels), (16,), batch.proposals, 5, "pool")
+    pooled = pool_rois(full.backbone(batch.pixels), (16,), in_batch(batch.proposals), 5, "pool")
     torch.testing.assert_close(logits(short), full.roi_head.scores(again(pooled)))

@@ -18,6 +18,7 @@ from detkit.detectors import faster_rcnn as module
 from detkit.detectors.faster_rcnn import FasterRCNN
 from detkit.errors import ConfigError
 from detkit.evaluation.run import detect_dataset
+from detkit.ops.rois import of_images
 from detkit.types import Losses, Target, make_target
 from tests.oracles import random_boxes, write_image
 from tests.test_overfit import FORMS, two_images
@@ -142,8 +143,8 @@ def test_given_proposals_take_the_first_stages_place(
     proposals = [torch.tensor([[20.0, 30.0, 70.0, 100.0]]), torch.tensor([[5.0, 5.0, 60.0, 40.0]])]
     monkeypatch.setattr(module, "propose", never)
     batch = model.preprocess(images).with_proposals(proposals)
-    rois, logits, _ = model.network(batch.pixels, batch.geometry, batch.proposals)
-    for roi, place, given in zip(rois, batch.geometry, proposals, strict=True):
+    rois, logits, _ = model.outputs(batch)
+    for roi, place, given in zip(of_images(rois, 2), batch.geometry, proposals, strict=True):
         torch.testing.assert_close(roi, place.to_canvas(given))
     assert logits.shape == (2, 3)
     with torch.no_grad():

@@ -107,7 +107,7 @@ def test_sizes_of_the_published_networks(
     assert parameters + statistics == stored
     assert sum(isinstance(part, nn.Conv2d) for part in network.modules()) == convolutions
     with FlopCounterMode(display=False) as counter:
-        out = network.network(pixels)
+        (out,) = network.network((pixels,))
     conv = sum(
         count
         for operator, count in counter.get_flop_counts()["Global"].items()
@@ -142,7 +142,7 @@ def test_parameters_stand_in_the_order_of_a_weight_file(head: str) -> None:
         for part in model.modules()
         if isinstance(part, kinds)
     ]
-    model.eval().network(torch.zeros(1, 3, 96, 96))
+    model.eval().network((torch.zeros(1, 3, 96, 96),))
     for hook in hooks:
         hook.remove()
     assert order == [part for part in model.modules() if isinstance(part, kinds)]
@@ -439,7 +439,7 @@ def test_any_backbone_goes_under_the_head(backbone: str) -> None:
     settings = {"backbone": backbone, "backbone_stride": 64, "head_convs": ((8, 1),), "grid": 2}
     model = small_model(**settings, input_size=(64, 128)).eval()
     assert model.backbone.strides == (BACKBONES[backbone].strides[-1],)
-    assert model.network(torch.zeros(2, 3, 64, 128)).shape == (2, 2 * 2 * (2 + 3 * 5))
+    assert model.network((torch.zeros(2, 3, 64, 128),))[0].shape == (2, 2 * 2 * (2 + 3 * 5))
 
 
 def test_a_map_of_another_size_is_averaged_over_equal_areas() -> None:

@@ -37,7 +37,7 @@ def test_darknet_cost_is_that_of_an_image() -> None:
     pictures = [torch.randint(256, (3, 64, 64), dtype=torch.uint8) for _ in range(2)]
     boxes = torch.tensor([[4.0, 4.0, 40.0, 40.0], [30.0, 10.0, 60.0, 50.0]])
     targets = [make_target(boxes[:1], torch.tensor([1])), make_target(boxes, torch.tensor([0, 1]))]
-    raw = model.network(torch.stack(pictures) / 255)
+    (raw,) = model.network((torch.stack(pictures) / 255,))
     owners = assign(raw, targets, model.anchors, model.config)
     deltas = yolo_v2_deltas(raw, owners, model.config, seen=0)
     expected = deltas.square().sum().item() / 2
@@ -109,7 +109,7 @@ def test_sizes_of_the_published_networks(
         pixels = torch.zeros(1, 3, size, size)
     assert sum(parameter.numel() for parameter in model.parameters()) == learnable
     with FlopCounterMode(display=False) as counter:
-        out = model.network(pixels)
+        (out,) = model.network((pixels,))
     assert counter.get_total_flops() / 1e9 == pytest.approx(gflops, abs=5e-4)
     assert out.shape == (1, 5, size // 32, size // 32, 5 + settings["num_classes"])
 
@@ -188,7 +188,7 @@ def test_multi_scale_draws_every_ten_batches_and_ends_at_the_largest() -> None:
 )
 def test_any_backbone_goes_under_the_head(backbone: str) -> None:
     model = small_model(backbone=backbone).eval()
-    out = model.network(torch.zeros(1, 3, 64, 96))
+    (out,) = model.network((torch.zeros(1, 3, 64, 96),))
     assert out.shape == (1, 5, 2, 3, 7)
 
 

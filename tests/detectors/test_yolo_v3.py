@@ -136,7 +136,7 @@ def test_sizes_of_the_published_networks(
     assert sum(isinstance(part, nn.Conv2d) for part in model.modules()) == convs
     for size, expected in gflops.items():
         with FlopCounterMode(display=False) as counter, torch.device("meta"):
-            out = model.network(torch.zeros(1, 3, size, size))
+            out = model.network((torch.zeros(1, 3, size, size),))
         assert counter.get_total_flops() / 1e9 == pytest.approx(expected, abs=5e-4)
         sides = (size // 32, size // 16, size // 8)[: len(out)]
         assert [tuple(scale.shape) for scale in out] == [(1, 3, s, s, 5 + classes) for s in sides]
@@ -190,11 +190,11 @@ def test_the_finer_scale_goes_on_from_before_the_last_convolution() -> None:
     model = small_model().eval()
     pixels = torch.rand(1, 3, 64, 64)
     with torch.no_grad():
-        before = model.network(pixels)
+        before = model.network((pixels,))
         model.head.scales[0].last.conv.weight.mul_(3)
-        last = model.network(pixels)
+        last = model.network((pixels,))
         model.head.scales[0].body[0].conv.weight.mul_(3)
-        body = model.network(pixels)
+        body = model.network((pixels,))
     assert not torch.equal(before[0], last[0])
     assert torch.equal(before[1], last[1])
     assert torch.equal(before[2], last[2])
@@ -497,7 +497,7 @@ def test_darknet_cost_is_the_mean_over_images_and_scales() -> None:
     model = small_model().eval()
     picture = torch.randint(256, (3, 64, 64), dtype=torch.uint8)
     target = make_target(torch.tensor([[8.0, 8.0, 40.0, 40.0]]), torch.tensor([1]))
-    raw = model.network(model.preprocess([picture]).pixels)
+    raw = model.outputs(model.preprocess([picture]))
     owners = assign(raw, [target], model.anchors, model.config)
     (gradient_sum,) = [
         sum(g.square().sum() for g in torch.autograd.grad(sum(losses.values()), raw))
@@ -579,7 +579,7 @@ def test_multi_scale_draws_every_ten_batches_and_ends_at_the_largest() -> None:
 )
 def test_any_backbone_goes_under_the_head(backbone: str) -> None:
     model = small_model(backbone=backbone).eval()
-    out = model.network(torch.zeros(1, 3, 64, 96))
+    out = model.network((torch.zeros(1, 3, 64, 96),))
     assert [tuple(scale.shape) for scale in out] == [
         (1, 3, 64 // stride, 96 // stride, 7) for stride in (32, 16, 8)
     ]

@@ -49,7 +49,7 @@ class ExactYolo(YoloV2):
         return dataclasses.replace(batch, pixels=batch.pixels.double())
 
     def losses(self, batch: Batch, targets: list[Target], step: Step) -> Losses:
-        raw = self.network(batch.pixels)
+        (raw,) = self.network((batch.pixels,))
         owners = assign(raw.detach(), targets, self.anchors, self.config)
         return yolo_v2_loss(raw, owners, self.config, seen=step.seen + len(targets))
 

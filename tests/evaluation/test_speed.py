@@ -95,10 +95,9 @@ def test_protocol_in_words() -> None:
         "Speed: batch 1, 200 real images of the split (again from the first where it has fewer) "
         "after 20 for warm-up, device synchronised around each; from the decoded image in memory "
         "to final boxes: resizing, network, decoding, NMS at the model's own thresholds. FPS is "
-        "1000 / median ms. Reading the file, preprocessing and network are timed apart on 50 "
-        "images; postprocessing is the median of predict (network, decoding, NMS) less that of "
-        "the network. fp32 on a GPU is torch's own default, which lets convolutions compute in "
-        "TF32."
+        "1000 / median ms. Reading the file, preprocessing, network (of two stages both, and what "
+        "lies between) and postprocessing (decoding, NMS) are timed apart on 50 images. fp32 on a "
+        "GPU is torch's own default, which lets convolutions compute in TF32."
     )
 
 
@@ -122,7 +121,7 @@ def test_gflops_are_twice_the_multiply_adds_of_the_convolutions(detector: Detect
     convolutions = [part for part in detector.modules() if isinstance(part, nn.Conv2d)]
     hooks = [part.register_forward_hook(count) for part in convolutions]
     with torch.no_grad():
-        detector.network(torch.zeros(1, 3, 64, 96))
+        detector.network((torch.zeros(1, 3, 64, 96),))
     for hook in hooks:
         hook.remove()
     assert count_gflops(detector, (64, 96)) == pytest.approx(total / 1e9)
@@ -146,9 +145,10 @@ def test_a_network_that_looks_at_crops_costs_one_of_them_times_their_number() ->
     three = build_detector({**model, "proposals": {"most": 3}}).eval()
     network = describe_network(three, "rcnn")
     assert (network.inputs, network.input_size) == (3, (64, 64))
-    canvas, windows = torch.zeros(1, 3, 80, 90), [torch.tensor([[0.0, 0.0, 30.0, 40.0]] * 3)]
+    windows = [torch.tensor([[0.0, 0.0, 30.0, 40.0]] * 3)]
+    batch = three.preprocess([torch.zeros(3, 80, 90, dtype=torch.uint8)]).with_proposals(windows)
     with FlopCounterMode(display=False) as counter, torch.no_grad():
-        three.network(canvas, None, windows)
+        three.outputs(batch)
     assert network.gflops == pytest.approx(counter.get_total_flops() / 1e9)
 
 

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from detkit.ops.rois import pool_rois, roi_levels
+from detkit.ops.rois import in_batch, of_images, pool_rois, roi_levels
 from tests.oracles import random_boxes
 
 STRIDES = (4, 8, 16, 32)
@@ -99,7 +99,7 @@ def test_align_equals_torchvisions_pyramid(strides: tuple[int, ...], side: int) 
     names = [str(level) for level in range(len(maps))]
     pooler = MultiScaleRoIAlign(names, side, 2)
     expected = pooler(OrderedDict(zip(names, maps, strict=True)), rois, [size] * 3)
-    found = pool_rois(maps, strides, rois, side, "align")
+    found = pool_rois(maps, strides, in_batch(rois), side, "align")
     assert found.shape == (41, 6, side, side)
     assert torch.equal(found, expected)
 
@@ -122,7 +122,7 @@ def test_align_equals_a_slow_loop() -> None:
     """Corners divided by the stride, no half cell taken off; the mean of 2 x 2 points a bin."""
     map_ = random_map(3, (9, 12), 5).double()
     rois = torch.tensor([[10.0, 20.0, 90.0, 77.0], [-30.0, 100.0, 40.0, 170.0], [5, 5, 6, 7]])
-    found = pool_rois([map_.float()], (16,), [rois], 3, "align").double()
+    found = pool_rois([map_.float()], (16,), in_batch([rois]), 3, "align").double()
     for row, roi in enumerate(rois.tolist()):
         x1, y1, x2, y2 = (edge / 16 for edge in roi)
         high, wide = max(y2 - y1, 1.0) / 3, max(x2 - x1, 1.0) / 3
@@ -176,7 +176,7 @@ def test_pool_equals_a_slow_loop(seed: int, stride: int, side: int) -> None:
     sides = torch.randint(1, 30, (8, 2), generator=draws) * quarter
     # one pixel to the right, so that the last pixel, not the edge, is on a quarter
     rois = torch.cat([low, low + sides + torch.randint(2, (8, 1), generator=draws)], dim=1)
-    found = pool_rois([map_], (stride,), [rois], side, "pool")
+    found = pool_rois([map_], (stride,), in_batch([rois]), side, "pool")
     expected = [slow_pool(map_[0], roi, side, stride) for roi in rois.tolist()]
     assert torch.equal(found, torch.stack(expected))
 
@@ -190,23 +190,23 @@ def test_halves_go_away_from_nought(corner: float, cell: int) -> None:
     map_ = torch.arange(8.0).view(1, 1, 1, 8)
     roi = torch.tensor([[corner, 0.0, corner + 1, 1.0]])  # one pixel: first and last are the same
     expected = float(cell) if corner >= 0 else 0.0  # a cell outside has nothing
-    assert pool_rois([map_], (16,), [roi], 1, "pool").item() == expected
+    assert pool_rois([map_], (16,), in_batch([roi]), 1, "pool").item() == expected
 
 
 def test_a_negative_half_goes_away_from_nought_as_well() -> None:
     """-0.5 is cell -1: a region up to cell 2 has four cells, of which the first bin's are -1, 0."""
     map_ = torch.tensor([5.0, 9.0, 7.0, 1.0]).view(1, 1, 1, 4)
     roi = torch.tensor([[-8.0, 0.0, 33.0, 1.0]])
-    assert pool_rois([map_], (16,), [roi], 2, "pool")[0, 0, 0].tolist() == [5.0, 9.0]
+    assert pool_rois([map_], (16,), in_batch([roi]), 2, "pool")[0, 0, 0].tolist() == [5.0, 9.0]
     roi = torch.tensor([[-7.9, 0.0, 33.0, 1.0]])  # from cell 0: three cells, the middle one in both
-    assert pool_rois([map_], (16,), [roi], 2, "pool")[0, 0, 0].tolist() == [9.0, 9.0]
+    assert pool_rois([map_], (16,), in_batch([roi]), 2, "pool")[0, 0, 0].tolist() == [9.0, 9.0]
 
 
 def test_the_last_pixel_decides_and_not_the_edge_behind_it() -> None:
     """Pixels 0 to 39: 39 / 16 rounds to cell 2. The exclusive edge, 40, would round to cell 3."""
     map_ = torch.arange(8.0).view(1, 1, 1, 8)
     roi = torch.tensor([[0.0, 0.0, 40.0, 1.0]])
-    assert pool_rois([map_], (16,), [roi], 1, "pool").item() == 2.0
+    assert pool_rois([map_], (16,), in_batch([roi]), 1, "pool").item() == 2.0
 
 
 def test_bins_of_57_cells_take_one_more() -> None:
@@ -220,7 +220,7 @@ def test_bins_of_57_cells_take_one_more() -> None:
         map_ = torch.zeros(1, 1, 1, 126)
         map_[..., cells] = 1.0  # the first cell behind the region
         roi = torch.tensor([[0.0, 0.0, 16.0 * cells - 15.0, 1.0]])
-        found = pool_rois([map_], (16,), [roi], 7, "pool")
+        found = pool_rois([map_], (16,), in_batch([roi]), 7, "pool")
         assert not slow_pool(map_[0], roi[0].tolist(), 7, 16).any()
         if found.any():
             assert found[0, 0, 0].tolist() == [0.0] * 6 + [1.0]
@@ -231,7 +231,7 @@ def test_bins_of_57_cells_take_one_more() -> None:
 def test_gradient_goes_to_the_largest_cell_alone() -> None:
     map_ = random_map(2, (5, 6), 3).requires_grad_()
     rois = torch.tensor([[0.0, 0.0, 96.0, 80.0]])
-    pool_rois([map_], (16,), [rois], 1, "pool").sum().backward()
+    pool_rois([map_], (16,), in_batch([rois]), 1, "pool").sum().backward()
     expected = torch.zeros(2, 30)
     expected[[0, 1], map_.detach()[0].flatten(1).argmax(dim=1)] = 1.0
     assert map_.grad is not None
@@ -243,13 +243,13 @@ def test_gradient_goes_to_the_largest_cell_alone() -> None:
 def test_regions_stay_in_order_and_none_are_welcome(roi: str, strides: tuple[int, ...]) -> None:
     maps = [random_map(4, (256 // s, 320 // s), s, images=2) for s in strides]
     rois = [in_canvas(9, 1, (256, 320)), in_canvas(5, 2, (256, 320))]
-    both = pool_rois(maps, strides, rois, 7, roi)  # type: ignore[arg-type]
+    both = pool_rois(maps, strides, in_batch(rois), 7, roi)  # type: ignore[arg-type]
     for image, boxes in enumerate(rois):
         alone = [map_[image : image + 1] for map_ in maps]
         for row, box in enumerate(boxes):
-            one = pool_rois(alone, strides, [box[None]], 7, roi)  # type: ignore[arg-type]
+            one = pool_rois(alone, strides, in_batch([box[None]]), 7, roi)  # type: ignore[arg-type]
             assert torch.equal(both[9 * image + row], one[0])
-    none = pool_rois(maps, strides, [torch.zeros(0, 4)] * 2, 7, roi)  # type: ignore[arg-type]
+    none = pool_rois(maps, strides, in_batch([torch.zeros(0, 4)] * 2), 7, roi)  # type: ignore[arg-type]
     assert none.shape == (0, 4, 7, 7)
 
 
@@ -257,7 +257,15 @@ def test_maps_of_half_precision_are_cut_in_single() -> None:
     maps = [random_map(4, (256 // s, 320 // s), s) for s in STRIDES]
     halves = [map_.bfloat16() for map_ in maps]
     rois = [in_canvas(9, 1, (256, 320))]
-    found = pool_rois(halves, STRIDES, rois, 7, "align")
+    found = pool_rois(halves, STRIDES, in_batch(rois), 7, "align")
     assert found.dtype == torch.float32
     singles = [map_.float() for map_ in halves]
-    assert torch.equal(found, pool_rois(singles, STRIDES, rois, 7, "align"))
+    assert torch.equal(found, pool_rois(singles, STRIDES, in_batch(rois), 7, "align"))
+
+
+def test_regions_of_a_batch_come_apart_again_where_an_image_has_none() -> None:
+    regions = [torch.rand(3, 4), torch.zeros(0, 4), torch.rand(2, 4), torch.zeros(0, 4)]
+    rois = in_batch(regions)
+    assert rois[:, 0].tolist() == [0, 0, 0, 2, 2]
+    for found, expected in zip(of_images(rois, 4), regions, strict=True):
+        assert torch.equal(found, expected)

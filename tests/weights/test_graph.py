@@ -113,8 +113,7 @@ def randomise(module: nn.Module, seed: int) -> None:
 
 def raw_maps(detector: Detector, pixels: Tensor) -> list[Tensor]:
     """What a written network gives, laid as in darknet: ``[B, A*(5+K), H, W]`` or ``[B, N]``."""
-    out = detector.network(pixels)
-    maps = [out] if isinstance(out, Tensor) else list(out)
+    maps = detector.network((pixels,))
     return [each if each.ndim == 2 else each.permute(0, 1, 4, 2, 3).flatten(1, 2) for each in maps]
 
 
