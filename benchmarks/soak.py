@@ -38,12 +38,12 @@ import torch
 import detkit
 from detkit.cli import main as command
 from detkit.data import DetectionDataset, read_dataset
+from detkit.detections import Detections
 from detkit.detectors import DETECTORS, Detector, build_detector
 from detkit.engine.checkpoint import Content, write_checkpoint
 from detkit.engine.experiment import ExperimentConfig
 from detkit.evaluation import evaluate
 from detkit.image import read_image
-from detkit.types import Detections
 
 IMAGES = Path(__file__).parents[1].parent / "shared" / "data" / "coco_mini" / "val2017"
 CLASSES = ("circle", "cross", "ring", "square", "star", "triangle")

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from detkit.api import detect, detect_all, load
     from detkit.backbones import BACKBONES, Backbone
     from detkit.data import DATASETS
+    from detkit.detections import Detections
     from detkit.detectors import DETECTORS, Detector, build_detector
     from detkit.drawing import draw
     from detkit.errors import ConfigError, DetkitError
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from detkit.image import read_image
     from detkit.proposals.selective_search import selective_search
     from detkit.training import train
-    from detkit.types import Boxes, Detections, Target
+    from detkit.types import Boxes, Target
 
 PUBLIC = {
     "load": "detkit.api",
@@ -41,7 +42,7 @@ PUBLIC = {
     "EvalResult": "detkit.evaluation",
     "selective_search": "detkit.proposals.selective_search",
     "Boxes": "detkit.types",
-    "Detections": "detkit.types",
+    "Detections": "detkit.detections",
     "Target": "detkit.types",
     "DetkitError": "detkit.errors",
     "ConfigError": "detkit.errors",

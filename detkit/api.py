@@ -16,14 +16,15 @@ import torch
 from torch import Tensor
 
 from detkit.arguments import check_choice, check_flag, check_path, check_threshold, check_whole
+from detkit.detections import Detections, Predictor
 from detkit.detectors import Detector
 from detkit.engine.console_watch import ConsoleWatch
 from detkit.engine.named import find_default, find_named
-from detkit.errors import ConfigError, DataError, DetkitError
+from detkit.errors import ConfigError, DataError
 from detkit.image import ImageLike, to_image_tensor
 from detkit.ops.nms import nms_per_class
+from detkit.predictors import NamedCallable, as_predictor
 from detkit.sources import Word, find_sources, kind_of, read_source
-from detkit.types import Detections
 from detkit.video import Frame
 from detkit.web import is_url, read_url
 from detkit.weights.zoo import DEFAULT_MODEL, find_entry
@@ -122,7 +123,7 @@ def check_device(device: torch.device | str) -> None:
 @overload
 def detect(
     image: ImageLike,
-    model: Detector | str | Path | None = ...,
+    model: Predictor | NamedCallable | str | Path | None = ...,
     *,
     score_threshold: float | None = ...,
     nms: Literal["per_class", "across_classes"] = ...,
@@ -133,7 +134,7 @@ def detect(
 @overload
 def detect(
     image: list[Any] | tuple[Any, ...],
-    model: Detector | str | Path | None = ...,
+    model: Predictor | NamedCallable | str | Path | None = ...,
     *,
     score_threshold: float | None = ...,
     nms: Literal["per_class", "across_classes"] = ...,
@@ -143,7 +144,7 @@ def detect(
 
 def detect(
     image: ImageLike | list[Any] | tuple[Any, ...],
-    model: Detector | str | Path | None = None,
+    model: Predictor | NamedCallable | str | Path | None = None,
     *,
     score_threshold: float | None = None,
     nms: Literal["per_class", "across_classes"] = "per_class",
@@ -155,10 +156,10 @@ def detect(
         image: a path, the URL of an image, a PIL image, a ``[H, W, 3]`` uint8 RGB array or a
             ``[3, H, W]`` uint8 tensor; or a list of them, which is detected in batches. Folders,
             zips and videos are for :func:`detect_all`.
-        model: a run folder, a checkpoint folder, a name of the zoo such as "yolo_v3_coco", or a
-            detector in eval mode. A folder or name is loaded in every call: for more than one
-            call, :func:`load` it once. Without a model it is
-            ``faster_rcnn_mobilenet_v3_large_fpn_coco`` of the zoo, on the CPU: fetched the first
+        model: a run folder, a checkpoint folder, a name of the zoo such as "yolo_v3_coco", a
+            detector in eval mode, or any :class:`~detkit.detections.Predictor`. A folder or name is
+            loaded in every call: for more than one call, :func:`load` it once. Without a model it
+            is ``faster_rcnn_mobilenet_v3_large_fpn_coco`` of the zoo, on the CPU: fetched the first
             time (78 MB; what, from where and to where is said first, on the error stream),
             verified, and kept in memory from the first call to the end of the process. Better
             (AP 37.0 against 32.8), larger and slower is ``"faster_rcnn_resnet50_fpn_coco"``.
@@ -176,18 +177,18 @@ def detect(
             be had.
     """
     _check("detect", score_threshold, nms, max_detections)
-    detector = _detector(model)
+    predictor = _predictor(model, "detect")
     images: Sequence[ImageLike] = image if isinstance(image, list | tuple) else [image]
     found: list[Detections] = []
     for start in range(0, len(images), BATCH):
         tensors = [_pixels(each) for each in images[start : start + BATCH]]
-        found += _detect(tensors, detector, score_threshold, nms, max_detections)
+        found += _detect(tensors, predictor, score_threshold, nms, max_detections)
     return found if isinstance(image, list | tuple) else found[0]
 
 
 def detect_all(
     sources: Word | ImageLike | Iterable[Word | ImageLike],
-    model: Detector | str | Path | None = None,
+    model: Predictor | NamedCallable | str | Path | None = None,
     *,
     score_threshold: float | None = None,
     nms: Literal["per_class", "across_classes"] = "per_class",
@@ -220,12 +221,12 @@ def detect_all(
     """
     _check("detect_all", score_threshold, nms, max_detections)
     check_flag(skip_unreadable, "detect_all: skip_unreadable")
-    detector = _detector(model)
+    predictor = _predictor(model, "detect_all")
     # Arrays and tensors can be walked through as well, but are one image each.
     several = isinstance(sources, Iterable) and not isinstance(sources, str | np.ndarray | Tensor)
     words: Iterable[Any] = sources if several else [sources]  # type: ignore[assignment]
     frames = _readable(words, skip_unreadable)
-    batches = detect_batches(frames, detector, score_threshold, nms, max_detections)
+    batches = detect_batches(frames, predictor, score_threshold, nms, max_detections)
     return (pair for batch in batches for pair in zip(batch.frames, batch.found, strict=True))
 
 
@@ -240,7 +241,7 @@ class FoundBatch:
 
 def detect_batches(
     frames: Iterable[Frame],
-    detector: Detector,
+    predictor: Predictor,
     score_threshold: float | None = None,
     nms: Literal["per_class", "across_classes"] = "per_class",
     max_detections: int | None = None,
@@ -249,7 +250,7 @@ def detect_batches(
 
     Args:
         frames: read one at a time, never far ahead.
-        detector: in eval mode.
+        predictor: such as a detector in eval mode.
         score_threshold: as in :func:`detect`.
         nms: as in :func:`detect`.
         max_detections: as in :func:`detect`.
@@ -257,7 +258,7 @@ def detect_batches(
     for batch in in_batches(frames):
         started = time.perf_counter()
         images = [frame.image for frame in batch]
-        found = _detect(images, detector, score_threshold, nms, max_detections)
+        found = _detect(images, predictor, score_threshold, nms, max_detections)
         yield FoundBatch(batch, found, time.perf_counter() - started)
 
 
@@ -318,30 +319,23 @@ def _pixels(image: ImageLike) -> Tensor:
 
 def _detect(
     images: list[Tensor],
-    detector: Detector,
+    predictor: Predictor,
     score_threshold: float | None,
     nms: str,
     max_detections: int | None,
 ) -> list[Detections]:
     if score_threshold is None:
-        score_threshold = float(getattr(detector.config, "show_threshold", 0.0))
-    found = detector.detect_batch(images)
+        score_threshold = predictor.show_threshold
+    found = predictor.detect_batch(images)
     return [_shown(each.to("cpu"), score_threshold, nms, max_detections) for each in found]
 
 
-def _detector(model: Detector | str | Path | None) -> Detector:
+def _predictor(model: Predictor | NamedCallable | str | Path | None, where: str) -> Predictor:
     if model is None:
         return _default()
     if isinstance(model, str | os.PathLike):
         return load(model)
-    if not isinstance(model, Detector):
-        raise ConfigError(
-            f"model={model!r}: expected a detector, a folder or a name of the zoo. "
-            "detkit.load gives a detector."
-        )
-    if model.training:
-        raise DetkitError("detect: the detector is in training mode; call .eval() first.")
-    return model
+    return as_predictor(model, where)
 
 
 def _shown(found: Detections, threshold: float, nms: str, max_detections: int | None) -> Detections:

@@ -1,4 +1,4 @@
-"""The types that every floor shares: boxes, targets, detections.
+"""The types that every floor shares: boxes and targets.
 
 Boxes are ``[N, 4]`` float32 tensors: (x1, y1, x2, y2) in absolute pixels of the raw image.
 Coordinates are continuous: pixel *k* covers *k* to *k* + 1, so a width is ``x2 - x1`` and nothing
@@ -7,15 +7,11 @@ ever adds 1. Labels are int64 in 0..K-1; background is never a label.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import ClassVar
 
 import torch
 from torch import Tensor
-
-from detkit import convert_detections
 
 Boxes = Tensor  # [N, 4] float32, xyxy, absolute pixels; x2 and y2 are exclusive edges
 Losses = dict[str, Tensor]  # one 0-d tensor per loss term; the training loop sums them
@@ -92,61 +88,3 @@ def make_target(boxes: Boxes, labels: Tensor) -> Target:
     """Build the target of plain objects, none of them difficult or a crowd."""
     flags = torch.zeros(len(boxes), dtype=torch.bool)
     return Target(boxes, labels, difficult=flags, crowd=flags)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Detections:
-    """What a detector found in one image, best score first."""
-
-    boxes: Boxes  # [N, 4]
-    scores: Tensor  # [N] float32 in 0..1; YOLOv1's are not bound and may pass 1, as its authors'
-    labels: Tensor  # [N] int64 in 0..K-1
-    names: tuple[str, ...] = ()  # names[label]; filled in by the detector
-    rows: Tensor | None = None  # [N] int64, of the detector's predictions; None once saved
-
-    def __len__(self) -> int:
-        return len(self.boxes)
-
-    def __getitem__(self, keep: Tensor | slice | int) -> Detections:
-        """Select rows: ``detections[detections.scores > 0.5]``; ``detections[0]`` is the best."""
-        if isinstance(keep, int):
-            rows = range(len(self))[keep]  # IndexError where there is no such row
-            keep = slice(rows, rows + 1)
-        return self._of(lambda tensor: tensor[keep])
-
-    def to(self, device: torch.device | str) -> Detections:
-        """Return the same detections with their tensors on ``device``."""
-        return self._of(lambda tensor: tensor.to(device))
-
-    def _of(self, change: Callable[[Tensor], Tensor]) -> Detections:
-        return Detections(
-            change(self.boxes),
-            change(self.scores),
-            change(self.labels),
-            self.names,
-            None if self.rows is None else change(self.rows),
-        )
-
-    def to_coco(
-        self,
-        image_id: int | str,
-        category_ids: Mapping[str, int] | Literal["coco"] | None = None,
-    ) -> list[dict[str, Any]]:
-        """Entries of a COCO results file; see :func:`detkit.convert_detections.to_coco`."""
-        return convert_detections.to_coco(self, image_id, category_ids)
-
-    def to_voc(self, size: tuple[int, int], file_name: str = "") -> str:
-        """A VOC annotation file; ``size`` is the image's (height, width)."""
-        return convert_detections.to_voc(self, size, file_name)
-
-    def to_yolo(self, size: tuple[int, int], *, scores: bool = False) -> str:
-        """A YOLO label file; ``size`` is the image's (height, width)."""
-        return convert_detections.to_yolo(self, size, scores=scores)
-
-    def to_csv(self, path: str | Path, image: str = "") -> None:
-        """Write ``path``, a table; ``image`` fills its column ``path``."""
-        convert_detections.to_csv(self, path, image)
-
-    def to_pandas(self) -> Any:
-        """A pandas ``DataFrame``: x1, y1, x2, y2, score, label, name."""
-        return convert_detections.to_pandas(self)

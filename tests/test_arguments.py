@@ -13,8 +13,8 @@ from torch import Tensor
 
 import detkit
 from detkit import arguments
-from detkit.convert_detections import to_coco, to_voc, to_yolo
 from detkit.data import DetectionDataset, for_training, join, read_dataset
+from detkit.detections import Detections, to_coco, to_voc, to_yolo
 from detkit.drawing import draw_target
 from detkit.engine import read_experiment
 from detkit.errors import ConfigError
@@ -29,7 +29,7 @@ from detkit.evaluation import (
 )
 from detkit.evaluation.results import no_results
 from detkit.ops import kmeans_sizes, nms_per_class, scale_boxes, select_per_class, shift_boxes
-from detkit.types import Detections, make_target
+from detkit.types import make_target
 from tests.evaluation.noise import make_annotations
 
 GREY = torch.full((3, 40, 60), 128, dtype=torch.uint8)
@@ -87,8 +87,9 @@ FOUND = Detections(
         ),
         (
             lambda: detkit.detect(GREY, 3),  # type: ignore[call-overload]
-            "model=3: expected a detector, a folder or a name of the zoo. detkit.load gives a "
-            "detector.",
+            "detect: the model is 3; expected a detector, which detkit.load(PATH) gives, or what "
+            "has class_names, show_threshold, needs_proposals and detect_batch, or what is called "
+            "with images and has class_names.",
         ),
         (
             lambda: detkit.load(None),  # type: ignore[arg-type]
@@ -177,8 +178,9 @@ DATA = DetectionDataset(TRUTH)
         ),
         (
             lambda: detkit.evaluate("runs/mine", DATA),
-            "evaluate: predictor is 'runs/mine'; expected a detector, or what is called with "
-            "images and has class_names. detkit.load(PATH) gives a detector.",
+            "evaluate: the model is 'runs/mine'; expected a detector, which detkit.load(PATH) "
+            "gives, or what has class_names, show_threshold, needs_proposals and detect_batch, or "
+            "what is called with images and has class_names.",
         ),
         (
             lambda: detkit.evaluate(_FindsNothing(), DATA, batch_size=0),

@@ -7,6 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
+from detkit.detections import Detections
 from detkit.drawing import (
     PALETTE,
     PROPOSAL_COLOUR,
@@ -18,7 +19,7 @@ from detkit.drawing import (
     name_of,
 )
 from detkit.errors import DataError
-from detkit.types import Detections, Target
+from detkit.types import Target
 from tests.oracles import random_boxes
 
 GREY = torch.full((3, 120, 160), 128, dtype=torch.uint8)

@@ -9,8 +9,8 @@ import torch
 from PIL import Image, ImageFont
 
 from detkit import fonts
+from detkit.detections import Detections
 from detkit.drawing import PALETTE, draw
-from detkit.types import Detections
 
 GREY = torch.full((3, 120, 160), 128, dtype=torch.uint8)
 

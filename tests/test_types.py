@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from detkit.types import Detections, Target, check_boxes, make_target
+from detkit.detections import Detections
+from detkit.types import Target, check_boxes, make_target
 from tests.oracles import random_boxes
 
 XYWH_HINT = (

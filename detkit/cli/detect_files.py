@@ -25,7 +25,7 @@ from detkit.system_errors import naming
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from detkit.types import Detections
+    from detkit.detections import Detections
     from detkit.video import Frame, LiveStream, VideoFile
 
 WRITTEN = {  # by --save-format
@@ -165,7 +165,7 @@ def _categories(
 ) -> list[tuple[int, str]]:
     """Numbers and names of the classes; COCO's own names where the numbers are."""
     from detkit.class_names import canonical_name, coco_category_ids
-    from detkit.convert_detections import FIRST_COCO_ID
+    from detkit.detections import FIRST_COCO_ID
 
     if category_ids is None:
         return list(told_apart(names, FIRST_COCO_ID).items())
@@ -223,7 +223,7 @@ def _write_list(file: IO[str], entries: Iterable[dict[str, Any]]) -> None:
 
 @contextmanager
 def _csv(folder: Path) -> Iterator[Add]:
-    from detkit.convert_detections import CSV_COLUMNS, csv_rows
+    from detkit.detections import CSV_COLUMNS, csv_rows
 
     path = folder / "detections.csv"
     make_way(path)

@@ -29,8 +29,9 @@ from detkit.visible import visible, visible_name
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from detkit.detections import Detections
     from detkit.detectors import Detector
-    from detkit.types import Boxes, Detections
+    from detkit.types import Boxes
     from detkit.video import LiveStream, VideoFile
 
 JPEG_SIDE = 65_500  # pixels, libjpeg's limit

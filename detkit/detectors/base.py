@@ -14,11 +14,12 @@ from torch import Tensor, nn
 from detkit.arguments import check_settings
 from detkit.backbones.base import Backbone
 from detkit.config import Config, parse
+from detkit.detections import Detections
 from detkit.errors import ConfigError, DetkitError
 from detkit.ops.boxes import size_iou, xyxy_to_cxcywh
 from detkit.preprocess import Batch, Geometry
 from detkit.registry import Registry
-from detkit.types import Boxes, Detections, Losses, Target
+from detkit.types import Boxes, Losses, Target
 
 NO_CLASS = -1  # of a row of weights that is of no class: boxes, objectness, background
 SEED_BITS = 63  # of a draw; what a generator takes

@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from detkit.backbones import Backbone
 from detkit.backbones.base import RoITail
 from detkit.config import Fraction
+from detkit.detections import Detections
 from detkit.detectors.base import DETECTORS, NO_CLASS, Detector, Step, layer_rows
 from detkit.detectors.shared_maps import RegionConfig, build_maps, by_canvas, place_images
 from detkit.errors import ConfigError, DetkitError
@@ -35,7 +36,7 @@ from detkit.ops.matching import covered_by, match_by_iou, sample
 from detkit.ops.rois import distinct_rois, in_batch, of_images, pool_rois
 from detkit.preprocess import Batch
 from detkit.proposals.selective_search import ProposalConfig
-from detkit.types import Boxes, Detections, Losses, Target
+from detkit.types import Boxes, Losses, Target
 
 CONV_LAYERS = 4  # of the head "conv", torchvision's second version
 CONV_WIDTH = 256

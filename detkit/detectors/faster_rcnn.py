@@ -18,6 +18,7 @@ from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Tensor
 
 from detkit.config import Fraction
+from detkit.detections import Detections
 from detkit.detectors.base import DETECTORS, Audit, Detector, Scale, Step, audit_anchors
 from detkit.detectors.fast_rcnn import RoIHead, RoITargets, report, roi_loss, sample_rois
 from detkit.detectors.rpn import (
@@ -37,7 +38,7 @@ from detkit.layers import freeze_batch_norm, set_batch_norm_eps
 from detkit.ops.boxes import xyxy_to_cxcywh
 from detkit.ops.rois import in_batch
 from detkit.preprocess import Batch
-from detkit.types import Boxes, Detections, Losses, Target
+from detkit.types import Boxes, Losses, Target
 
 
 class FasterRCNNConfig(RPNConfig):

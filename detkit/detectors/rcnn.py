@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from detkit.backbones import BACKBONES
 from detkit.backbones.base import ROI_STRIDE, RoITail
 from detkit.config import Config, Fraction
+from detkit.detections import Detections
 from detkit.detectors.base import DETECTORS, NO_CLASS, Detector, Passes, Step, layer_rows
 from detkit.detectors.rcnn_crops import crop_windows, side_by_side
 from detkit.detectors.rcnn_stages import BoxConfig, SVMConfig
@@ -34,7 +35,7 @@ from detkit.ops.matching import match_by_iou, sample
 from detkit.ops.nms import nms_per_class
 from detkit.preprocess import Batch, Geometry
 from detkit.proposals.selective_search import ProposalConfig
-from detkit.types import Boxes, Detections, Losses, Target, make_target
+from detkit.types import Boxes, Losses, Target, make_target
 
 CROPS_AT_ONCE = 256  # in detection: a few hundred MiB of activations, whatever the proposals
 SHOWN_CROPS = 16  # of objects, and of backgrounds, in the picture of the first batch

@@ -26,6 +26,7 @@ from torch import Tensor, nn
 
 from detkit.backbones import BACKBONES, Backbone
 from detkit.config import Config, Fraction
+from detkit.detections import Detections
 from detkit.detectors.base import (
     DETECTORS,
     NO_CLASS,
@@ -42,7 +43,7 @@ from detkit.ops.boxes import cxcywh_to_xyxy, pairwise_iou, xyxy_to_cxcywh
 from detkit.ops.grid import class_factors, first_in_cell, image_of_object, own_cell
 from detkit.ops.nms import select_per_class
 from detkit.preprocess import Batch, stretch
-from detkit.types import Boxes, Detections, Losses, Target
+from detkit.types import Boxes, Losses, Target
 
 # ------------------------------------------------------------------------------ settings
 

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from detkit.backbones import BACKBONES
 from detkit.config import Config, Fraction
+from detkit.detections import Detections
 from detkit.detectors.base import (
     DETECTORS,
     Audit,
@@ -57,7 +58,7 @@ from detkit.ops.grid import (
 )
 from detkit.ops.nms import select_per_class
 from detkit.preprocess import Batch, letterbox, stretch
-from detkit.types import Boxes, Detections, Losses, Target
+from detkit.types import Boxes, Losses, Target
 
 STRIDE = 32  # canvas pixels per cell: the layers downsample the image by a factor of 32
 FINE_STRIDE = 16  # of the earlier map that the passthrough layer brings in, 26 x 26 at 416

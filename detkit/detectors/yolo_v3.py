@@ -25,6 +25,7 @@ from torch import Tensor, nn
 
 from detkit.backbones import BACKBONES
 from detkit.config import Config, Fraction
+from detkit.detections import Detections
 from detkit.detectors.base import (
     DETECTORS,
     Audit,
@@ -63,7 +64,7 @@ from detkit.ops.grid import (
 )
 from detkit.ops.nms import select_per_class
 from detkit.preprocess import Batch, letterbox, stretch
-from detkit.types import Boxes, Detections, Losses, Target
+from detkit.types import Boxes, Losses, Target
 
 SPP_AFTER = 3  # convolutions of the coarsest scale come before the pyramid (yolov3-spp.cfg)
 

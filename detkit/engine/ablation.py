@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from detkit.detections import Detections
 from detkit.detectors.rcnn import Way
 from detkit.engine.experiment import EvalConfig
 from detkit.engine.rcnn_work import Work, read_kept
@@ -22,7 +23,6 @@ from detkit.evaluation.pictures import printable
 from detkit.evaluation.results import collect
 from detkit.files import whole_file, write_atomically
 from detkit.fonts import families, readable
-from detkit.types import Detections
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -1,11 +1,11 @@
 """Measure: VOC's and COCO's average precision, speed by a written protocol, tables, pictures."""
 
+from detkit.detections import Predictor
 from detkit.evaluation.bootstrap import Bootstrap, Comparison, Interval, bootstrap_map, compare
 from detkit.evaluation.coco_map import CocoFigures, CocoResult, coco_map
 from detkit.evaluation.results import Results, collect, read_detections, write_detections
 from detkit.evaluation.run import (
     EvalResult,
-    Predictor,
     Shard,
     detect_dataset,
     evaluate,

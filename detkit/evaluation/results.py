@@ -24,10 +24,10 @@ from detkit.arguments import check_path
 from detkit.class_names import few, read_as_one
 from detkit.data.base import Annotations
 from detkit.data.shares import are_like_shares, in_numbers, of_size, told_by
+from detkit.detections import Detections
 from detkit.errors import DataError, shown_value
 from detkit.evaluation.detection_names import Names, own_id
 from detkit.files import write_atomically
-from detkit.types import Detections
 
 KEYS = ("image_id", "category", "bbox", "score")  # of one entry in a detections file
 DETECT_KEY = "path"  # that `detkit detect` adds to each

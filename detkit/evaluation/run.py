@@ -6,12 +6,11 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 from torch.utils.data import DataLoader
 
 from detkit.arguments import check_flag, check_whole
@@ -24,14 +23,14 @@ from detkit.class_names import (
 )
 from detkit.data.base import Annotations, DetectionDataset, Sample, given_proposals
 from detkit.data.workers import batches_of
-from detkit.detectors.base import Detector
-from detkit.errors import ConfigError, DataError, DetkitError
+from detkit.detections import Detections, Predictor
+from detkit.errors import ConfigError, DataError
 from detkit.evaluation.coco_map import COCO_LIMIT, CocoResult, check_limit, coco_map
 from detkit.evaluation.readable import Detected, ReadableSamples, Unreadable, in_readable
 from detkit.evaluation.results import Results, collect, nan_to_none
 from detkit.evaluation.truth import truth_of
 from detkit.evaluation.voc_map import DEVKIT, VocResult, VocRule, check_rule, voc_map
-from detkit.types import Detections
+from detkit.predictors import NamedCallable, as_predictor
 
 _log = logging.getLogger(__name__)
 
@@ -49,20 +48,6 @@ class Shard:
     rank: int = 0
     world: int = 1
     gather: Gather = lambda array: [array]  # equal calls on every process; lengths may differ
-
-
-class Predictor(Protocol):
-    """What can be evaluated: images in, detections out, and the names of its labels.
-
-    A detector in eval mode is one; an exported file in another runtime is another.
-    """
-
-    @property
-    def class_names(self) -> tuple[str, ...]:
-        """Names of labels 0..K-1."""
-
-    def __call__(self, images: list[Tensor], /) -> list[Detections]:
-        """Detect in ``[3, H, W]`` uint8 RGB images; boxes are in their pixels."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -110,7 +95,7 @@ class EvalResult:
 
 
 def evaluate(
-    predictor: Predictor,
+    predictor: Predictor | NamedCallable,
     dataset: DetectionDataset,
     *,
     batch_size: int = 8,
@@ -126,7 +111,7 @@ def evaluate(
     that cannot be read any more is left out and counted, as the data's ``max_unreadable`` allows.
 
     Args:
-        predictor: e.g. a detector in eval mode, on any device.
+        predictor: e.g. a detector in eval mode, on any device; or a callable with ``class_names``.
         dataset: the images and their truth.
         batch_size: images that are handed over together.
         workers: processes that read images; 0 reads them here.
@@ -144,7 +129,7 @@ def evaluate(
     check_flag(coco, "evaluate: coco")
     check_rule(voc_rule)
     check_limit(max_detections)
-    check_sides("evaluate", predictor, dataset)
+    predictor = check_sides("evaluate", predictor, dataset)
     if same := spelt_otherwise(predictor.class_names, dataset.class_names):
         _log.warning(same)
     found = detect_dataset(
@@ -160,7 +145,7 @@ def evaluate(
 
 
 def detect_dataset(
-    predictor: Predictor,
+    predictor: Predictor | NamedCallable,
     dataset: DetectionDataset,
     *,
     batch_size: int = 8,
@@ -177,7 +162,7 @@ def detect_dataset(
     have found. An image that cannot be read any more is left out, which the log says.
 
     Args:
-        predictor: e.g. a detector in eval mode, on any device.
+        predictor: e.g. a detector in eval mode, on any device; or a callable with ``class_names``.
         dataset: the images; the same on every process. With proposals, a detector that needs some
             is given them; else it finds them itself.
         batch_size: images that are handed over together.
@@ -193,9 +178,7 @@ def detect_dataset(
     """
     check_whole(batch_size, "evaluate: batch_size", least=1)
     check_whole(workers, "evaluate: workers", least=0)
-    check_sides("evaluate", predictor, dataset)
-    if getattr(predictor, "training", False):
-        raise DetkitError("evaluate: the detector is in training mode; call .eval() first.")
+    predictor = check_sides("evaluate", predictor, dataset)
     to_dataset = match_labels(predictor.class_names, dataset.class_names)
     own_draws = torch.Generator()  # a loader draws a seed; the caller's random state stays as it is
     mine = range(shard.rank, len(dataset), shard.world)
@@ -223,17 +206,14 @@ def detect_dataset(
     return kept
 
 
-def check_sides(where: str, predictor: object, dataset: object) -> None:
-    """Refuse a path or a list where an object is meant, with how to make one.
+def check_sides(where: str, model: object, dataset: object) -> Predictor:
+    """``model`` as a predictor; a path or a list where an object is meant is refused.
 
     Raises:
-        ConfigError: what detects has no class names, or the data is no dataset.
+        ConfigError: nothing that detects by class names, or the data is no dataset.
+        DetkitError: the model is in training mode.
     """
-    if not callable(predictor) or not hasattr(predictor, "class_names"):
-        raise ConfigError(
-            f"{where}: predictor is {few([repr(predictor)])}; expected a detector, or what is "
-            "called with images and has class_names. detkit.load(PATH) gives a detector."
-        )
+    predictor = as_predictor(model, where)
     if not isinstance(dataset, DetectionDataset):
         what = repr(dataset) if isinstance(dataset, str) else f"of type {type(dataset).__name__}"
         raise ConfigError(
@@ -241,6 +221,7 @@ def check_sides(where: str, predictor: object, dataset: object) -> None:
             "DetectionDataset(read_dataset({'format': 'voc', 'root': FOLDER, 'split': 'test'})) "
             "gives; `detkit eval` takes folders."
         )
+    return predictor
 
 
 def _in_order(found: Results, gather: Gather) -> Results:
@@ -280,9 +261,8 @@ def _detect(
 
 def _detect_in(predictor: Predictor, samples: Sequence[Sample]) -> Sequence[Detections]:
     images = [sample.image for sample in samples]
-    if isinstance(predictor, Detector) and predictor.needs_proposals:
-        return predictor.detect_batch(images, given_proposals(samples))
-    return predictor(images)
+    given = given_proposals(samples) if predictor.needs_proposals else None
+    return predictor.detect_batch(images, given)
 
 
 def match_labels(ours: Sequence[str], theirs: Sequence[str]) -> NDArray[np.int64]:

@@ -20,11 +20,12 @@ from torch import Tensor
 
 from detkit.arguments import check_choice, check_whole
 from detkit.data.base import DetectionDataset
+from detkit.detections import Predictor
 from detkit.detectors.base import Detector
 from detkit.errors import ConfigError, DataError
-from detkit.evaluation.proposals import proposals_of
-from detkit.evaluation.run import Predictor, check_sides
+from detkit.evaluation.run import check_sides
 from detkit.image import read_image
+from detkit.predictors import FindsProposals, HasParts, NamedCallable
 
 Precision = Literal["fp32", "bf16", "fp16"]
 AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -118,7 +119,7 @@ class Speed:
 
 @torch.no_grad()
 def measure_speed(
-    predictor: Predictor,
+    predictor: Predictor | NamedCallable,
     dataset: DetectionDataset,
     device: torch.device | str,
     *,
@@ -138,7 +139,12 @@ def measure_speed(
         ConfigError: an argument that cannot be.
         DataError: the dataset has no image, or one is unreadable.
     """
-    check_sides("measure_speed", predictor, dataset)
+    predictor = check_sides("measure_speed", predictor, dataset)
+    if predictor.needs_proposals and not isinstance(predictor, FindsProposals):
+        raise ConfigError(
+            "measure_speed: the predictor needs proposals and has no find_proposals(images), so "
+            "it cannot be timed from the image on."
+        )
     check_choice(precision, "measure_speed: precision", get_args(Precision))
     if not isinstance(protocol, SpeedProtocol):
         raise ConfigError(f"measure_speed: protocol={protocol!r}: expected a SpeedProtocol.")
@@ -147,14 +153,14 @@ def measure_speed(
         raise DataError("speed: the split has no images to time.")
     load = _load()
     rows = []
-    needs_proposals = isinstance(predictor, Detector) and predictor.needs_proposals
+    needs_proposals = predictor.needs_proposals
     with autocast(device, precision):
         for turn, image in enumerate(_cycle(dataset, protocol.warmup + protocol.images)):
             taken = _time_image(predictor, image, device)
             if turn >= protocol.warmup:
                 rows.append(taken)
         parts = None
-        if isinstance(predictor, Detector) and not needs_proposals:
+        if isinstance(predictor, HasParts) and not needs_proposals:
             parts = _time_parts(predictor, dataset, device, protocol.part_images)
     seconds = np.array(rows)  # [images, 2]
     whole = seconds.sum(axis=1)
@@ -172,13 +178,10 @@ def measure_speed(
 
 def _time_image(predictor: Predictor, image: Tensor, device: torch.device) -> tuple[float, float]:
     """Seconds for finding proposals, 0 where there is no need of any, and for all the rest."""
-    config = proposals_of(predictor) if isinstance(predictor, Detector) else None
-    if config is None:
-        return 0.0, _timed(predictor, [image], device)[0]
-    assert isinstance(predictor, Detector)
-    detect = predictor.detect_batch
-    finding, boxes = _timed(config.find, image, device)
-    return finding, _timed(lambda found: detect([image], [found]), boxes, device)[0]
+    if not isinstance(predictor, FindsProposals) or not predictor.needs_proposals:
+        return 0.0, _timed(predictor.detect_batch, [image], device)[0]
+    finding, boxes = _timed(predictor.find_proposals, [image], device)
+    return finding, _timed(partial(predictor.detect_batch, proposals=boxes), [image], device)[0]
 
 
 def _load() -> float | None:
@@ -197,7 +200,7 @@ def _cycle(dataset: DetectionDataset, count: int) -> Iterator[Tensor]:
 
 
 def _time_parts(
-    detector: Detector, dataset: DetectionDataset, device: torch.device, count: int
+    detector: HasParts, dataset: DetectionDataset, device: torch.device, count: int
 ) -> SpeedParts:
     """Time each part of the road in turn, on the same image; the device is warm by now."""
     paths = dataset.annotations.paths

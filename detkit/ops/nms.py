@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from detkit.arguments import check_threshold
-from detkit.types import Boxes, Detections
+from detkit.detections import Detections
+from detkit.types import Boxes
 
 
 def nms_per_class(boxes: Boxes, scores: Tensor, labels: Tensor, iou_threshold: float) -> Tensor:

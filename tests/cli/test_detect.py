@@ -22,7 +22,7 @@ from detkit.cli.detect import SAVE_FORMATS
 from detkit.cli.detect_files import WRITTEN, Looked, saving
 from detkit.cli.output_names import Stems
 from detkit.data import read_dataset
-from detkit.types import Detections
+from detkit.detections import Detections
 from detkit.video import VideoFile
 from tests.engine.conftest import CONFIG
 from tests.forked import Forked

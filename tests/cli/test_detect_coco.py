@@ -18,10 +18,10 @@ from detkit.class_names import COCO_ID_NAMES, COCO_NAMES, SYNONYMS
 from detkit.cli import main
 from detkit.cli.detect_files import Looked, saving
 from detkit.data import read_dataset
+from detkit.detections import Detections
 from detkit.engine.train import train
 from detkit.evaluation import evaluate_results
 from detkit.evaluation.results import read_detections
-from detkit.types import Detections
 from tests.engine.conftest import CONFIG
 from tests.oracles import voc_xml, write_voc
 

@@ -22,9 +22,9 @@ from torch import Tensor
 from detkit.cli import detect_run
 from detkit.cli.detect_files import Looked, saving
 from detkit.cli.json_list import GrowingJsonList, JsonList
+from detkit.detections import Detections
 from detkit.detectors.yolo_v2 import YoloV2
 from detkit.errors import DataError
-from detkit.types import Detections
 from detkit.video import VideoRecorder
 from tests.cli.test_detect import detect, place  # noqa: F401
 from tests.forked import Forked

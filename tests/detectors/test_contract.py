@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from detkit.backbones import BACKBONES
+from detkit.detections import Detections
 from detkit.detectors import DETECTORS, Detector, Step, build_detector
 from detkit.detectors.base import Location
 from detkit.detectors.fast_rcnn import FastRCNN
@@ -22,7 +23,7 @@ from detkit.detectors.yolo_v1 import YoloV1
 from detkit.detectors.yolo_v3 import YoloV3
 from detkit.errors import ConfigError
 from detkit.preprocess import Batch
-from detkit.types import Detections, Losses, Target, make_target
+from detkit.types import Losses, Target, make_target
 from tests.test_overfit import AUDITED, FORMS, two_images
 
 CANVAS, OTHER_CANVAS = (64, 128), (128, 192)  # small, oblong, whole cells of every stride

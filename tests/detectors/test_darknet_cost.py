@@ -7,11 +7,12 @@ import torch
 from torch import Tensor
 
 from detkit.backbones import BACKBONES
+from detkit.detections import Detections
 from detkit.detectors import Detector, Step, build_detector
 from detkit.detectors.darknet_cost import darknet_cost
 from detkit.errors import DetkitError
 from detkit.preprocess import Batch, stretch
-from detkit.types import Detections, Losses, Target
+from detkit.types import Losses, Target
 from tests.test_overfit import FORMS, two_images
 
 

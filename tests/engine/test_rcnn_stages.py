@@ -19,6 +19,7 @@ from torch import Tensor
 
 import detkit
 from detkit.data import Annotations, DetectionDataset
+from detkit.detections import Detections
 from detkit.detectors import RCNN
 from detkit.detectors.rcnn_stages import (
     Mining,
@@ -41,7 +42,6 @@ from detkit.errors import ConfigError, DetkitError
 from detkit.evaluation import evaluate
 from detkit.files import sha256_of
 from detkit.proposals.store import ProposalStore
-from detkit.types import Detections
 from tests.oracles import write_image
 
 CONFIG = """\

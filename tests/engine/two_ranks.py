@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from detkit.data.base import DetectionDataset, Sample
 from detkit.data.loader import TrainBatch
 from detkit.data.voc import VOCConfig, read_voc
+from detkit.detections import Detections
 from detkit.detectors import build_detector
 from detkit.detectors.base import Step
 from detkit.detectors.yolo_v2 import YoloV2, YoloV2Config, assign, yolo_v2_loss
@@ -28,7 +29,7 @@ from detkit.engine.loop import train_epoch
 from detkit.engine.state import TrainState
 from detkit.evaluation import detect_dataset
 from detkit.preprocess import Batch
-from detkit.types import Detections, Losses, Target, make_target
+from detkit.types import Losses, Target, make_target
 
 BATCH, STEPS, SIDE = 8, 6, 64
 MODEL = {"backbone": "tiny", "head_channels": 16, "input_size": SIDE, "num_classes": 2}

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from detkit.data.base import DetectionDataset
+from detkit.detections import Detections
 from detkit.detectors import Detector, build_detector
 from detkit.evaluation import detect_dataset, evaluate
 from detkit.evaluation.html_report import _speed_part
@@ -43,7 +44,7 @@ from detkit.image import read_image
 from detkit.proposals.hierarchy import Hierarchy, build_hierarchies
 from detkit.proposals.selective_search import ProposalConfig, plan_of
 from detkit.proposals.store import ProposalStore
-from detkit.types import Boxes, Detections
+from detkit.types import Boxes
 from tests.evaluation.datasets import annotate
 from tests.evaluation.noise import make_annotations, make_results
 from tests.oracles import write_image

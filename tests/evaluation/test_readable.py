@@ -18,6 +18,7 @@ from PIL import Image
 from torch import Tensor
 
 from detkit.data.base import Annotations, DetectionDataset, Report
+from detkit.detections import Detections
 from detkit.errors import DataError
 from detkit.evaluation import evaluate
 from detkit.evaluation.readable import TooFewReadableError
@@ -25,7 +26,6 @@ from detkit.evaluation.rows import Row
 from detkit.evaluation.run import Shard, detect_dataset
 from detkit.evaluation.table_files import write_json
 from detkit.evaluation.tables import console, print_report
-from detkit.types import Detections
 from tests.evaluation.noise import make_annotations
 
 WHOLE, FAR = (0.0, 0.0, 10.0, 10.0), (20.0, 20.0, 30.0, 30.0)

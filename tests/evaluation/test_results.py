@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from detkit.data.base import Annotations
+from detkit.detections import Detections
 from detkit.errors import DataError
 from detkit.evaluation.results import (
     Results,
@@ -21,7 +22,6 @@ from detkit.evaluation.results import (
     write_atomically,
     write_detections,
 )
-from detkit.types import Detections
 from tests.evaluation.noise import make_annotations, make_results
 
 WHOLE = (0.0, 0.0, 10.0, 10.0)

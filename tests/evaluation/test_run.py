@@ -10,11 +10,11 @@ from PIL import Image
 from torch import Tensor
 
 from detkit.data.base import DetectionDataset
+from detkit.detections import Detections
 from detkit.detectors import build_detector
 from detkit.errors import DataError, DetkitError
 from detkit.evaluation import evaluate, evaluate_results
 from detkit.evaluation.run import left_out, match_labels
-from detkit.types import Detections
 from tests.evaluation.noise import make_annotations, make_results
 
 WHOLE = (0.0, 0.0, 10.0, 10.0)

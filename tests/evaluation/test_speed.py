@@ -12,8 +12,10 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from detkit.data.base import DetectionDataset
+from detkit.detections import Detections
 from detkit.detectors import Detector, build_detector
 from detkit.errors import DataError
+from detkit.evaluation.run import NOTHING
 from detkit.evaluation.speed import (
     Speed,
     SpeedProtocol,
@@ -24,7 +26,6 @@ from detkit.evaluation.speed import (
     device_name,
     measure_speed,
 )
-from detkit.types import Detections
 from tests.evaluation.noise import make_annotations
 
 CPU = torch.device("cpu")
@@ -59,7 +60,7 @@ class Sleeper:
         assert len(images) == 1
         self.seen.append(int(images[0][0, 0, 0]))
         time.sleep(0.002 if len(self.seen) % 3 else 0.02)
-        return []
+        return [NOTHING]
 
 
 def test_protocol_is_kept(dataset: DetectionDataset) -> None:

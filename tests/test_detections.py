@@ -12,8 +12,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from detkit.detections import Detections
 from detkit.errors import ConfigError, DataError, DetkitError
-from detkit.types import Detections
 from tests.oracles import random_boxes
 
 SIZE = (500, 500)  # (height, width) that random_boxes fills

@@ -1,4 +1,4 @@
-"""Detections in the forms of other tools: COCO, VOC, YOLO, CSV, pandas.
+"""Detections, what makes them (``Predictor``), and their forms in COCO, VOC, YOLO, CSV, pandas.
 
 Boxes here are (x1, y1, x2, y2), zero-based and continuous, x2 and y2 exclusive edges. Each
 function says what it makes of them:
@@ -10,8 +10,7 @@ YOLO text  centre and size over the image's width and height
 CSV        ``x1, y1, x2, y2`` as they are
 =========  ==========================================================================
 
-The functions take whatever has boxes, scores, labels and names; ``Detections`` has methods of the
-same names.
+``Detections`` has methods of the same names.
 """
 
 from __future__ import annotations
@@ -21,17 +20,20 @@ import importlib
 import io
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol
 from xml.sax.saxutils import escape
 
+import torch
 from torch import Tensor
 
 from detkit.arguments import check_choice, check_size
 from detkit.class_names import COCO_UNUSED, coco_category_ids, names_in_words
 from detkit.errors import ConfigError, DataError, DetkitError, nearest
 from detkit.files import write_atomically
+from detkit.types import Boxes
 
 CSV_COLUMNS = ("path", "x1", "y1", "x2", "y2", "name", "score")
 FIRST_COCO_ID = 1  # of a class, where nobody named ids; 0 is background to many readers
@@ -40,24 +42,93 @@ YOLO_DIGITS = 6  # behind the point, as darknet's own label files have
 _NOT_XML = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")  # XML 1.0, 2.2
 
 
-class Found(Protocol):
-    """What is read here of a :class:`detkit.types.Detections`, which stands a floor above."""
+@dataclass(frozen=True, slots=True, eq=False)
+class Detections:
+    """What a detector found in one image, best score first."""
+
+    boxes: Boxes  # [N, 4]
+    scores: Tensor  # [N] float32 in 0..1; YOLOv1's are not bound and may pass 1, as its authors'
+    labels: Tensor  # [N] int64 in 0..K-1
+    names: tuple[str, ...] = ()  # names[label]; filled in by the detector
+    rows: Tensor | None = None  # [N] int64, of the detector's predictions; None once saved
+
+    def __len__(self) -> int:
+        return len(self.boxes)
+
+    def __getitem__(self, keep: Tensor | slice | int) -> Detections:
+        """Select rows: ``detections[detections.scores > 0.5]``; ``detections[0]`` is the best."""
+        if isinstance(keep, int):
+            rows = range(len(self))[keep]  # IndexError where there is no such row
+            keep = slice(rows, rows + 1)
+        return self._of(lambda tensor: tensor[keep])
+
+    def to(self, device: torch.device | str) -> Detections:
+        """Return the same detections with their tensors on ``device``."""
+        return self._of(lambda tensor: tensor.to(device))
+
+    def _of(self, change: Callable[[Tensor], Tensor]) -> Detections:
+        return Detections(
+            change(self.boxes),
+            change(self.scores),
+            change(self.labels),
+            self.names,
+            None if self.rows is None else change(self.rows),
+        )
+
+    def to_coco(
+        self,
+        image_id: int | str,
+        category_ids: Mapping[str, int] | Literal["coco"] | None = None,
+    ) -> list[dict[str, Any]]:
+        """Entries of a COCO results file; see :func:`to_coco`."""
+        return to_coco(self, image_id, category_ids)
+
+    def to_voc(self, size: tuple[int, int], file_name: str = "") -> str:
+        """A VOC annotation file; ``size`` is the image's (height, width)."""
+        return to_voc(self, size, file_name)
+
+    def to_yolo(self, size: tuple[int, int], *, scores: bool = False) -> str:
+        """A YOLO label file; ``size`` is the image's (height, width)."""
+        return to_yolo(self, size, scores=scores)
+
+    def to_csv(self, path: str | Path, image: str = "") -> None:
+        """Write ``path``, a table; ``image`` fills its column ``path``."""
+        to_csv(self, path, image)
+
+    def to_pandas(self) -> Any:
+        """A pandas ``DataFrame``: x1, y1, x2, y2, score, label, name."""
+        return to_pandas(self)
+
+
+# ---------------------------------------------------------------------------- predictors
+
+
+class Predictor(Protocol):
+    """What is evaluated, timed and used to detect: images in, detections out.
+
+    A detector in eval mode is one; so is any class that has these four, and, by
+    :func:`detkit.predictors.as_predictor`, any callable that knows its classes.
+    """
 
     @property
-    def boxes(self) -> Tensor:
-        """``[N, 4]`` xyxy, pixels."""
+    def class_names(self) -> tuple[str, ...]:
+        """Names of labels 0..K-1."""
 
     @property
-    def scores(self) -> Tensor:
-        """``[N]``."""
+    def show_threshold(self) -> float:
+        """Least score that ``detect`` reports unless told."""
 
     @property
-    def labels(self) -> Tensor:
-        """``[N]`` int64 in 0..K-1."""
+    def needs_proposals(self) -> bool:
+        """Whether regions come from outside; then it has ``find_proposals(images)``, too."""
 
-    @property
-    def names(self) -> tuple[str, ...]:
-        """``names[label]``."""
+    def detect_batch(
+        self, images: list[Tensor], proposals: list[Boxes] | None = None
+    ) -> list[Detections]:
+        """Detect in ``[3, H, W]`` uint8 RGB images; boxes are in their pixels, best score first."""
+
+
+# --------------------------------------------------------------------------- conversions
 
 
 class Row(NamedTuple):
@@ -69,7 +140,7 @@ class Row(NamedTuple):
     name: str
 
 
-def rows(found: Found) -> Iterator[Row]:
+def rows(found: Detections) -> Iterator[Row]:
     """Detections as plain values, one after another; a label without a name gets its number."""
     boxes = found.boxes.detach().double().cpu().tolist()
     scores = found.scores.detach().double().cpu().tolist()
@@ -79,7 +150,7 @@ def rows(found: Found) -> Iterator[Row]:
 
 
 def to_coco(
-    found: Found,
+    found: Detections,
     image_id: int | str,
     category_ids: Mapping[str, int] | Literal["coco"] | None = None,
 ) -> list[dict[str, Any]]:
@@ -125,7 +196,7 @@ def to_coco(
     return entries
 
 
-def to_voc(found: Found, size: tuple[int, int], file_name: str = "") -> str:
+def to_voc(found: Detections, size: tuple[int, int], file_name: str = "") -> str:
     """The text of a VOC annotation file.
 
     Corners are one-based and inclusive: ``(x1 + 1, y1 + 1, x2, y2)``. They are rounded to whole
@@ -158,7 +229,7 @@ def to_voc(found: Found, size: tuple[int, int], file_name: str = "") -> str:
     return "\n".join([*lines, "</annotation>", ""])
 
 
-def _check_size(found: Found, size: tuple[int, int], where: str) -> None:
+def _check_size(found: Detections, size: tuple[int, int], where: str) -> None:
     """Refuse a size that is none, and one that is turned around: boxes would be cut in silence."""
     check_size(size, f"{where}: size")
     height, width = size
@@ -184,7 +255,7 @@ def _xml(text: str) -> str:
     return escape(text)
 
 
-def to_yolo(found: Found, size: tuple[int, int], *, scores: bool = False) -> str:
+def to_yolo(found: Detections, size: tuple[int, int], *, scores: bool = False) -> str:
     """The text of a YOLO label file: ``label x y width height``, one line a detection.
 
     x and y are the centre; all four are fractions of the image, with six digits. Labels count
@@ -208,7 +279,7 @@ def to_yolo(found: Found, size: tuple[int, int], *, scores: bool = False) -> str
     return "".join(f"{line}\n" for line in lines)
 
 
-def csv_rows(found: Found, image: str) -> list[tuple[object, ...]]:
+def csv_rows(found: Detections, image: str) -> list[tuple[object, ...]]:
     """The lines of a CSV table, in the order of ``CSV_COLUMNS``.
 
     An image without detections keeps a line in which all but its path is empty.
@@ -218,7 +289,7 @@ def csv_rows(found: Found, image: str) -> list[tuple[object, ...]]:
     return lines or [(image, *[""] * (len(CSV_COLUMNS) - 1))]
 
 
-def to_csv(found: Found, path: str | Path, image: str = "") -> None:
+def to_csv(found: Detections, path: str | Path, image: str = "") -> None:
     """Write a CSV table: ``path,x1,y1,x2,y2,name,score``, one line a detection.
 
     Args:
@@ -233,7 +304,7 @@ def to_csv(found: Found, path: str | Path, image: str = "") -> None:
     write_atomically(Path(path), text.getvalue())
 
 
-def to_pandas(found: Found) -> Any:
+def to_pandas(found: Detections) -> Any:
     """A pandas ``DataFrame`` with the columns x1, y1, x2, y2, score, label, name.
 
     Raises:
