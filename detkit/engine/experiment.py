@@ -33,6 +33,7 @@ from detkit.data.base import FOLDER_KEYS, MEANING_KEYS
 from detkit.engine.entries import NAMES, replace_entries, split_overrides
 from detkit.engine.records import RecordName
 from detkit.errors import ConfigError, did_you_mean, shown, shown_value
+from detkit.evaluation import metrics
 from detkit.evaluation.coco_map import COCO_LIMIT
 from detkit.evaluation.voc_map import DEVKIT, VocRule
 from detkit.recipes import called
@@ -40,8 +41,6 @@ from detkit.recipes import called
 STAGE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 RUN_FOLDERS = ("best", "last", "tensorboard")  # what a stage cannot be called
 RECOGNISED = "recognised "  # how the origin of entries begins that were format: auto
-
-Metric = Literal["voc07_map", "voc10_map", "coco_ap", "coco_ap50"]
 
 
 class DataConfig(Config):
@@ -219,11 +218,23 @@ class EvalConfig(Config):
 
     every: PositiveInt | None = None  # epochs between evaluations; none: only at the end
     batch_size: PositiveInt = 8  # images; no result depends on it
-    best: Metric | None = "voc07_map"  # what the best checkpoint is chosen by; none: keep the last
+    # what the best checkpoint is chosen by, a key of METRICS; none: keep the last
+    best: str | None = "voc07_map"
     # whose VOC figures: its own devkit's (IoU >= 0.5), or Fast R-CNN's voc_eval.py's (IoU > 0.5)
     voc_rule: VocRule = DEVKIT
     # of an image and class that COCO's figures take, the best ones; COCO's own are with 100
     max_detections: int = Field(COCO_LIMIT, gt=10)
+
+    @field_validator("best")
+    @classmethod
+    def _is_metric(cls, best: str | None) -> str | None:
+        if best is not None and metrics.find_metric(best) is None:
+            known = [spec.key for spec in metrics.METRICS if metrics.LIMIT not in spec.key]
+            raise ValueError(
+                f"expected {', '.join(known)} or null; got {shown_value(best)}."
+                f"{did_you_mean(best, known)}"
+            )
+        return best
 
 
 class ExperimentConfig(Config):

@@ -27,7 +27,7 @@ from detkit.engine.records import flat
 from detkit.engine.saving import owes_evaluation
 from detkit.engine.stages import Stage
 from detkit.engine.state import TrainState
-from detkit.evaluation import EvalResult
+from detkit.evaluation import EvalResult, metrics
 from detkit.evaluation.coco_map import COCO_LIMIT
 from detkit.evaluation.voc_map import DEVKIT
 from detkit.files import whole_file
@@ -201,9 +201,8 @@ def epoch_line(epoch: int, run: TrainState, latest: dict[str, float], passed: Re
 
 def metrics_line(result: EvalResult) -> str:
     """The figures of an evaluation, in one line."""
-    shown = {"mAP VOC07": "voc07_map", "mAP VOC10+": "voc10_map", "COCO AP": "coco_ap"}
-    metrics = result.metrics()
-    parts = [f"{name} {metrics[key]:.3f}" for name, key in shown.items() if key in metrics]
+    shown = [spec for spec in metrics.measured(result) if spec.in_headline]
+    parts = [f"{spec.title} {spec.compute(result):.3f}" for spec in shown]
     rules = [] if result.voc.rule == DEVKIT else [f"eval.voc_rule={result.voc.rule}"]
     if result.coco is not None and result.coco.limit != COCO_LIMIT:
         rules.append(f"eval.max_detections={result.coco.limit}")

@@ -42,6 +42,7 @@ from detkit.engine.state import TrainState
 from detkit.engine.stopping import thaw
 from detkit.errors import ConfigError
 from detkit.evaluation import detect_dataset, evaluate_results
+from detkit.evaluation.metrics import is_of_coco
 from detkit.evaluation.readable import TooFewReadableError
 from detkit.files import make_folder, write_atomically
 from detkit.signals import ctrl_c
@@ -321,7 +322,7 @@ def measure(
     detector.train(was_training)
 
     def figures() -> dict[str, float]:
-        coco = run.step == run.horizon.steps or str(experiment.eval.best).startswith("coco")
+        coco = run.step == run.horizon.steps or is_of_coco(experiment.eval.best)
         result = evaluate_results(
             found.results,
             found.annotations,

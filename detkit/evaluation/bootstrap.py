@@ -20,7 +20,7 @@ Paper: An Introduction to the Bootstrap (Efron and Tibshirani, 1993), sections 1
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from statistics import NormalDist
 
@@ -30,19 +30,15 @@ from numpy.typing import NDArray
 from detkit.arguments import check_choice, check_whole
 from detkit.data.base import Annotations
 from detkit.errors import DetkitError
-from detkit.evaluation.matches import ClassMatches, voc_matches
+from detkit.evaluation import metrics
+from detkit.evaluation.matches import voc_matches
+from detkit.evaluation.resample import Draws, Resampled
 from detkit.evaluation.run import EvalResult
-from detkit.evaluation.voc_map import RECALL_LEVELS
 
-COCO_LEVELS = np.linspace(0.0, 1.0, 101)  # as pycocotools writes them
-COCO_AP50 = 0  # the first of its IoU thresholds
-COCO_AP75 = 5
 LEVEL = 0.95  # how often an interval should hold the figure of all such images
 NORMAL = NormalDist()
 ROUNDING = 1e-12  # by which two sums of the same parts may differ
 BLOCK = 50  # draws that are computed together; a block's arrays fit into a cache
-
-Draws = NDArray[np.int32]  # [R, I] how often each image stands in each draw
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,22 +118,16 @@ def bootstrap_map(
     if not count:
         raise DetkitError("bootstrap: the split has no images to draw from.")
     voc = voc_matches(result.results, annotations, result.voc.rule)
+    coco = () if result.coco is None else result.coco.matches
+    drawn = {spec.key: spec.resample for spec in metrics.measured(result) if spec.resample}
     parts: list[dict[str, NDArray[np.float64]]] = []
     for draws in draw_images(count, resamples, seed):
-        part = {
-            "voc07_map": _mean_over_classes(_ap_at_levels(voc, draws, RECALL_LEVELS)[:, 0]),
-            "voc10_map": _mean_over_classes(_ap_all_point(voc, draws)),
-        }
-        if result.coco is not None:
-            by_iou = _ap_at_levels(result.coco.matches, draws, COCO_LEVELS)  # [r, T, K]
-            part["coco_ap"] = _mean_over_classes(by_iou.mean(axis=1))
-            part["coco_ap50"] = _mean_over_classes(by_iou[:, COCO_AP50])
-            part["coco_ap75"] = _mean_over_classes(by_iou[:, COCO_AP75])
-        parts.append(part)
-    metrics = result.metrics()
+        block = Resampled(voc, coco, draws)
+        parts.append({name: resample(block) for name, resample in drawn.items()})
+    figures = result.metrics()
     return Bootstrap(
         samples={name: np.concatenate([part[name] for part in parts]) for name in parts[0]},
-        values={name: metrics[name] for name in parts[0]},
+        values={name: figures[name] for name in parts[0]},
         images=count,
         seed=seed,
         data=hashlib.sha256(
@@ -193,88 +183,3 @@ def draw_images(images: int, resamples: int, seed: int) -> Iterator[Draws]:
         chosen += images * np.arange(rows)[:, None]  # a row's images lie behind the last row's
         counts = np.bincount(chosen.ravel(), minlength=rows * images)
         yield counts.reshape(rows, images).astype(np.int32)
-
-
-def _mean_over_classes(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """``[r, K]`` to ``[r]``: classes without truth in a draw are left out of its mean."""
-    known = ~np.isnan(values)
-    sums, counts = np.where(known, values, 0.0).sum(axis=1), known.sum(axis=1)
-    return np.divide(sums, counts, out=np.full(len(values), np.nan), where=counts > 0)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Curves:
-    """One class at one IoU threshold in r draws, at its h right detections."""
-
-    weights: Draws  # [r, h] how often each right one stands in the draw
-    found: Draws  # [r, h] right ones so far
-    falling: NDArray[np.float64]  # [r, h] best precision there or beyond
-    truths: NDArray[np.int64]  # [r] scored truths of the draw
-
-
-def _curves(one: ClassMatches, draws: Draws) -> Iterator[_Curves]:
-    """Yield the curves of one class, a threshold each.
-
-    Copies of a detection stand side by side in the ranking. Only right ones can be a best
-    precision, and of several copies the last has the best, so it stands for all of them.
-    """
-    drawn = np.take(draws, one.images, axis=1)  # [r, n]
-    seen = np.cumsum(drawn, axis=1, dtype=np.int32)  # [r, n] detections so far
-    truths = np.take(draws, one.truth_images, axis=1).sum(axis=1, dtype=np.int64)
-    for right, ignored in zip(one.right, one.ignored, strict=True):
-        hits, passed = np.flatnonzero(right), np.flatnonzero(ignored)
-        weights = drawn[:, hits]
-        found = np.cumsum(weights, axis=1, dtype=np.int32)
-        counted = seen[:, hits]
-        if len(passed):  # those that count for nothing go out of the ranking again
-            gone = np.cumsum(drawn[:, passed], axis=1, dtype=np.int32)
-            gone = np.concatenate([np.zeros((len(draws), 1), np.int32), gone], axis=1)
-            counted = counted - gone[:, np.searchsorted(passed, hits)]
-        precision = found / np.maximum(counted, 1)
-        falling = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
-        yield _Curves(weights, found, falling, truths)
-
-
-def _ap_at_levels(
-    matches: Sequence[ClassMatches], draws: Draws, levels: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    """``[r, T, K]`` mean of the best precision at each recall level; NaN without truth."""
-    by_class = [
-        np.stack([_at_levels(curves, levels) for curves in _curves(one, draws)], axis=1)
-        for one in matches
-    ]
-    return np.stack(by_class, axis=2) if by_class else np.zeros((len(draws), 1, 0))
-
-
-def _at_levels(curves: _Curves, levels: NDArray[np.float64]) -> NDArray[np.float64]:
-    """``[r]`` mean over the levels; a level that is not reached counts zero."""
-    rows, hits = curves.found.shape
-    has_truth = curves.truths > 0
-    needed = _needed(levels, np.maximum(curves.truths, 1))  # [r, L]
-    step = int(needed.max(initial=0)) + int(curves.found.max(initial=0)) + 1
-    lift = step * np.arange(rows)[:, None]  # so that one search serves all draws
-    at = np.searchsorted((curves.found + lift).ravel(), (needed + lift).ravel(), "left")
-    at = at.reshape(rows, -1) - hits * np.arange(rows)[:, None]  # h: not reached
-    padded = np.concatenate([curves.falling, np.zeros((rows, 1))], axis=1)
-    means = np.take_along_axis(padded, at, axis=1).mean(axis=1)
-    return np.where(has_truth, means, np.nan)
-
-
-def _needed(levels: NDArray[np.float64], truths: NDArray[np.int64]) -> NDArray[np.int64]:
-    """``[r, L]`` least number found whose recall, rounded as the evaluators do, is at the level."""
-    counts = truths[:, None].astype(np.float64)
-    needed = np.ceil(levels * counts)  # right, or one off where the product was rounded
-    needed = np.where((needed - 1) / counts >= levels, needed - 1, needed)
-    needed = np.where(needed / counts < levels, needed + 1, needed)
-    return np.maximum(needed, 0).astype(np.int64)
-
-
-def _ap_all_point(matches: Sequence[ClassMatches], draws: Draws) -> NDArray[np.float64]:
-    """``[r, K]`` area under the falling precision at the first threshold; NaN without truth."""
-    areas = np.full((len(draws), len(matches)), np.nan)
-    for label, one in enumerate(matches):
-        curves = next(_curves(one, draws))
-        area = (curves.weights * curves.falling).sum(axis=1)
-        known = curves.truths > 0
-        areas[known, label] = area[known] / curves.truths[known]
-    return areas

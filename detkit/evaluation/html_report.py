@@ -18,6 +18,7 @@ from rich.text import Text
 
 from detkit.data.base import summary
 from detkit.evaluation import html_page as page
+from detkit.evaluation import metrics
 from detkit.evaluation.error_plots import EXAMPLES
 from detkit.evaluation.html_findings import (
     OPEN_CLASSES,
@@ -32,10 +33,10 @@ from detkit.evaluation.rows import Row
 from detkit.evaluation.rules import comparison_lines, legend, notes, short_protocols
 from detkit.evaluation.speed import PROPOSALS_TEXT
 from detkit.evaluation.tables import (
-    COLUMNS,
-    COST,
+    accuracy_columns,
     class_table,
     coco_table,
+    cost_columns,
     error_table,
     interval_table,
     main_table,
@@ -48,7 +49,6 @@ __all__ = ["Evaluated", "write_html_report"]
 CURVE_LEVELS = np.linspace(0.0, 1.0, 201)  # of recall; more cannot be seen
 OPEN_CURVES = 12  # classes whose curves are seen at once; those of more open at a click
 LIBRARIES = ("detkit", "torch", "torchvision", "numpy", "pycocotools", "pillow")
-HEADLINE = {"voc07_map": "mAP VOC07", "voc10_map": "VOC10+", "coco_ap": "COCO AP"}
 
 
 def write_html_report(
@@ -105,8 +105,9 @@ def _figures_part(rows: Sequence[Row]) -> Iterator[Html]:
     """The headline in words, which any screen shows whole; tables, doubts, intervals, rules."""
     for row in rows:
         yield page.paragraph(_headline(row))
-    yield page.rich_table(main_table(rows, COLUMNS[:COST]))
-    cost = main_table(rows, (COLUMNS[0], *COLUMNS[COST:]))
+    accuracy = accuracy_columns()
+    yield page.rich_table(main_table(rows, accuracy))
+    cost = main_table(rows, (accuracy[0], *cost_columns(rows)))
     cost.title = Text("Speed and size")
     yield page.rich_table(cost)
     protocols = dict.fromkeys(row.speed.protocol.short_text() for row in rows if row.speed)
@@ -125,14 +126,13 @@ def _figures_part(rows: Sequence[Row]) -> Iterator[Html]:
 
 
 def _headline(row: Row) -> str:
-    metrics = row.result.metrics()
     parts = []
-    for name, heading in HEADLINE.items():
-        if name not in metrics:
+    for spec in metrics.measured(row.result):
+        if not spec.in_headline:
             continue
-        said = f"{heading} {figure_text(metrics[name])}"
-        if row.bootstrap is not None and name in row.bootstrap.samples:
-            interval = row.bootstrap.interval(name)
+        said = f"{spec.title} {figure_text(spec.compute(row.result))}"
+        if row.bootstrap is not None and spec.key in row.bootstrap.samples:
+            interval = row.bootstrap.interval(spec.key)
             said += f" ({figure_text(interval.low)} to {figure_text(interval.high)})"
         parts.append(said)
     if row.speed is not None:

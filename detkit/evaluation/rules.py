@@ -5,26 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 
+from detkit.evaluation import metrics
 from detkit.evaluation.bootstrap import Comparison, compare
 from detkit.evaluation.coco_map import COCO_LIMIT
+from detkit.evaluation.metrics import MetricSpec
 from detkit.evaluation.rows import Row
 from detkit.evaluation.speed import PROPOSALS_TEXT, Speed
 from detkit.evaluation.voc_map import VocRule, bound
 
 DOUBT = "~"  # beside a speed that is likely too low
-INTERVALS = {  # figures that have one, and their headings
-    "voc07_map": "mAP VOC07",
-    "voc10_map": "mAP VOC10+",
-    "coco_ap": "COCO AP",
-    "coco_ap50": "AP50",
-    "coco_ap75": "AP75",
-}
-COMPARED = ("voc07_map", "coco_ap")  # in words; the JSON file has them all
 VOC = (
-    "mAP VOC07: mean over the classes of the 11-point AP, the best precision at recall 0, 0.1, "
-    "..., 1 or beyond (0:0.1:1 in doubles: a recall of exactly 0.3, 0.6 or 0.7 falls short of its "
-    "level). mAP VOC10+: mean of the all-point AP, the area under the curve made to fall. Both: a "
-    "detection is right when its IoU with the truth it overlaps most is {bound} and no "
+    "{both}: a detection is right when its IoU with the truth it overlaps most is {bound} and no "
     "better-scored one took that truth; difficult and crowd objects count for nothing; boxes have "
     "exclusive edges, so no +1; no limit on detections. {who}"
 )
@@ -39,11 +30,9 @@ SHORT_VOC = (
     "difficult and crowd objects not counted."
 )
 COCO = (
-    "COCO AP: pycocotools, mean over IoU 0.50, 0.55, ..., 0.95; AP50 and AP75 at one IoU; 101 "
-    "recall points, at most {limit} detections an image and class{own}; difficult objects are "
-    "ignored, but for those of COCO's own files: pycocotools puts iscrowd in the place of ignore. "
-    "AR1, AR10, AR{limit}: mean recall with so many detections an image and class. Small: "
-    "area up to 32 x 32 pixels, medium: up to 96 x 96, large: above."
+    "{both}: 101 recall points, at most {limit} detections an image and class{own}; difficult "
+    "objects are ignored, but for those of COCO's own files: pycocotools puts iscrowd in the place "
+    "of ignore."
 )
 SHORT_COCO = (
     "COCO: IoU 0.50 to 0.95, 101 recall points, {limit} detections an image and class{own}; "
@@ -146,7 +135,18 @@ def _each(rows: Sequence[Row], words: Callable[[Row], str]) -> list[str]:
 
 def _voc_rule(row: Row) -> str:
     rule = row.result.voc.rule
-    return VOC.format(bound=bound(rule), who=WHO[rule])
+    both = "All" if len(_of_protocol(row, "voc")) > 2 else "Both"
+    text = VOC.format(both=both, bound=bound(rule), who=WHO[rule])
+    return " ".join([*_explained(row, "voc"), text])
+
+
+def _of_protocol(row: Row, protocol: str) -> list[MetricSpec]:
+    return [spec for spec in metrics.measured(row.result) if spec.protocol == protocol]
+
+
+def _explained(row: Row, protocol: str) -> list[str]:
+    texts = [f"{spec.title}: {spec.explain}." for spec in _of_protocol(row, protocol)]
+    return [metrics.with_limit(text, row.result) for text in texts]
 
 
 def _short_voc_rule(row: Row) -> str:
@@ -155,7 +155,9 @@ def _short_voc_rule(row: Row) -> str:
 
 
 def _coco_rule(row: Row) -> str:
-    return _with_limit(COCO, row)
+    if row.result.coco is None:
+        return ""
+    return " ".join([*_explained(row, "coco"), _with_limit(COCO, row)])
 
 
 def _short_coco_rule(row: Row) -> str:
@@ -168,7 +170,7 @@ def _with_limit(text: str, row: Row) -> str:
         return ""
     limit = row.result.coco.limit
     own = "" if limit == COCO_LIMIT else f" (eval.max_detections; COCO's own figures: {COCO_LIMIT})"
-    return text.format(limit=limit, own=own)
+    return text.format(both="All", limit=limit, own=own)
 
 
 def legend(rows: Sequence[Row]) -> list[str]:
@@ -228,7 +230,8 @@ def comparison_lines(rows: Sequence[Row]) -> list[str]:
         elif all(each.is_same for each in compared.values()):
             lines.append(f"{row.name} and {drawn[0].name} have the same figures in every draw.")
         else:
-            lines += [_in_words(row, drawn[0], compared[n]) for n in COMPARED if n in compared]
+            said = [compared[spec.key] for spec in _compared_in_words() if spec.key in compared]
+            lines += [_in_words(row, drawn[0], each) for each in said]
     texts = dict.fromkeys(row.bootstrap.text() for row in drawn if row.bootstrap)
     return [*lines, *texts]
 
@@ -238,26 +241,38 @@ def comparisons(row: Row, first: Row) -> dict[str, Comparison]:
     one, other = row.bootstrap, first.bootstrap
     if one is None or other is None or _unlike_images(row, first):
         return {}
-    shared = [name for name in INTERVALS if name in one.samples and name in other.samples]
     return {
-        name: compare(one, other, name) for name in shared if _rule(row, name) == _rule(first, name)
+        spec.key: compare(one, other, spec.key)
+        for spec in metrics.METRICS
+        if spec.key in one.samples and spec.key in other.samples
+        if _rule(row, spec) == _rule(first, spec)
     }
+
+
+def _compared_in_words() -> list[MetricSpec]:
+    """The first figure of each protocol's headline; the JSON file compares them all."""
+    first: dict[str, MetricSpec] = {}
+    for spec in metrics.METRICS:
+        if spec.in_headline:
+            first.setdefault(spec.protocol, spec)
+    return [*first.values()]
 
 
 def _unlike_images(row: Row, first: Row) -> bool:
     return (row.bootstrap and row.bootstrap.data) != (first.bootstrap and first.bootstrap.data)
 
 
-def _rule(row: Row, figure: str) -> object:
+def _rule(row: Row, figure: MetricSpec) -> object:
     """What a figure was measured by: VOC's rule, or COCO's limit."""
-    if figure.startswith("voc"):
+    if figure.protocol == "voc":
         return row.result.voc.rule
     return row.result.coco and row.result.coco.limit
 
 
 def _in_words(row: Row, first: Row, compared: Comparison) -> str:
     assert row.bootstrap is not None
-    interval, heading = compared.interval, INTERVALS[compared.figure]
+    spec = metrics.find_metric(compared.figure)
+    interval, heading = compared.interval, compared.figure if spec is None else spec.title
     said = (
         f"{row.name} against {first.name}, {heading}: {compared.difference:+.3f} "
         f"({interval.low:+.3f} to {interval.high:+.3f}); ahead in {compared.ahead:.0%} of "

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -25,6 +25,7 @@ from detkit.data.base import Annotations, DetectionDataset, Sample, given_propos
 from detkit.data.workers import batches_of
 from detkit.detections import Detections, Predictor
 from detkit.errors import ConfigError, DataError
+from detkit.evaluation import metrics
 from detkit.evaluation.coco_map import COCO_LIMIT, CocoResult, check_limit, coco_map
 from detkit.evaluation.readable import Detected, ReadableSamples, Unreadable, in_readable
 from detkit.evaluation.results import Results, collect, nan_to_none
@@ -72,25 +73,21 @@ class EvalResult:
         COCO's recall at the limit of detections is named after it, ``coco_ar100``. NaN where there
         was nothing to measure; without COCO's names where that was not asked for.
         """
-        named = {"voc07_map": self.voc.map07, "voc10_map": self.voc.map10}
-        if self.coco is not None:
-            at_limit = {"ar_limit": f"ar{self.coco.limit}"}
-            figures = asdict(self.coco.figures).items()
-            named |= {f"coco_{at_limit.get(key, key)}": value for key, value in figures}
-        return named
+        return {
+            metrics.with_limit(spec.key, self): spec.compute(self)
+            for spec in metrics.measured(self)
+        }
 
     def per_class(self) -> dict[str, dict[str, float | int | None]]:
         """For each class its scored truths and its AP by every protocol; None: no truth."""
-        rows: dict[str, dict[str, float | int | None]] = {}
-        for label, name in enumerate(self.class_names):
-            rows[name] = {
-                "truths": self.voc.curves[label].truths,
-                "voc07_ap": nan_to_none(float(self.voc.ap07[label])),
-                "voc10_ap": nan_to_none(float(self.voc.ap10[label])),
-            }
-            if self.coco is not None:
-                rows[name]["coco_ap"] = nan_to_none(float(self.coco.class_ap[label]))
-                rows[name]["coco_ap50"] = nan_to_none(float(self.coco.class_ap50[label]))
+        rows: dict[str, dict[str, float | int | None]] = {
+            name: {"truths": self.voc.curves[label].truths}
+            for label, name in enumerate(self.class_names)
+        }
+        for spec in metrics.measured(self):
+            if spec.per_class is not None:
+                for row, value in zip(rows.values(), spec.per_class(self).tolist(), strict=True):
+                    row[spec.class_key] = nan_to_none(value)
         return rows
 
 

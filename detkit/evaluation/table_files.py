@@ -20,9 +20,10 @@ from detkit.evaluation.rows import Row
 from detkit.evaluation.rules import comparison_lines, comparisons, legend, notes, protocols
 from detkit.evaluation.speed import PROPOSALS_TEXT
 from detkit.evaluation.tables import (
+    accuracy_columns,
     class_table,
     coco_table,
-    columns_for,
+    cost_columns,
     error_table,
     interval_table,
     main_table,
@@ -179,7 +180,7 @@ def _flat(record: dict[str, Any]) -> dict[str, Any]:
 
 def write_markdown(path: Path, rows: Sequence[Row]) -> None:
     """Write every table, what was compared, and the rules in full."""
-    parts = [_markdown_table(main_table(rows, columns_for(rows)))]
+    parts = [_markdown_table(main_table(rows, (*accuracy_columns(), *cost_columns(rows))))]
     parts += map(_escaped, notes(rows))
     if any(row.bootstrap for row in rows):
         parts += [_markdown_table(interval_table(rows)), *map(_escaped, comparison_lines(rows))]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from typing import TextIO
 
 from rich import box
@@ -13,14 +13,17 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from detkit.evaluation import metrics
 from detkit.evaluation.bootstrap import Bootstrap
 from detkit.evaluation.errors import ERROR_KINDS
+from detkit.evaluation.metrics import LIMIT, MetricSpec
 from detkit.evaluation.rows import Row
-from detkit.evaluation.rules import DOUBT, INTERVALS, comparison_lines, legend, notes, short_legend
+from detkit.evaluation.rules import DOUBT, comparison_lines, legend, notes, short_legend
 from detkit.visible import visible, visible_name
 
 PIPED_WIDTH = 124  # columns where the output is no terminal; rich would take 80 and fold
 WIDE = 116  # columns that the table needs as one
+USUAL_COLUMNS = 15  # of figures and words, that it then has
 NARROW_COLUMN = 6  # that it needs more for one narrow column of figures
 FEW_CLASSES = 20  # VOC's; more of them are shown when asked for
 DASH = "-"  # a figure that does not exist
@@ -48,12 +51,12 @@ def print_report(
         rules: print every rule in full, not the short form.
         per_class: print the classes even where they are many.
     """
-    columns = columns_for(rows)
-    if out.width >= WIDE + (NARROW_COLUMN if len(columns) > len(COLUMNS) else 0):
-        out.print(main_table(rows, columns))
+    accuracy, cost = accuracy_columns(), cost_columns(rows)
+    if out.width >= WIDE + NARROW_COLUMN * (len(accuracy) + len(cost) - USUAL_COLUMNS):
+        out.print(main_table(rows, (*accuracy, *cost)))
     else:
-        out.print(main_table(rows, columns[:COST]))
-        out.print(main_table(rows, (columns[0], *columns[COST:])))
+        out.print(main_table(rows, accuracy))
+        out.print(main_table(rows, (accuracy[0], *cost)))
     out.print()
     for line in [*notes(rows), *(legend(rows) if rules else short_legend(rows))]:
         out.print(Text(visible(line), style="dim"))
@@ -64,9 +67,9 @@ def print_report(
             out.print(Text(visible(line)))
         out.print()
     if any(row.result.coco for row in rows):
-        halves = (COCO_HEADINGS,) if out.width >= WIDE else (COCO_HEADINGS[:6], COCO_HEADINGS[6:])
-        for headings in halves:
-            out.print(coco_table(rows, headings))
+        figures = coco_figures()
+        for some in (figures,) if out.width >= WIDE else (figures[:6], figures[6:]):
+            out.print(coco_table(rows, some))
     if any(row.errors for row in rows):
         out.print(error_table(rows))
     classes = max(len(row.result.class_names) for row in rows)
@@ -145,20 +148,18 @@ class Column:
     max_width: int | None = None
 
 
-def _metric(heading: str, name: str) -> Column:
-    return Column(heading, lambda row: _number(row.result.metrics().get(name), 3))
+def _metric(spec: MetricSpec) -> Column:
+    return Column(spec.heading, lambda row: _number(row.result.metrics().get(spec.key), 3))
 
 
-COLUMNS = (
+NETWORK = (
     Column("\nmodel", _model_cell, is_figure=False),
     Column("\nbackbone", lambda row: _of_network(row, "backbone"), is_figure=False),
     Column("\ninput", _input_cell, is_figure=False),
-    _metric("mAP\nVOC07", "voc07_map"),
-    _metric("mAP\nVOC10+", "voc10_map"),
-    _metric("COCO\nAP", "coco_ap"),
-    _metric("\nAP50", "coco_ap50"),
-    _metric("\nAP75", "coco_ap75"),
-    Column("\nFPS", lambda row: _doubted(row) + _of_speed(row, "fps", 1)),
+)
+FPS = Column("\nFPS", lambda row: _doubted(row) + _of_speed(row, "fps", 1))
+WITHOUT_PROPOSALS = Column("w/o\nprop.", lambda row: _of_speed(row, "fps_without_proposals", 1))
+COST = (
     Column("ms\nmedian", lambda row: _of_speed(row, "median_ms", 2)),
     Column("ms\np95", lambda row: _of_speed(row, "p95_ms", 2)),
     Column("params\n(M)", lambda row: _of_network(row, "params_m")),
@@ -166,26 +167,28 @@ COLUMNS = (
     Column("\ndevice", lambda row: row.device or DASH, is_figure=False, max_width=10),
     Column("preci-\nsion", lambda row: row.precision or DASH, is_figure=False),
 )
-WITHOUT_PROPOSALS = Column("w/o\nprop.", lambda row: _of_speed(row, "fps_without_proposals", 1))
-BEHIND = 9  # columns before that one: it stands beside FPS
-COST = 8  # the first column that tells of cost; where a narrow terminal parts the table
 
 
-def columns_for(rows: Sequence[Row]) -> tuple[Column, ...]:
-    """The main table's columns: FPS without proposals only where a row has that figure."""
+def accuracy_columns() -> tuple[Column, ...]:
+    """The main table's first half: what the network is, and how well it detects."""
+    return *NETWORK, *(_metric(spec) for spec in metrics.METRICS if spec.in_main)
+
+
+def cost_columns(rows: Sequence[Row]) -> tuple[Column, ...]:
+    """The second half; FPS without proposals only where a row has that figure."""
     if all(row.speed is None or row.speed.given_ms is None for row in rows):
-        return COLUMNS
-    return (*COLUMNS[:BEHIND], WITHOUT_PROPOSALS, *COLUMNS[BEHIND:])
+        return FPS, *COST
+    return FPS, WITHOUT_PROPOSALS, *COST
 
 
 def interval_table(rows: Sequence[Row]) -> Table:
     """How far each figure of each row moves with the choice of test images."""
-    table = plain_table(
-        "How far the figures depend on the images tested", "model", INTERVALS.values()
-    )
+    drawn = [spec for spec in metrics.METRICS if spec.resample is not None]
+    titles = [spec.title for spec in drawn]
+    table = plain_table("How far the figures depend on the images tested", "model", titles)
     for row in rows:
         if row.bootstrap is not None:
-            cells = [_interval_cell(row.bootstrap, name) for name in INTERVALS]
+            cells = [_interval_cell(row.bootstrap, spec.key) for spec in drawn]
             table.add_row(Text(visible_name(row.name)), *cells)
     return table
 
@@ -197,26 +200,24 @@ def _interval_cell(drawn: Bootstrap, name: str) -> str:
     return f"{_number(interval.low, 3)} to {_number(interval.high, 3)}"
 
 
-COCO_HEADINGS = (
-    *("AP", "AP50", "AP75", "APs", "APm", "APl"),
-    *("AR1", "AR10", "AR100", "ARs", "ARm", "ARl"),
-)
+def coco_figures() -> list[MetricSpec]:
+    """COCO's twelve, and any other by its protocol."""
+    return [spec for spec in metrics.METRICS if spec.protocol == "coco"]
 
 
-def coco_table(rows: Sequence[Row], headings: Sequence[str] = COCO_HEADINGS) -> Table:
+def coco_table(rows: Sequence[Row], figures: Sequence[MetricSpec] | None = None) -> Table:
     """COCO's twelve figures, small, medium and large objects among them; or some of them."""
+    shown = coco_figures() if figures is None else figures
     measured = [row for row in rows if row.result.coco is not None]
     sizes = dict.fromkeys(_sizes_said(row) for row in measured)
     limits = dict.fromkeys(row.result.coco.limit for row in measured if row.result.coco)
     title = f"COCO's twelve figures; s, m, l: by size of the object ({'; '.join(sizes)})"
-    at_limit = "AR" + "/".join(map(str, limits))  # AR100 where it is COCO's own
-    table = plain_table(title, "model", [at_limit if h == "AR100" else h for h in headings])
+    at_limit = "/".join(map(str, limits))  # AR100 where it is COCO's own
+    headings = [spec.title.removeprefix("COCO ").replace(LIMIT, at_limit) for spec in shown]
+    table = plain_table(title, "model", headings)
     for row in measured:
-        assert row.result.coco is not None
-        figures = dict(zip(COCO_HEADINGS, astuple(row.result.coco.figures), strict=True))
-        table.add_row(
-            Text(visible_name(row.name)), *(_number(figures[heading], 3) for heading in headings)
-        )
+        cells = [_number(spec.compute(row.result), 3) for spec in shown]
+        table.add_row(Text(visible_name(row.name)), *cells)
     return table
 
 
@@ -255,13 +256,13 @@ def plain_table(title: str, first: str, headings: Iterable[str]) -> Table:
 
 
 def _classes_of_one(row: Row) -> Table:
-    headings = ("truths", "AP VOC07", "AP VOC10+", "COCO AP", "COCO AP50")
+    shown = [spec for spec in metrics.METRICS if spec.per_class is not None]
+    headings = ("truths", *(spec.class_title for spec in shown))
     table = plain_table(
         "AP of each class (truths: those that are scored by VOC)", "class", headings
     )
     for name, figures in row.result.per_class().items():
-        keys = ("voc07_ap", "voc10_ap", "coco_ap", "coco_ap50")
-        cells = [_number(figures.get(key), 3) for key in keys]
+        cells = [_number(figures.get(spec.class_key), 3) for spec in shown]
         table.add_row(Text(visible_name(name)), str(figures["truths"]), *cells)
     return table
 

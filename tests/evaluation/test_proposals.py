@@ -39,7 +39,13 @@ from detkit.evaluation.rules import legend, notes
 from detkit.evaluation.run import evaluate_results
 from detkit.evaluation.speed import PROPOSALS_TEXT, Speed, SpeedProtocol, measure_speed
 from detkit.evaluation.table_files import as_record, write_markdown
-from detkit.evaluation.tables import COLUMNS, columns_for, console, print_report
+from detkit.evaluation.tables import (
+    FPS,
+    WITHOUT_PROPOSALS,
+    console,
+    cost_columns,
+    print_report,
+)
 from detkit.image import read_image
 from detkit.proposals.hierarchy import Hierarchy, build_hierarchies
 from detkit.proposals.selective_search import ProposalConfig, plan_of
@@ -352,11 +358,11 @@ def test_tables_show_fps_without_proposals_where_there_is_one(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     rows = rows_with_speed()
-    assert columns_for(rows[1:]) == COLUMNS
-    headings = [column.heading for column in columns_for(rows)]
-    assert headings.index("w/o\nprop.") == headings.index("\nFPS") + 1
-    assert columns_for(rows)[headings.index("w/o\nprop.")].cell(rows[0]) == "5.0"
-    assert columns_for(rows)[headings.index("w/o\nprop.")].cell(rows[1]) == "-"
+    assert WITHOUT_PROPOSALS not in cost_columns(rows[1:])
+    assert cost_columns(rows)[:2] == (FPS, WITHOUT_PROPOSALS)
+    assert WITHOUT_PROPOSALS.heading == "w/o\nprop."
+    assert WITHOUT_PROPOSALS.cell(rows[0]) == "5.0"
+    assert WITHOUT_PROPOSALS.cell(rows[1]) == "-"
     print_report(rows, console(), rules=True)
     text = " ".join(capsys.readouterr().out.split())
     assert PROPOSALS_TEXT in text

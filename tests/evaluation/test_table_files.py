@@ -69,12 +69,14 @@ def test_a_record_names_the_rule_and_the_limit_that_it_was_measured_by(row: Row)
         "IoU >= 0.5 (eval.voc_rule=devkit)."
     )
     assert coco == (
-        "COCO AP: pycocotools, mean over IoU 0.50, 0.55, ..., 0.95; AP50 and AP75 at one IoU; 101 "
-        "recall points, at most 300 detections an image and class (eval.max_detections; COCO's own "
-        "figures: 100); difficult objects are ignored, but for those of COCO's own files: "
-        "pycocotools puts iscrowd in the place of ignore. AR1, AR10, AR300: mean recall with so "
-        "many detections an image and class. Small: area up to 32 x 32 pixels, medium: up to "
-        "96 x 96, large: above."
+        "COCO AP: pycocotools, mean over IoU 0.50, 0.55, ..., 0.95. AP50: COCO AP at IoU 0.50 "
+        "alone. AP75: COCO AP at IoU 0.75 alone. APs: COCO AP of objects of at most 32 x 32 "
+        "pixels. APm: of larger ones of at most 96 x 96. APl: of those above. AR1: mean recall "
+        "with 1 detection an image and class. AR10: with 10. AR300: with 300. ARs: that recall of "
+        "small objects. ARm: of medium ones. ARl: of large ones. All: 101 recall points, at most "
+        "300 detections an image and class (eval.max_detections; COCO's own figures: 100); "
+        "difficult objects are ignored, but for those of COCO's own files: pycocotools puts "
+        "iscrowd in the place of ignore."
     )
 
 
