@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from types import MappingProxyType
 from typing import Generic, TypeVar
 
 from detkit.errors import UnknownNameError, did_you_mean, shown_value
@@ -37,6 +38,10 @@ class Registry(Generic[T]):
             near = did_you_mean(str(name), self)
             raise UnknownNameError(f"no {self.kind} named {shown_value(name)}.{near}")
         return self._entries[name]
+
+    def entries(self) -> Mapping[str, T]:
+        """All of them by name, in the order in which they were registered."""
+        return MappingProxyType(self._entries)
 
     def __iter__(self) -> Iterator[str]:
         return iter(sorted(self._entries))

@@ -7,12 +7,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from detkit.cli.ending import ended
+from detkit.cli.lazy_choices import LazyChoices
 from detkit.errors import ConfigError
 
 if TYPE_CHECKING:
     from detkit.data.convert import Converted
 
-FORMATS = ("voc", "coco", "yolo", "csv")
+
+def _formats() -> list[str]:
+    from detkit.data.formats.base import written_formats
+
+    return [*written_formats()]
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -28,7 +33,13 @@ def main(argv: list[str] | None = None) -> int:
         metavar="ROOT | data.KEY=VALUE",
         help="the dataset's folder, and keys of its entry such as data.format=voc data.split=test",
     )
-    parser.add_argument("--to", required=True, choices=FORMATS, help="the new format")
+    parser.add_argument(
+        "--to",
+        required=True,
+        choices=LazyChoices(_formats),
+        metavar="FORMAT",
+        help="the new format: voc, coco, yolo, csv, or any other that can be written",
+    )
     parser.add_argument("--out", required=True, type=Path, help="the new folder")
     how = parser.add_mutually_exclusive_group()
     how.add_argument("--copy", action="store_true", help="copy the images (as without a flag)")

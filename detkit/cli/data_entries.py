@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from detkit.data.base import FOLDER_KEYS, MEANING_KEYS, PLACE_KEYS, VIA_KEYS
+from detkit.data.formats.base import FOLDER_KEYS, MEANING_KEYS, PLACE_KEYS, VIA_KEYS
 from detkit.errors import ConfigError
 
 AUTO_KEYS = ("split", *FOLDER_KEYS, *PLACE_KEYS, *VIA_KEYS, *MEANING_KEYS)  # that a folder goes by

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from detkit.cli.ending import FAILED, INTERRUPTED, ended
+from detkit.cli.lazy_choices import LazyChoices
 from detkit.cli.output_names import Stems, free_folder, refuse_overwriting
 from detkit.errors import ConfigError, DetkitError
 from detkit.system_errors import NO_SPACE
@@ -22,7 +23,12 @@ if TYPE_CHECKING:
     from detkit.cli.detect_run import Done
 
 OUT = "found"  # folder of what is written, unless told
-SAVE_FORMATS = ("json", "coco", "voc", "yolo", "csv")
+
+
+def _save_formats() -> list[str]:
+    from detkit.data.detection_writers import save_formats
+
+    return [*save_formats()]
 
 
 def _share(text: str) -> float:
@@ -83,10 +89,11 @@ def _parser() -> argparse.ArgumentParser:
     add("--max-images", type=int, help="stop after so many images and frames")
     add(
         "--save-format",
-        choices=SAVE_FORMATS,
+        choices=LazyChoices(_save_formats),
+        metavar="FORMAT",
         default="json",
-        help="of the images' detections; json, the default, is what `detkit eval --detections` "
-        "reads",
+        help="of the images' detections: json (the default: what `detkit eval --detections` "
+        "reads), coco, voc, yolo, csv, or any other that can be written",
     )
     add(
         "--category-ids",

@@ -15,8 +15,10 @@ import torch
 from PIL import Image
 
 from detkit.api import FoundBatch, detect, detect_batches, in_batches
-from detkit.cli.detect_files import COCO_RESULTS, WRITTEN, Add, Looked, saving, video_files
+from detkit.cli.detect_files import video_files
 from detkit.cli.output_names import Stems
+from detkit.data.detection_writers import COCO_RESULTS, save_formats, saving
+from detkit.data.formats.base import ImageDetections, Save
 from detkit.drawing import draw, draw_proposals
 from detkit.errors import DataError
 from detkit.files import whole_file
@@ -159,7 +161,7 @@ def look_at(sources: list[Source], job: Job) -> None:
             names = job.model.class_names
             save = stack.enter_context(saving(job.save_format, job.out, names, job.category_ids))
             beside = f" and {COCO_RESULTS}" if job.category_ids == "coco" else ""
-            job.done.written.append(f"pictures, {WRITTEN[job.save_format]}{beside}")
+            job.done.written.append(f"pictures, {save_formats()[job.save_format].files}{beside}")
         for videos, group in groupby(sources, lambda source: source.is_video):
             if videos:
                 for source in group:
@@ -170,7 +172,7 @@ def look_at(sources: list[Source], job: Job) -> None:
     flush_tree(job.out)  # pictures and label files, of which none waited for the disk
 
 
-def run_pictures(sources: list[Source], job: Job, save: Add) -> None:
+def run_pictures(sources: list[Source], job: Job, save: Save) -> None:
     """Detect in images, draw each, hand what was found to ``save``, print a line."""
     from rich.progress import track
 
@@ -190,7 +192,7 @@ def run_pictures(sources: list[Source], job: Job, save: Add) -> None:
             job.done.detections += len(found)
             stem = stems.pop(id(frame))
             height, width = frame.image.shape[1:]
-            save(Looked(stem, frame.name, (height, width), found))
+            save(ImageDetections(stem, frame.name, (height, width), found))
             _write_picture(job.out / f"{stem}.jpg", frame, found, job)
             print(f"{visible(frame.name)}: {in_words(found)} ({milliseconds:.0f} ms)")
 

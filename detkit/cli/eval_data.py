@@ -12,7 +12,7 @@ from detkit.class_names import OtherClassesError, few, match_classes
 from detkit.cli.eval_words import EVAL_DATA
 from detkit.data import Annotations, join, summary
 from detkit.data.auto import resolve
-from detkit.data.base import DatasetConfig
+from detkit.data.formats.base import DatasetConfig
 from detkit.data.join import shared_names
 from detkit.data.reading import read_entries
 from detkit.data.without_images import read_as_far_as_there

@@ -13,15 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from detkit.config import parse
-from detkit.data.base import (
-    DATASETS,
+from detkit.data.base import Annotations
+from detkit.data.formats.base import (
     FOLDER_KEYS,
     MEANING_KEYS,
     PLACE_KEYS,
     VIA_KEYS,
-    Annotations,
     DatasetConfig,
-    DatasetFormat,
 )
 from detkit.data.join import join
 from detkit.data.reading import read_dataset
@@ -156,6 +154,3 @@ def read_auto(config: AutoConfig, classes: Sequence[str] = ()) -> Annotations:
     chosen, look = found.test if config.split else found.train, config.looks_at_images
     parts = [read_dataset(entry, classes, images=look) for entry in chosen]
     return parts[0] if len(parts) == 1 else join(parts, classes)
-
-
-DATASETS.register(AUTO)(DatasetFormat(AutoConfig, read_auto))

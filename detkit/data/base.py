@@ -6,91 +6,27 @@ their pages, and memory does not grow as objects' reference counts are touched.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import NonNegativeInt, PrivateAttr, field_validator
 from torch import Tensor
 
-from detkit.arguments import check_flag, is_no_path
+from detkit.arguments import check_flag
 from detkit.class_names import read_as_one
-from detkit.config import Config, Fraction
 from detkit.data.cache import ImageCache
 from detkit.data.stated import Unsound
-from detkit.errors import DataError, bare, shown
+from detkit.errors import DataError
 from detkit.image import read_image
 from detkit.proposals.store import ProposalStore
-from detkit.registry import Registry
 from detkit.types import Boxes, Target
 
 CROWDS_DROPPED = "crowds dropped from training"
 CROWDS_KEPT = "of them crowds, where nothing is learned"
 MIN_TRAIN_SIDE = 1.0  # pixels; a box no wider or no higher teaches nothing and is not trained on
-
-
-class DatasetConfig(Config):
-    """One entry of ``data.train`` or ``data.eval``, less its ``format``.
-
-    Data without a split of its own is parted here: an entry with ``part: train`` and one with
-    ``part: eval``, alike in all else, never share an image.
-    """
-
-    root: Path
-    split: str
-    part: Literal["all", "train", "eval"] = "all"  # of the split, parted as hold_out says
-    hold_out: Fraction = 0.2  # share of the images in part eval, each class's share alike
-    split_seed: NonNegativeInt = 0  # of the draw
-    # of the images; more of them stop the run, but one alone only where this is 0
-    max_unreadable: Fraction = 0.01
-    only: tuple[str, ...] = ()  # classes to keep, as detkit/data/only.py says; empty: all
-
-    # whether images are looked at; not a key, as only boxes can be had without (without_images.py)
-    _looks: bool = PrivateAttr(default=True)
-
-    @property
-    def looks_at_images(self) -> bool:
-        """Whether sizes, orientations and damage are read from the images."""
-        return self._looks
-
-    def without_images(self) -> Self:
-        """The same entry, whose images are not looked at."""
-        copy = self.model_copy()
-        copy._looks = False
-        return copy
-
-    @field_validator("root")
-    @classmethod
-    def _can_be_there(cls, value: Path) -> Path:
-        if is_no_path(value):
-            raise ValueError(f"{shown(str(value))} can be no folder. Write a path.")
-        return value
-
-    @field_validator("only", mode="before")
-    @classmethod
-    def _is_a_list(cls, value: Any) -> Any:
-        if isinstance(value, str):
-            raise ValueError(f"expected a list of names, such as [{bare(value) or 'cat'}].")
-        return value
-
-
-# Keys that a folder goes by whichever of its splits is read, and in whichever format.
-FOLDER_KEYS = tuple(
-    key for key in DatasetConfig.model_fields if key not in ("root", "split", "part")
-)
-
-# Keys of formats that say where files lie, below the root.
-PLACE_KEYS = ("annotations", "images")
-
-# Keys of VIA, in every split of a folder alike.
-VIA_KEYS = ("attribute",)
-
-# Keys that say how files are meant, VOC's and YOLO text's, in every split of a folder alike.
-MEANING_KEYS = ("origin", "unannotated", "rows", "names_file")
 
 
 @dataclass(frozen=True, slots=True)
@@ -318,17 +254,6 @@ def summary(annotations: Annotations) -> str:
         left_out = len(annotations.report.unreadable)
         parts.append(f"{left_out} unreadable images left out (first: {path}: {reason})")
     return ", ".join(parts)
-
-
-@dataclass(frozen=True, slots=True)
-class DatasetFormat:
-    """A registry entry: how one format's settings look and how it is read."""
-
-    config_type: type[DatasetConfig]
-    read: Callable[[Any, Sequence[str]], Annotations]  # (settings, class names or ()) -> all of it
-
-
-DATASETS: Registry[DatasetFormat] = Registry("data format")
 
 
 @dataclass(frozen=True, slots=True, eq=False)

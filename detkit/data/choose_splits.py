@@ -24,7 +24,7 @@ import string
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from detkit.data.unrecognised import Split
+from detkit.data.formats.base import Split
 from detkit.errors import DataError, did_you_mean
 
 PURPOSES = (  # of a split, by how its name begins

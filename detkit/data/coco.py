@@ -57,7 +57,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from detkit.data.base import DATASETS, Annotations, DatasetFormat
+from detkit.data.base import Annotations
 from detkit.data.coco_file import load_blocks
 from detkit.data.coco_images import CocoImage, read_images
 from detkit.data.coco_layout import CocoConfig, find_annotations, places_below_root
@@ -162,9 +162,6 @@ def read_coco(config: CocoConfig, classes: Sequence[str] = ()) -> Annotations:
         is_coco=True,
     )
     return settle(draft, config.max_unreadable, look=config.looks_at_images)
-
-
-DATASETS.register("coco")(DatasetFormat(CocoConfig, read_coco))
 
 
 # ------------------------------------------------------------------------- what the JSON says

@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from detkit.data.base import PLACE_KEYS, DatasetConfig
+from detkit.data.formats.base import PLACE_KEYS, DatasetConfig
 from detkit.data.listing import contents
 from detkit.data.places import COUNTED, SPLIT, below_root
 from detkit.errors import ConfigError, DataError

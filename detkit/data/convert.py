@@ -21,9 +21,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from detkit.data.base import Annotations
+from detkit.data.formats.base import written_formats
 from detkit.data.join import join, shared_category_ids
 from detkit.data.scan import scan_images
-from detkit.data.writers import IMAGE_FOLDERS, WRITERS, Page, write_yolo_names
+from detkit.data.writers import Page
 from detkit.errors import DataError, UnknownNameError, did_you_mean
 from detkit.files import whole_folder
 from detkit.image import ImageHeader
@@ -58,7 +59,7 @@ def convert(
     Args:
         splits: by name; the classes are joined by name, in the order of the first split that has
             them.
-        data_format: ``voc``, ``coco``, ``yolo`` or ``csv``.
+        data_format: one that has a writer: ``voc``, ``coco``, ``yolo`` or ``csv``.
         folder: made; it must not exist.
         sources: folders that nothing may be written into.
         link: link the images (hard, else symbolically) where they would be copied.
@@ -68,10 +69,12 @@ def convert(
         DetkitError: the folder cannot be written, or an image cannot be copied.
         UnknownNameError: no such format.
     """
-    if data_format not in WRITERS:
+    writers = written_formats()
+    if data_format not in writers:
         raise UnknownNameError(
-            f"no format {data_format!r} to write.{did_you_mean(data_format, WRITERS)}"
+            f"no format {data_format!r} to write.{did_you_mean(data_format, writers)}"
         )
+    writer = writers[data_format]
     _check_target(folder, sources)
     names = _class_names(splits)
     stripped = [_stripped(data) for data in splits.values()]
@@ -80,9 +83,9 @@ def convert(
         split: replace(join([data], names), category_ids=category_ids)
         for split, data in zip(splits, stripped, strict=True)
     }
-    if data_format != "csv":  # whose rows of one image need not stand together
+    if writer.one_entry_an_image:
         _check_twice(splits)
-    if data_format in ("voc", "yolo"):
+    if writer.one_file_an_image:
         _check_shared(renamed)
     file_names = choose_file_names([path for data in splits.values() for path in data.paths])
     numbers = _image_numbers(list(splits.values()), file_names)
@@ -94,10 +97,10 @@ def convert(
             page = Page(
                 split, data, [file_names[p] for p in paths], [numbers[p] for p in paths], lost
             )
-            WRITERS[data_format](temporary, page)
-        if data_format == "yolo":
-            write_yolo_names(temporary, names, written)
-        _bring_images(file_names, temporary / IMAGE_FOLDERS[data_format], link=link)
+            writer.write(temporary, page)
+        if writer.finish is not None:
+            writer.finish(temporary, names, written)
+        _bring_images(file_names, temporary / writer.images, link=link)
     return Converted(
         folder=folder,
         format=data_format,
@@ -268,7 +271,7 @@ def _notes(
         )
     held = {name for data in splits for name in _with_objects(data)}
     bare = [name for data in splits[:1] for name in data.class_names if name not in held]
-    if bare and data_format in ("voc", "csv"):
+    if bare and not written_formats()[data_format].lists_classes:
         yield (
             f"{data_format} lists no classes: {len(bare)} without objects are known from "
             f"data.classes alone ({', '.join(bare[:3])}{', ...' if len(bare) > 3 else ''})."

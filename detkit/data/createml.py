@@ -38,7 +38,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
-from detkit.data.base import DATASETS, Annotations, DatasetConfig, DatasetFormat
+from detkit.data.base import Annotations
 from detkit.data.coco_values import read_number, wrong_value
 from detkit.data.counted import Counted
 from detkit.data.documents import (
@@ -55,6 +55,7 @@ from detkit.data.documents import (
     look_into,
     make_draft,
 )
+from detkit.data.formats.base import DatasetConfig
 from detkit.data.image_index import FOUND_BY_NAME, ImageIndex
 from detkit.data.listing import inner_path, is_class_name
 from detkit.data.settle import settle
@@ -124,9 +125,6 @@ def read_createml(config: CreateMLConfig, classes: Sequence[str] = ()) -> Annota
     else:
         draft = replace(draft, sides=written_sides(draft.boxes))
     return settle(draft, config.max_unreadable, look=config.looks_at_images)
-
-
-DATASETS.register("createml")(DatasetFormat(CreateMLConfig, read_createml))
 
 
 # ------------------------------------------------------------------------------ where it lies

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
-from detkit.data.base import DatasetConfig
 from detkit.data.csv_dialects import COLUMNS
 from detkit.data.csv_rows import ENDINGS
+from detkit.data.formats.base import DatasetConfig
 from detkit.data.listing import contents
 from detkit.data.places import COUNTED, SPLIT, below_root
 from detkit.errors import ConfigError, DataError

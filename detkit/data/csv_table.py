@@ -42,7 +42,7 @@ from pathlib import Path
 
 import numpy as np
 
-from detkit.data.base import DATASETS, Annotations, DatasetFormat
+from detkit.data.base import Annotations
 from detkit.data.counted import Counted
 from detkit.data.csv_dialects import (
     COLUMNS,
@@ -109,9 +109,6 @@ def read_csv(config: CsvConfig, classes: Sequence[str] = ()) -> Annotations:
     if table.layout.boxes in ("size", "cell"):
         draft = replace(draft, sides=written_sides(draft.boxes))
     return settle(draft, config.max_unreadable, look=config.looks_at_images)
-
-
-DATASETS.register("csv")(DatasetFormat(CsvConfig, read_csv))
 
 
 def image_names(path: Path) -> dict[str, list[str]]:

@@ -38,7 +38,7 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from detkit.data.base import DATASETS, Annotations, DatasetConfig, DatasetFormat
+from detkit.data.base import Annotations
 from detkit.data.documents import (
     NO_BOX,
     Box,
@@ -53,6 +53,7 @@ from detkit.data.documents import (
     look_into,
     make_draft,
 )
+from detkit.data.formats.base import DatasetConfig
 from detkit.data.image_index import FOUND_BY_NAME, ImageIndex
 from detkit.data.listing import inner_path, is_class_name, number_in
 from detkit.data.settle import settle
@@ -125,9 +126,6 @@ def read_cvat(config: CvatConfig, classes: Sequence[str] = ()) -> Annotations:
     names |= dict.fromkeys(sorted({n for page in pages for n in page.names if n not in names}))
     draft = make_draft(root, chosen[0].path, pages, list(names), classes)
     return settle(draft, config.max_unreadable, look=config.looks_at_images)
-
-
-DATASETS.register("cvat")(DatasetFormat(CvatConfig, read_cvat))
 
 
 # ------------------------------------------------------------------------------ where it lies

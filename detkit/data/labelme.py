@@ -44,7 +44,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from detkit.data.base import DATASETS, Annotations, DatasetConfig, DatasetFormat
+from detkit.data.base import Annotations
 from detkit.data.coco_values import read_number, read_whole, wrong_value
 from detkit.data.counted import Counted
 from detkit.data.documents import (
@@ -63,6 +63,7 @@ from detkit.data.documents import (
     look_into,
     make_draft,
 )
+from detkit.data.formats.base import DatasetConfig
 from detkit.data.image_index import FOUND_BY_NAME, ImageIndex
 from detkit.data.listing import is_class_name
 from detkit.data.settle import allowed_unreadable, settle
@@ -151,9 +152,6 @@ def read_labelme(config: LabelmeConfig, classes: Sequence[str] = ()) -> Annotati
     noted[UNANNOTATED] = Counted.of(_unannotated(index, pages, own), root)
     draft = make_draft(root, folder, pages, names, classes, noted)
     return settle(draft, config.max_unreadable, look=config.looks_at_images)
-
-
-DATASETS.register("labelme")(DatasetFormat(LabelmeConfig, read_labelme))
 
 
 # ------------------------------------------------------------------------------ where it lies

@@ -11,13 +11,13 @@ import numpy as np
 
 from detkit.arguments import check_flag, check_names, check_settings
 from detkit.config import parse
-from detkit.data.base import DATASETS, Annotations, DatasetConfig, Report
+from detkit.data.base import Annotations, Report
 from detkit.data.copies import find_copies
 from detkit.data.foreign import name_foreign
+from detkit.data.formats.base import DATASETS, DatasetConfig
 from detkit.data.only import Asked, check_asked, keep_only
 from detkit.data.recognise import find_splits
 from detkit.data.split import part_images
-from detkit.data.unrecognised import TITLES
 from detkit.data.without_images import (
     holds_images,
     refuse_parting,
@@ -148,7 +148,7 @@ def part(annotations: Annotations, config: DatasetConfig) -> Annotations:
 
 def _other_format(name: str, root: Path) -> str:
     """What to add to an error where the folder plainly has another format than ``name``."""
-    if name not in TITLES:  # generated data, or a format that was recognised
+    if DATASETS[name].find is None:  # generated data, or a format that was recognised
         return ""
     try:
         found, _ = find_splits(root)
@@ -156,4 +156,5 @@ def _other_format(name: str, root: Path) -> str:
         return ""
     if found == name:  # label files of another kind may lie where this format has its own
         return name_foreign(root)
-    return f"It looks like {TITLES[found]}, not {TITLES[name]}: set data.format=auto."
+    looks, said = DATASETS[found].title, DATASETS[name].title
+    return f"It looks like {looks}, not {said}: set data.format=auto."

@@ -5,30 +5,30 @@ What is chosen is told in ``choose_splits.py``.
 
 from __future__ import annotations
 
-import mmap
-import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from detkit.data.base import DATASETS, MEANING_KEYS, PLACE_KEYS, VIA_KEYS, DatasetConfig
 from detkit.data.choose_splits import choose_splits, purpose_of
 from detkit.data.coco_file import load_blocks
-from detkit.data.coco_layout import LAYOUTS, MORE_LAYOUTS
-from detkit.data.createml import createml_counts
 from detkit.data.csv_rows import ENDINGS
-from detkit.data.cvat import cvat_counts
-from detkit.data.labelme import labelme_counts
+from detkit.data.find_splits import count_coco_images, find_voc, finder
+from detkit.data.formats.base import (
+    DATASETS,
+    MEANING_KEYS,
+    PLACE_KEYS,
+    VIA_KEYS,
+    DatasetConfig,
+    Split,
+    found_formats,
+)
 from detkit.data.listing import contents
-from detkit.data.places import COUNTED, SPLIT, below_root
-from detkit.data.table_splits import find_csv, find_via_files, splits_of_table
+from detkit.data.places import COUNTED, below_root
+from detkit.data.table_splits import splits_of_table
 from detkit.data.unread_split import find_unread, find_unread_to_measure_on
-from detkit.data.unrecognised import TITLES, Split, nothing_found
+from detkit.data.unrecognised import nothing_found
 from detkit.data.via import count_images
-from detkit.data.voc_folders import find_annotations, list_files
-from detkit.data.voc_layout import unlisted_splits
-from detkit.data.voc_list import read_list
 from detkit.data.yolo_splits import why_lists, yolo_counts
 from detkit.errors import ConfigError, DataError
 from detkit.files import leaves_folder
@@ -36,7 +36,6 @@ from detkit.files import leaves_folder
 Use = Literal["train", "eval"]
 
 ORDER = ("train", "val", "test", "trainval", "")
-_COCO_KEYS = (b'"images"', b'"annotations"', b'"categories"')
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +54,7 @@ class Recognised:
     def line(self, use: Use = "train") -> str:
         """What was found and what comes of it, in one line."""
         splits = ", ".join(f"{split.name or 'all'} {split.images}" for split in self.splits)
-        found = f"{self.root}: {TITLES[self.format]}, splits {splits}; "
+        found = f"{self.root}: {DATASETS[self.format].title}, splits {splits}; "
         if use == "eval":
             return f"{found}evaluating on {self._said(self.test)}"
         aside = f", as nothing of {self.unmeasured} can be read" if self.unmeasured else ""
@@ -133,9 +132,10 @@ def unread_split(root: Path, splits: Sequence[Split]) -> str:
 
 def _check_keys(data_format: str, keys: Mapping[str, Any]) -> None:
     """Refuse keys of other formats: where files lie, and how they are meant."""
+    known = DATASETS[data_format]
     for key in (*PLACE_KEYS, *VIA_KEYS, *MEANING_KEYS):
-        if keys.get(key, "") != "" and key not in DATASETS[data_format].config_type.model_fields:
-            raise ConfigError(f"data.{key}: does not go with {TITLES[data_format]}. Leave it out.")
+        if keys.get(key, "") != "" and key not in known.config_type.model_fields:
+            raise ConfigError(f"data.{key}: does not go with {known.title}. Leave it out.")
 
 
 # --------------------------------------------------------------------------- what lies there
@@ -159,23 +159,23 @@ def find_splits(
     Raises:
         DataError: no such folder; without a name, no format is recognised, or several.
     """
-    finders = {n: f for n, f in _FINDERS.items() if data_format in ("", n)}
+    finders = {n: f for n, f in found_formats().items() if data_format in ("", n)}
     if names_file and "yolo" in finders:
-        finders["yolo"] = _counted(lambda folder: yolo_counts(folder, names_file))
+        finders["yolo"] = finder(lambda folder: yolo_counts(folder, names_file))
     if finders and not root.exists():
         raise DataError(f"{root}: no such folder. Point to your data with data.root=PATH.")
     if annotations:
         return _find_named(root, annotations)
-    found = {name: splits for name, find in finders.items() if (splits := find(root))}
+    found = {name: [*splits] for name, find in finders.items() if (splits := find(root))}
     for splits in found.values():
         splits.sort(key=lambda split: (ORDER.index(split.purpose), split.name))
     if data_format:
         return data_format, found.get(data_format, [])
     if not found:
-        raise DataError(why_lists(root) or nothing_found(root, _FINDERS, purpose_of))
+        raise DataError(why_lists(root) or nothing_found(root, purpose_of))
     if len(found) > 1:
         shown = " and ".join(
-            f"{TITLES[name]} (splits {', '.join(s.name or 'all' for s in splits)})"
+            f"{DATASETS[name].title} (splits {', '.join(s.name or 'all' for s in splits)})"
             for name, splits in found.items()
         )
         choices = " or ".join(f"data.format={name}" for name in found)
@@ -192,7 +192,7 @@ def _find_named(root: Path, annotations: str) -> tuple[str, list[Split]]:
         if annotations.lower().endswith(ENDINGS):
             return "csv", splits_of_table("", root / annotations, purpose_of)
     if not annotations.lower().endswith(".json"):
-        splits = [split for split in _find_voc(root, annotations) if split.images]
+        splits = [split for split in find_voc(root, annotations) if split.images]
         if not splits:
             raise DataError(
                 f"data.annotations: {root / annotations} holds no XML files; "
@@ -207,73 +207,8 @@ def _find_named(root: Path, annotations: str) -> tuple[str, list[Split]]:
         raise DataError(
             f"data.annotations: {root / annotations} is no file; {contents(root)}. {COUNTED}"
         )
-    count = _coco_images(root / annotations)
+    count = count_coco_images(root / annotations)
     if not count:
         load_blocks(root / annotations)  # which says what it is instead
         raise DataError(f"data.annotations: {root / annotations} is no COCO file with images.")
     return "coco", [Split("", count, "")]
-
-
-def _find_voc(root: Path, annotations: str = "") -> list[Split]:
-    lists = [] if annotations or not root.is_dir() else list_files(root)
-    if not lists:
-        found = unlisted_splits(root, annotations)
-        return [Split(name, count, purpose_of(name)) for name, count in found.items()]
-    below = {path: path.parents[2].relative_to(root).as_posix() for path in lists}
-    if not any(find_annotations(path.parents[2], listed=True) for path in lists):
-        return []
-    whole = {(below[path], path.stem) for path in lists}
-    splits = []
-    for path in lists:
-        _, _, end = path.stem.rpartition("_")  # cat_train lists train again, with flags
-        if end == path.stem or (below[path], end) not in whole:
-            name = path.stem if below[path] == "." else f"{below[path]}/{path.stem}"
-            count = len(read_list(path)) if path.stat().st_size else 0
-            splits.append(Split(name, count, purpose_of(path.stem)))
-    return [split for split in splits if split.images]
-
-
-def _find_coco(root: Path) -> list[Split]:
-    found: dict[str, Path] = {}
-    for layout in (*LAYOUTS[:-1], *MORE_LAYOUTS, LAYOUTS[-1]):  # the reader's order: the first
-        before, _, behind = layout.partition(SPLIT)
-        for path in sorted(root.glob(before + "*" + behind)):
-            name = path.relative_to(root).as_posix()
-            split = name[len(before) : len(name) - len(behind)]
-            if path not in found.values() and (layout in LAYOUTS or purpose_of(split)):
-                found.setdefault(split, path)
-    official = {name: path for name, path in found.items() if path.name.startswith("instances_")}
-    counts = {name: _coco_images(path) for name, path in (official or found).items()}
-    return [Split(name, count, purpose_of(name)) for name, count in counts.items() if count]
-
-
-def _coco_images(path: Path) -> int:
-    """How many images a JSON names, without parsing it; 0 where it is no COCO file."""
-    if not path.is_file() or not path.stat().st_size:
-        return 0
-    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as text:
-        if any(text.find(key) < 0 for key in _COCO_KEYS):
-            return 0
-        return len(re.findall(rb'"file_name"', text))
-
-
-def _counted(count: Callable[[Path], dict[str, int]]) -> Callable[[Path], list[Split]]:
-    """A finder, from what counts the images of each split."""
-
-    def find(root: Path) -> list[Split]:
-        counts = count(root)
-        return [Split(name, counts[name], purpose_of(name)) for name in counts if counts[name]]
-
-    return find
-
-
-_FINDERS: dict[str, Callable[[Path], list[Split]]] = {
-    "voc": _find_voc,
-    "coco": _find_coco,
-    "yolo": _counted(yolo_counts),
-    "csv": lambda root: find_csv(root, purpose_of),
-    "via": lambda root: find_via_files(root, purpose_of),
-    "labelme": _counted(labelme_counts),
-    "createml": _counted(createml_counts),
-    "cvat": _counted(cvat_counts),
-}

@@ -26,7 +26,8 @@ import numpy as np
 from PIL import Image
 from pydantic import NonNegativeInt, PositiveInt, field_validator
 
-from detkit.data.base import DATASETS, Annotations, DatasetConfig, DatasetFormat
+from detkit.data.base import Annotations
+from detkit.data.formats.base import DatasetConfig
 from detkit.data.scene import LOOKS, SHAPE_NAMES, Scene, draw_scene
 from detkit.data.voc import VOCConfig, read_voc
 from detkit.errors import DataError, did_you_mean
@@ -85,9 +86,6 @@ def read_shapes(config: ShapesConfig, classes: Sequence[str] = ()) -> Annotation
     return read_voc(
         VOCConfig(root=config.root, split=config.split, origin=1), classes or SHAPE_NAMES
     )
-
-
-DATASETS.register("shapes")(DatasetFormat(ShapesConfig, read_shapes))
 
 
 def _settings(config: ShapesConfig) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from detkit.data.csv_places import table_places
 from detkit.data.csv_table import image_names, looks_like_table
-from detkit.data.unrecognised import Split
+from detkit.data.formats.base import Split
 from detkit.data.via import count_images, via_files
 from detkit.errors import DataError
 

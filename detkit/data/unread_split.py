@@ -13,7 +13,7 @@ from itertools import chain
 from pathlib import Path
 
 from detkit.data.choose_splits import purpose_of
-from detkit.data.unrecognised import Split
+from detkit.data.formats.base import Split
 from detkit.image import UNREAD_EXTENSIONS, files_below, images_below
 
 LEARNED = ("trainval", "train")

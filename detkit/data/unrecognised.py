@@ -8,44 +8,25 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import NamedTuple
 
 from detkit.data.csv_places import named_tables
 from detkit.data.csv_table import why_no_table
 from detkit.data.foreign import name_foreign
+from detkit.data.formats.base import DATASETS, Split, found_formats, looked_for
 from detkit.data.listing import contents
 from detkit.data.voc_folders import xml_below
 from detkit.data.yolo_labels import why_unmatched
 from detkit.image import EXTENSIONS, images_below
 
-TITLES = {
-    **{"voc": "PASCAL VOC", "coco": "COCO JSON", "yolo": "YOLO text", "csv": "CSV", "via": "VIA"},
-    **{"labelme": "labelme JSON", "createml": "CreateML JSON", "cvat": "CVAT XML"},
-}
-LOOKED_FOR = (
-    "PASCAL VOC (XML files in annotations/, or beside the images), COCO JSON "
-    "(annotations/instances_SPLIT.json, SPLIT/_annotations.coco.json), YOLO text (images/SPLIT "
-    "and labels/SPLIT, data.yaml), CSV (path,x1,y1,x2,y2,name, Open Images' and others), VIA "
-    "(JSON or CSV), labelme JSON (one an image), CreateML JSON "
-    "(SPLIT/_annotations.createml.json) and CVAT XML (annotations.xml)"
-)
 SHOWN = 4  # folders in a sentence
 PROBED = 5  # names of images in a JSON that are looked for
 HEAD_BYTES = 1 << 20  # of a JSON, in which these stand
 FILE_NAME = re.compile(r'"file_name"\s*:\s*("(?:[^"\\]|\\.)*")')
 PLAIN = re.compile(r"[\w./~-]+")  # text that YAML takes for itself within brackets
-
-
-class Split(NamedTuple):
-    """One split of a folder."""
-
-    name: str  # as in an entry's key split
-    images: int  # that it lists
-    purpose: str  # trainval, train, val, test, or empty where its name does not tell
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +42,7 @@ class _Inner:
     def text(self) -> str:
         images = sum(split.images for split in self.splits)
         plural = "image" if images == 1 else "images"
-        return f"{self.path.name} ({TITLES[self.format]}, {images} {plural})"
+        return f"{self.path.name} ({DATASETS[self.format].title}, {images} {plural})"
 
     @property
     def auto(self) -> str:
@@ -75,18 +56,14 @@ class _Inner:
         return f"{{format: {self.format}, root: {in_brackets(self.path)}{named}}}"
 
 
-def nothing_found(
-    root: Path,
-    finders: Mapping[str, Callable[[Path], list[Split]]],
-    purpose_of: Callable[[str], str],
-) -> str:
+def nothing_found(root: Path, purpose_of: Callable[[str], str]) -> str:
     """Say what a folder, or a file, lacks to be a dataset, and what to write instead.
 
     Args:
         root: the folder.
-        finders: what finds the splits of each format.
         purpose_of: what a name says that a split is for.
     """
+    finders = found_formats()
     if root.is_file():
         if why := why_no_table(root):
             return why
@@ -96,7 +73,7 @@ def nothing_found(
         for name, find in finders.items():
             if find(root.parent):
                 return (
-                    f"{root}: is a file of a folder that holds {TITLES[name]}. "
+                    f"{root}: is a file of a folder that holds {DATASETS[name].title}. "
                     f"Write data.root={root.parent}."
                 )
         return f"{root}: neither a CSV table (path,x1,y1,x2,y2,name) nor a YOLO data.yaml."
@@ -128,14 +105,14 @@ def nothing_found(
     if inner:
         (one,) = inner
         return (
-            f"{root}: no dataset by itself, but {one.path} holds {TITLES[one.format]}. "
+            f"{root}: no dataset by itself, but {one.path} holds {DATASETS[one.format].title}. "
             f"Write data.root={one.path}."
         )
     for _, path in named_tables(root):
         if why := why_no_table(path):
             return why
     more = " (images, but no annotations)" if has_images(root) else ""
-    return f"{root}: no dataset is recognised; {contents(root)}{more}. Looked for {LOOKED_FOR}."
+    return f"{root}: no dataset is recognised; {contents(root)}{more}. Looked for {looked_for()}."
 
 
 def has_images(folder: Path) -> bool:

@@ -38,10 +38,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from detkit.data.base import DATASETS, Annotations, DatasetConfig, DatasetFormat
+from detkit.data.base import Annotations
 from detkit.data.counted import Counted
 from detkit.data.csv_dialects import is_split
 from detkit.data.csv_rows import ENDINGS, first_row, read_rows
+from detkit.data.formats.base import DatasetConfig
 from detkit.data.listing import contents, inner_path, read_text
 from detkit.data.places import COUNTED, SPLIT, below_root
 from detkit.data.settle import settle
@@ -97,9 +98,6 @@ def read_via(config: ViaConfig, classes: Sequence[str] = ()) -> Annotations:
     draft = draft_of(path, list(pages.values()), found, classes, noted)
     draft = replace(draft, sides=written_sides(draft.boxes))
     return settle(draft, config.max_unreadable, look=config.looks_at_images)
-
-
-DATASETS.register("via")(DatasetFormat(ViaConfig, read_via))
 
 
 # --------------------------------------------------------------------------- where the file is

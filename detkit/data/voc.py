@@ -38,8 +38,9 @@ from typing import Literal
 
 import numpy as np
 
-from detkit.data.base import DATASETS, Annotations, DatasetConfig, DatasetFormat
+from detkit.data.base import Annotations
 from detkit.data.counted import Counted
+from detkit.data.formats.base import DatasetConfig
 from detkit.data.labelling import Labels
 from detkit.data.listing import of_unread_kind
 from detkit.data.scan import scan_images
@@ -139,9 +140,6 @@ def read_voc(config: VOCConfig, classes: Sequence[str] = ()) -> Annotations:
         read_as=labels.read_as,
     )
     return settle(draft, config.max_unreadable, look=config.looks_at_images)
-
-
-DATASETS.register("voc")(DatasetFormat(VOCConfig, read_voc))
 
 
 def _find_layout(config: VOCConfig) -> Layout:

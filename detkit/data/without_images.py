@@ -20,8 +20,9 @@ import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from detkit.data.base import Annotations, DatasetConfig
+from detkit.data.base import Annotations
 from detkit.data.counted import Counted
+from detkit.data.formats.base import DatasetConfig
 from detkit.data.places import SPLIT, below_root
 from detkit.errors import DataError
 from detkit.image import ImageHeader, images_below

@@ -19,10 +19,10 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 from xml.sax.saxutils import escape
 
 import numpy as np
@@ -209,16 +209,6 @@ def write_csv(folder: Path, page: Page) -> None:
                 out.writerow([*cells, int(difficult[row])][: len(header)])
             if not rows:
                 out.writerow([path, *[""] * (len(header) - 1)])
-
-
-Writer: TypeAlias = Callable[[Path, Page], None]
-WRITERS: Mapping[str, Writer] = {
-    "voc": write_voc,
-    "coco": write_coco,
-    "yolo": write_yolo,
-    "csv": write_csv,
-}
-IMAGE_FOLDERS = {"voc": "JPEGImages", "coco": "images", "yolo": "images", "csv": "images"}
 
 
 def _stem(file_name: str) -> str:

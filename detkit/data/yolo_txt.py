@@ -34,7 +34,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from detkit.data.base import DATASETS, Annotations, DatasetConfig, DatasetFormat
+from detkit.data.base import Annotations
+from detkit.data.formats.base import DatasetConfig
 from detkit.data.image_index import BY_END
 from detkit.data.labelling import Labels
 from detkit.data.listing import short_ids
@@ -122,9 +123,6 @@ def read_yolo(config: YoloConfig, classes: Sequence[str] = ()) -> Annotations:
         read_as=labels.read_as,
     )
     return settle(draft, config.max_unreadable, look=config.looks_at_images)
-
-
-DATASETS.register("yolo")(DatasetFormat(YoloConfig, read_yolo))
 
 
 def _name_numbers(

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from detkit.config import parse_override
-from detkit.data.base import FOLDER_KEYS, MEANING_KEYS, PLACE_KEYS, VIA_KEYS
+from detkit.data.formats.base import FOLDER_KEYS, MEANING_KEYS, PLACE_KEYS, VIA_KEYS
 
 # keys of an entry whose values are names
 NAMES = ("format", "root", "split", "part", *PLACE_KEYS, *VIA_KEYS)

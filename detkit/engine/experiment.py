@@ -29,7 +29,7 @@ from detkit.config import (
 )
 from detkit.data.augment import AugmentConfig
 from detkit.data.auto import is_auto, resolve
-from detkit.data.base import FOLDER_KEYS, MEANING_KEYS
+from detkit.data.formats.base import FOLDER_KEYS, MEANING_KEYS
 from detkit.engine.entries import NAMES, replace_entries, split_overrides
 from detkit.engine.records import RecordName
 from detkit.errors import ConfigError, did_you_mean, shown, shown_value

@@ -14,7 +14,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from torch.utils.data import Dataset
 
-from detkit.data.base import Annotations, DatasetConfig, DetectionDataset, Sample
+from detkit.data.base import Annotations, DetectionDataset, Sample
+from detkit.data.formats.base import DatasetConfig
 from detkit.data.settle import allowed_unreadable
 from detkit.errors import DataError
 from detkit.evaluation.results import Results

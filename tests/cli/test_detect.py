@@ -18,10 +18,10 @@ import yaml
 from PIL import Image
 
 from detkit.cli import main
-from detkit.cli.detect import SAVE_FORMATS
-from detkit.cli.detect_files import WRITTEN, Looked, saving
 from detkit.cli.output_names import Stems
 from detkit.data import read_dataset
+from detkit.data.detection_writers import save_formats, saving
+from detkit.data.formats.base import ImageDetections
 from detkit.detections import Detections
 from detkit.video import VideoFile
 from tests.engine.conftest import CONFIG
@@ -148,7 +148,7 @@ def test_names_of_several_labels_are_told_apart(tmp_path: Path) -> None:
     found = Detections(box, torch.ones(1), label, names)
     for form in ("coco", "yolo"):
         with saving(form, tmp_path / form, names) as add:
-            add(Looked("a", "x/a.jpg", (60, 80), found))
+            add(ImageDetections("a", "x/a.jpg", (60, 80), found))
         (tmp_path / form / "images").mkdir()
         write_image(tmp_path / form / "images" / "a.jpg")
     coco = json.loads((tmp_path / "coco" / "coco.json").read_text())
@@ -167,8 +167,11 @@ def test_every_form_says_the_same(tmp_path: Path) -> None:
     names = ("cat", "dog")
     boxes, labels = torch.tensor([[1.0, 2.0, 30.0, 40.0], [0.0, 0.0, 80.0, 60.0]]), [1, 0]
     two = Detections(boxes, torch.tensor([0.75, 0.5]), torch.tensor(labels), names)
-    seen = [Looked("a", "x/a.jpg", (60, 80), two), Looked("blank", "blank.png", (9, 7), two[:0])]
-    for form in SAVE_FORMATS:
+    seen = [
+        ImageDetections("a", "x/a.jpg", (60, 80), two),
+        ImageDetections("blank", "blank.png", (9, 7), two[:0]),
+    ]
+    for form in save_formats():
         with saving(form, tmp_path / form, names) as add:
             for looked in seen:
                 add(looked)
@@ -208,11 +211,11 @@ def test_every_form_says_the_same(tmp_path: Path) -> None:
     )
 
 
-@pytest.mark.parametrize("form", SAVE_FORMATS)
+@pytest.mark.parametrize("form", save_formats())
 def test_every_form_can_be_asked_for(place: Path, tmp_path: Path, form: str) -> None:
     photo = place / "voc" / "JPEGImages" / "0.jpg"
     assert detect(place, tmp_path, photo, "--save-format", form) == 0
-    for pattern in WRITTEN[form].split(" and "):
+    for pattern in save_formats()[form].files.split(" and "):
         assert list(tmp_path.glob(pattern)), pattern
 
 
@@ -433,9 +436,8 @@ def test_a_disk_that_cannot_be_written_gets_one_sentence(
     )
 
 
-@pytest.mark.parametrize("form", WRITTEN)
+@pytest.mark.parametrize("form", save_formats())
 def test_saving_holds_nothing_in_memory(tmp_path: Path, form: str) -> None:
-    assert set(WRITTEN) == set(SAVE_FORMATS)
     boxes = torch.tensor([1.0, 2.0, 3.0, 4.0]).repeat(20, 1)
     labels = torch.zeros(20, dtype=torch.int64)
     found = Detections(boxes, torch.full((20,), 0.5), labels, ("cat",))
@@ -443,7 +445,7 @@ def test_saving_holds_nothing_in_memory(tmp_path: Path, form: str) -> None:
         held = []
         tracemalloc.start()
         for number in range(600):
-            add(Looked(f"{number % 50}", f"photos/{number}.jpg", (60, 80), found))
+            add(ImageDetections(f"{number % 50}", f"photos/{number}.jpg", (60, 80), found))
             if number in (300, 599):
                 held.append(tracemalloc.get_traced_memory()[0])
         tracemalloc.stop()

@@ -16,9 +16,11 @@ from pycocotools.cocoeval import COCOeval
 
 from detkit.class_names import COCO_ID_NAMES, COCO_NAMES, SYNONYMS
 from detkit.cli import main
-from detkit.cli.detect_files import Looked, saving
 from detkit.data import read_dataset
+from detkit.data.detection_writers import saving
+from detkit.data.formats.base import ImageDetections
 from detkit.detections import Detections
+from detkit.engine.checkpoint_files import HASHES
 from detkit.engine.train import train
 from detkit.evaluation import evaluate_results
 from detkit.evaluation.results import read_detections
@@ -101,7 +103,7 @@ def test_what_coco_has_no_number_for_is_refused(
     shutil.copytree(place / "run" / "best", run)
     described = read(run / "model.json")
     described["class_names"] = ["dog", "RBC"]
-    del described["sha256"]
+    del described[HASHES]
     (run / "model.json").write_text(json.dumps(described))
     words = [str(place / "voc" / "JPEGImages"), "--weights", str(run), "--device", "cpu"]
     assert main(["detect", *words, "--out", str(tmp_path / "out"), *IDS]) == 2
@@ -144,7 +146,7 @@ def test_cocos_own_evaluation_takes_the_file(
             scores = torch.rand(len(rows), generator=generator)
             found = Detections(boxes, scores, labels, names)
             size = (image["height"], image["width"])
-            add(Looked("", f"val2017/{image['file_name']}", size, found))
+            add(ImageDetections("", f"val2017/{image['file_name']}", size, found))
     results = truth.loadRes(str(tmp_path / "coco_results.json"))
     measured = COCOeval(truth, results, "bbox")
     measured.evaluate()

@@ -20,11 +20,12 @@ from PIL import Image
 from torch import Tensor
 
 from detkit.cli import detect_run
-from detkit.cli.detect_files import Looked, saving
-from detkit.cli.json_list import GrowingJsonList, JsonList
+from detkit.data.detection_writers import saving
+from detkit.data.formats.base import ImageDetections
 from detkit.detections import Detections
 from detkit.detectors.yolo_v2 import YoloV2
 from detkit.errors import DataError
+from detkit.json_list import GrowingJsonList, JsonList
 from detkit.video import VideoRecorder
 from tests.cli.test_detect import detect, place  # noqa: F401
 from tests.forked import Forked
@@ -258,7 +259,7 @@ def found_one() -> Detections:
 def find_two_and_fail(form: str, folder: Path) -> None:
     with saving(form, folder, ("cat",)) as add:
         for name in "ab":
-            add(Looked(name, f"{name}.jpg", (60, 80), found_one()))
+            add(ImageDetections(name, f"{name}.jpg", (60, 80), found_one()))
         raise KeyError(form)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from detkit.data import Annotations, join, read_dataset, summary
-from detkit.data.base import DATASETS
+from detkit.data.formats.base import DATASETS
 from detkit.data.reading import read_entries
 from detkit.errors import ConfigError, DataError
 from tests.data import coco_files

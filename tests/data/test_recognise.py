@@ -17,8 +17,8 @@ from detkit.cli.eval import main as evaluate
 from detkit.config import read_config
 from detkit.data import Annotations, join, read_dataset
 from detkit.data.auto import resolve
+from detkit.data.formats.base import looked_for
 from detkit.data.recognise import Recognised, recognise
-from detkit.data.unrecognised import LOOKED_FOR
 from detkit.engine.experiment import read_experiment
 from detkit.engine.train import train
 from detkit.errors import ConfigError, DataError, DetkitError
@@ -381,13 +381,15 @@ def test_nothing_that_is_known(tmp_path: Path) -> None:
             recognise(tmp_path)
         return str(caught.value)
 
-    assert said() == f"{tmp_path}: no dataset is recognised; it is empty. Looked for {LOOKED_FOR}."
+    assert (
+        said() == f"{tmp_path}: no dataset is recognised; it is empty. Looked for {looked_for()}."
+    )
     write_image(tmp_path / "a.png")
     for n in range(9):
         (tmp_path / f"{n}.doc").touch()
     assert said() == (
         f"{tmp_path}: no dataset is recognised; it holds 0.doc, 1.doc, 2.doc, 3.doc, 4.doc, 5.doc, "
-        f"6.doc, 7.doc and 2 more (images, but no annotations). Looked for {LOOKED_FOR}."
+        f"6.doc, 7.doc and 2 more (images, but no annotations). Looked for {looked_for()}."
     )
 
 

@@ -20,6 +20,7 @@ from detkit.backbones.weights import load_backbone_weights
 from detkit.detectors import build_detector
 from detkit.engine.build import with_defaults
 from detkit.engine.checkpoint import Content, load_checkpoint, save_checkpoint, write_checkpoint
+from detkit.engine.checkpoint_files import HASHES
 from detkit.engine.convert import import_darknet
 from detkit.engine.darknet_export import export_darknet
 from detkit.engine.experiment import ExperimentConfig, read_experiment
@@ -739,7 +740,7 @@ def test_a_header_that_someone_wrote_into_a_checkpoint_is_checked(
     folder.mkdir()
     described = json.loads((imported / "model.json").read_text())
     described["darknet"]["header"]["seen"] = "many"
-    del described["sha256"]
+    del described[HASHES]
     (folder / "model.json").write_text(json.dumps(described))
     (folder / "weights.safetensors").write_bytes((imported / "weights.safetensors").read_bytes())
     with pytest.raises(ConfigError) as caught:
