@@ -195,10 +195,10 @@ def named_model(word: str, root: Path | None) -> dict[str, Any]:
 
 def from_folder(root: Path, overrides: Sequence[str]) -> Patient:
     """Every split of a folder that is recognised, or the one entry that the words name."""
-    from detkit.cli.data_entries import AUTO_KEYS, class_list, read_keys
     from detkit.data.recognise import recognise
     from detkit.engine.experiment import DataConfig, ExperimentConfig, TrainConfig
     from detkit.engine.start_model import complete_model
+    from detkit.workflows.data_keys import AUTO_KEYS, class_list, read_keys
 
     keys = {**read_keys(overrides), "root": str(root)}
     classes = class_list(keys)

@@ -50,10 +50,10 @@ def main(argv: list[str] | None = None) -> int:
 
 def run(args: argparse.Namespace) -> None:
     """Read the splits, write them, say what was and what could not be written."""
-    from detkit.cli.data_entries import all_splits, class_list, read_keys
     from detkit.data import summary
     from detkit.data.convert import convert
     from detkit.data.reading import read_entries
+    from detkit.workflows.data_keys import all_splits, class_list, read_keys
 
     roots = [word for word in args.words if not word.startswith("data.") or "=" not in word]
     keys = read_keys([word for word in args.words if word not in roots])

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING
 
 from detkit.cli.ending import FAILED, INTERRUPTED, ended
 from detkit.cli.lazy_choices import LazyChoices
-from detkit.cli.output_names import Stems, free_folder, refuse_overwriting
 from detkit.errors import ConfigError, DetkitError
 from detkit.system_errors import NO_SPACE
 from detkit.weights.zoo import DEFAULT_MODEL
+from detkit.workflows.output_names import Stems, free_folder, refuse_overwriting
 
 if TYPE_CHECKING:
     from detkit.cli.detect_run import Done

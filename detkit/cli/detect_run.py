@@ -16,7 +16,6 @@ from PIL import Image
 
 from detkit.api import FoundBatch, detect, detect_batches, in_batches
 from detkit.cli.detect_files import video_files
-from detkit.cli.output_names import Stems
 from detkit.data.detection_writers import COCO_RESULTS, save_formats, saving
 from detkit.data.formats.base import ImageDetections, Save
 from detkit.drawing import draw, draw_proposals
@@ -27,6 +26,7 @@ from detkit.sources import Source, open_video, originals, read_source, safe_stem
 from detkit.system_errors import ran_out_of
 from detkit.video import Frame
 from detkit.visible import visible, visible_name
+from detkit.workflows.output_names import Stems
 
 if TYPE_CHECKING:
     from torch import Tensor

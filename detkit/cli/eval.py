@@ -8,21 +8,17 @@ import os
 import shlex
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from detkit.cli.ending import ended
-from detkit.cli.eval_words import EVAL_DATA, MODEL_SETTINGS, PROPOSALS
 from detkit.errors import ConfigError
+from detkit.workflows.evaluation_words import EVAL_DATA, MODEL_SETTINGS, PROPOSALS
 
 if TYPE_CHECKING:
-    from detkit.cli.measuring import Settings
-    from detkit.data import Annotations
-    from detkit.engine.distributed import Ranks
     from detkit.evaluation.html_report import Evaluated
+    from detkit.workflows.evaluate import EvaluationSettings
 
-RANK_TIMEOUT_MINUTES = 30.0  # how long ranks wait for one another; training's default
 HTML = (".html", ".htm")
 MIN_RESAMPLES = 100  # fewer do not make an interval
 
@@ -112,59 +108,36 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def run(checkpoints: Sequence[Path], overrides: list[str], args: argparse.Namespace) -> None:
-    """Measure, alone or as one of the ranks that torchrun started."""
-    from detkit.engine.joining import join_ranks
-
-    with join_ranks() as ranks:
-        measure(checkpoints, overrides, args, ranks)
-
-
-def measure(
-    checkpoints: Sequence[Path], overrides: list[str], args: argparse.Namespace, ranks: Ranks
-) -> None:
     """Measure everything that was named, print the table, write what was asked for.
 
-    Under torchrun every rank calls this; rank 0 alone prints and writes.
+    Under torchrun every rank comes here; rank 0 alone prints and writes.
 
     Raises:
         DetkitError: anything that cannot be measured or written.
     """
-    from detkit.cli.measuring import measure_checkpoint, measure_file
     from detkit.engine.console_watch import ConsoleWatch
-    from detkit.engine.named import find_named
+    from detkit.engine.joining import join_ranks
     from detkit.evaluation.tables import console, print_report
-    from detkit.files import make_folder
-    from detkit.remote import SILENT
+    from detkit.progress import ConsoleProgress
+    from detkit.workflows.evaluate import evaluate_models
 
-    settings = _check(overrides, args)
-    own = ranks.connect(settings.device, RANK_TIMEOUT_MINUTES)
-    settings = replace(settings, device=str(own))
-    if settings.model and not checkpoints:
-        raise ConfigError(f"model.{next(iter(settings.model))}: a file of detections has no model.")
-    with ConsoleWatch() as watch:  # all of them, before the first is measured
-        told = watch if ranks.is_main else SILENT
-        found = [find_named(path, told) for path in checkpoints]
-    for path in (args.json, args.csv, args.markdown, args.report, args.save_detections):
-        if path is not None and ranks.is_main:
-            _check_writable(path)
-    if args.out is not None and ranks.is_main:
-        make_folder(args.out)
-    read: dict[str, Annotations] = {}  # several checkpoints often share their data
-    each = [
-        measure_checkpoint(one.load(settings.device), settings, read, name, ranks)
-        for one, name in zip(found, row_names([one.shown for one in found]), strict=True)
-    ]
-    if not ranks.is_main:
-        return
-    measured = [one for one in each if one is not None]
-    measured += [measure_file(path, settings, read) for path in args.detections]
-    rows = [one.row for one in measured]
-    print_report(rows, console(), rules=args.rules, per_class=args.per_class)
-    if args.published:
-        from detkit.evaluation.published import print_published
+    with join_ranks() as ranks:
+        settings = _settings(checkpoints, overrides, args)
+        if ranks.is_main:
+            for path in (args.json, args.csv, args.markdown, args.report, args.save_detections):
+                if path is not None:
+                    _check_writable(path)
+        with ConsoleWatch() as watch:
+            measured = evaluate_models(settings, ConsoleProgress(), ranks=ranks, watch=watch)
+        if not ranks.is_main:
+            return
+        rows = [one.row for one in measured]
+        print_report(rows, console(), rules=args.rules, per_class=args.per_class)
+        if args.published:
+            from detkit.evaluation.published import print_published
 
-        print_published(console())
-    _write_files(measured, args)
+            print_published(console())
+        _write_files(measured, args)
 
 
 def _write_files(measured: Sequence[Evaluated], args: argparse.Namespace) -> None:
@@ -187,11 +160,13 @@ def _write_files(measured: Sequence[Evaluated], args: argparse.Namespace) -> Non
         print(f"the report is {args.report}; any browser opens it")
 
 
-def _check(overrides: list[str], args: argparse.Namespace) -> Settings:
+def _settings(
+    checkpoints: Sequence[Path], overrides: list[str], args: argparse.Namespace
+) -> EvaluationSettings:
     from detkit.cli.device import choose_device
-    from detkit.cli.measuring import Settings
     from detkit.config import parse_override
     from detkit.engine.entries import split_overrides
+    from detkit.workflows.evaluate import EvaluationSettings
 
     entry, rest = split_overrides(overrides)
     blocks: dict[str, dict[str, Any]] = {"data": {}, "eval": {}, "model": {}}
@@ -215,12 +190,14 @@ def _check(overrides: list[str], args: argparse.Namespace) -> Settings:
     device = choose_device(args.device)
     if args.precision == "fp16" and device == "cpu":
         raise ConfigError("--precision fp16: needs a GPU; use bf16 or fp32 on a CPU.")
-    return Settings(
+    return EvaluationSettings(
+        models=tuple(checkpoints),
+        detections=tuple(args.detections),
         entry=entry,
         data=blocks["data"],
         eval=blocks["eval"],
         model=blocks["model"],
-        out=args.out,
+        pictures=args.out,
         save_detections=args.save_detections,
         speed_images=None if args.no_speed else args.speed_images,
         resamples=args.bootstrap,
@@ -234,19 +211,7 @@ def _check_writable(path: Path) -> None:
     """Find out before minutes of work that a file cannot be written after them."""
     if path.is_dir():
         raise ConfigError(f"{path}: is a folder; name a file in it.")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as problem:
-        raise ConfigError(f"{path.parent}: cannot be made ({problem.strerror}).") from None
-
-
-def row_names(paths: Sequence[Path]) -> list[str]:
-    """The shortest ends of the checkpoint folders that tell them apart.
-
-    ``runs/a/best`` and ``runs/b/best`` are a and b; with ``runs/a/last`` they are a/best, ...
-    """
-    short = [path.parent.name if path.name in ("best", "last") else path.name for path in paths]
-    if len(set(short)) == len(paths):
-        return short
-    longer = [f"{path.parent.name}/{path.name}" for path in paths]
-    return longer if len(set(longer)) == len(paths) else [str(path) for path in paths]
+    above = next(parent for parent in path.absolute().parents if os.path.lexists(parent))
+    if not above.is_dir() or not os.access(above, os.W_OK):
+        why = "not writable" if above.is_dir() else f"{above} is a file"
+        raise ConfigError(f"{path.parent}: cannot be made ({why}).")

@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING, Any
 from detkit.errors import ConfigError, DetkitError
 
 if TYPE_CHECKING:
-    from detkit.cli.measuring import Settings
     from detkit.evaluation.rows import Row
     from detkit.remote import Watch
     from detkit.weights.zoo_entry import ZooEntry
+    from detkit.workflows.evaluate import EvaluationSettings
 
 POINT = 1.0  # percent: how far a figure may be from the published one on the same data
 EXACT = 1e-6  # percent: of two figures that are alike but for the last digit of a float
@@ -44,10 +44,11 @@ def measure(words: Sequence[str], device: str | None) -> int:
     Raises:
         DetkitError: no such file, another file, or data that cannot be measured on.
     """
-    from detkit.cli.measuring import measure_checkpoint
     from detkit.engine.console_watch import ConsoleWatch
     from detkit.engine.distributed import Ranks
     from detkit.engine.named import Named
+    from detkit.progress import ConsoleProgress
+    from detkit.workflows.evaluate import measure_checkpoint
 
     overrides = [word for word in words if "=" in word and not os.path.exists(word)]
     places = [word for word in words if word not in overrides]
@@ -58,7 +59,7 @@ def measure(words: Sequence[str], device: str | None) -> int:
         entry, path, known_by = find_file(places[0], watch)
     print(f"{entry.name}: right by {known_by} ({path})", flush=True)
     loaded = Named(path, entry, entry.name).load(settings.device)
-    measured = measure_checkpoint(loaded, settings, {}, entry.name, Ranks())
+    measured = measure_checkpoint(loaded, settings, {}, entry.name, Ranks(), ConsoleProgress())
     assert measured is not None  # one process alone is the main one
     size = path.stat().st_size
     found = compared(entry, measured.row, is_known=entry.file.hash_of(size) is not None)
@@ -69,12 +70,14 @@ def measure(words: Sequence[str], device: str | None) -> int:
     return TOO_FAR if found.too_far else 0
 
 
-def _settings(places: Sequence[str], overrides: list[str], device: str | None) -> Settings:
+def _settings(
+    places: Sequence[str], overrides: list[str], device: str | None
+) -> EvaluationSettings:
     """What the words say, as ``detkit eval`` takes it."""
     from detkit.cli.device import choose_device
-    from detkit.cli.measuring import Settings
     from detkit.config import parse_override
     from detkit.engine.entries import split_overrides
+    from detkit.workflows.evaluate import EvaluationSettings
 
     entry, rest = split_overrides(overrides)
     blocks: dict[str, dict[str, Any]] = {"data": {}, "eval": {}}
@@ -93,19 +96,13 @@ def _settings(places: Sequence[str], overrides: list[str], device: str | None) -
         entry["root"] = places[0]
     if "root" not in entry:
         raise ConfigError(f"--measure needs a folder with photos and their labels: {USAGE}.")
-    return Settings(
+    return EvaluationSettings(
         # the whole of a folder without splits: nothing of it was learned from
         entry={"format": "auto", "part": "all", **entry},
         data=blocks["data"],
         eval=blocks["eval"],
-        model={},
-        out=None,
-        save_detections=None,
-        speed_images=None,
         resamples=DRAWS,
         device=choose_device(device),
-        precision="fp32",
-        use_cache=True,
     )
 
 
@@ -248,7 +245,7 @@ def _cell(percent: float) -> str:
     return "-" if math.isnan(percent) else f"{percent:.1f}"
 
 
-def _keep(entry: ZooEntry, size: int, row: Row, settings: Settings, command: str) -> None:
+def _keep(entry: ZooEntry, size: int, row: Row, settings: EvaluationSettings, command: str) -> None:
     """Keep the figures where ``zoo list`` finds them; a folder that refuses is no reason to end."""
     from detkit.evaluation.cached import now
     from detkit.weights.zoo_entry import Measured

@@ -28,9 +28,9 @@ from detkit.engine.saving import owes_evaluation
 from detkit.engine.state import TrainState
 from detkit.errors import DataError, DetkitError
 from detkit.evaluation.proposals import proposals_of
-from detkit.evaluation.run import Progress
 from detkit.files import in_words, make_folder, sha256_of
 from detkit.image import read_image
+from detkit.progress import Count
 from detkit.proposals.selective_search import compile_ahead
 from detkit.proposals.store import KEY, ProposalStore, default_folder
 from detkit.types import Boxes
@@ -89,7 +89,7 @@ def compute_proposals(
     store: ProposalStore,
     paths: Sequence[Path],
     processes: int,
-    progress: Progress | None = None,
+    progress: Count | None = None,
     stopping: Callable[[], bool] = lambda: False,
 ) -> Computed:
     """Find and keep the proposals of those images that the store lacks.
@@ -235,7 +235,7 @@ def prepare_proposals(
     log.say(Computed(images, found, seconds, size, mine.unreadable, mine.stopped).text())
 
 
-def shown_in(log: RunLog) -> Progress:
+def shown_in(log: RunLog) -> Count:
     """Progress as a line of its own on a terminal, elsewhere as a line now and then."""
     shows: list[Callable[[int], None]] = []
     said = time.monotonic()

@@ -32,10 +32,10 @@ from detkit.evaluation.results import Results, collect, nan_to_none
 from detkit.evaluation.truth import truth_of
 from detkit.evaluation.voc_map import DEVKIT, VocResult, VocRule, check_rule, voc_map
 from detkit.predictors import NamedCallable, as_predictor
+from detkit.progress import Count
 
 _log = logging.getLogger(__name__)
 
-Progress = Callable[[int, int], None]  # (images done, images in all)
 Gather = Callable[[NDArray[Any]], list[NDArray[Any]]]  # one array in, those of all processes out
 
 NOTHING = Detections(torch.zeros(0, 4), torch.zeros(0), torch.zeros(0, dtype=torch.int64))
@@ -97,7 +97,7 @@ def evaluate(
     *,
     batch_size: int = 8,
     workers: int = 0,
-    progress: Progress | None = None,
+    progress: Count | None = None,
     coco: bool = True,
     voc_rule: VocRule = DEVKIT,
     max_detections: int = COCO_LIMIT,
@@ -147,7 +147,7 @@ def detect_dataset(
     *,
     batch_size: int = 8,
     workers: int = 0,
-    progress: Progress | None = None,
+    progress: Count | None = None,
     shard: Shard = Shard(),
 ) -> Detected:
     """Detect in every image of ``dataset``, alone or as one of several processes.
@@ -239,7 +239,7 @@ def _detect(
     predictor: Predictor,
     loader: DataLoader[Sample | Unreadable],
     total: int,
-    progress: Progress | None,
+    progress: Count | None,
     lost: dict[int, str],
 ) -> Iterator[Detections]:
     """What is found in each image; nothing in one that cannot be read, which ``lost`` is told."""

@@ -13,11 +13,12 @@ import torch
 import yaml
 from PIL import Image
 
-from detkit.cli.anchors import Form, as_yaml, main, share_out
-from detkit.cli.model_block import replace_in_model, set_in_model
+from detkit.cli.anchors import main
 from detkit.config import read_config
 from detkit.detectors import DETECTORS, Scale, build_detector
 from detkit.errors import ConfigError
+from detkit.workflows.anchors import Form, as_yaml, share_out
+from detkit.workflows.edit_config import replace_in_model, set_in_model
 from tests.oracles import voc_xml, write_voc
 from tests.test_overfit import FORMS
 
@@ -433,7 +434,7 @@ def test_ctrl_c(
     def interrupt(*args: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("detkit.cli.anchors.training_boxes", interrupt)
+    monkeypatch.setattr("detkit.workflows.anchors.training_boxes", interrupt)
     assert main([str(config)]) == 130
     assert capsys.readouterr().err == "detkit anchors: stopped.\n"
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from detkit.cli.data_entries import all_splits, class_list, read_keys
 from detkit.data import read_dataset
 from detkit.errors import ConfigError, DataError
+from detkit.workflows.data_keys import all_splits, class_list, read_keys
 from tests.data.formats import write_coco, write_yolo
 
 

@@ -18,12 +18,12 @@ import yaml
 from PIL import Image
 
 from detkit.cli import main
-from detkit.cli.output_names import Stems
 from detkit.data import read_dataset
 from detkit.data.detection_writers import save_formats, saving
 from detkit.data.formats.base import ImageDetections
 from detkit.detections import Detections
 from detkit.video import VideoFile
+from detkit.workflows.output_names import Stems
 from tests.engine.conftest import CONFIG
 from tests.forked import Forked
 from tests.oracles import voc_xml, write_image, write_voc

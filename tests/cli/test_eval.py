@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from detkit.cli.eval import main, row_names
+from detkit.cli.eval import main
+from detkit.workflows.evaluate import row_names
 from tests.cli.measured import CLASSES, OBJECTS, figures_of, voc_words
 
 pytestmark = pytest.mark.usefixtures("cache")

@@ -9,9 +9,9 @@ import torch
 from safetensors.torch import save_file
 
 from detkit.cli.eval import main
-from detkit.cli.measuring import ticker
 from detkit.detectors import build_detector
 from detkit.engine.checkpoint_files import WEIGHTS
+from detkit.progress import ticker
 from tests.cli.measured import OBJECTS, figures_of, voc_words
 
 DATA = "data: 3 images (1 without objects), 2 objects of 2 classes\n"  # what is measured on

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from detkit.cli.data_entries import all_splits
 from detkit.data import read_dataset
 from detkit.data.auto import resolve
 from detkit.data.recognise import recognise
 from detkit.errors import DataError
+from detkit.workflows.data_keys import all_splits
 from tests.oracles import voc_xml, write_image, write_voc
 
 BOX = {"category_id": 1, "bbox": [10, 10, 20, 30], "area": 600, "iscrowd": 0}

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from detkit.cli.data_entries import all_splits
 from detkit.data import Annotations, read_dataset
 from detkit.data.recognise import recognise
 from detkit.errors import ConfigError, DataError
+from detkit.workflows.data_keys import all_splits
 from tests.oracles import voc_xml, write_image, write_voc
 
 ROW = "1 0.5 0.5 0.5 0.5\n"

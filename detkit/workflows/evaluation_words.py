@@ -1,4 +1,4 @@
-"""Words of ``detkit eval``: its parser and ``measuring.py`` both know them."""
+"""Words of evaluations: settings of a model that may be changed for one, and how data is named."""
 
 from __future__ import annotations
 

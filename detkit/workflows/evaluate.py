@@ -1,20 +1,18 @@
-"""What ``detkit eval`` does for each checkpoint and each file of detections: read, detect, time."""
+"""Evaluate checkpoints, models of the zoo and files of detections: read, detect, measure, time.
+
+``detkit eval`` in Python: :func:`evaluate_models` with :class:`EvaluationSettings`.
+"""
 
 from __future__ import annotations
 
-import sys
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 import yaml
 
-from detkit.cli.eval_data import read_eval_data
-from detkit.cli.eval_words import EVAL_DATA, MODEL_SETTINGS, PROPOSALS
 from detkit.config import parse
 from detkit.data import Annotations, DetectionDataset
 from detkit.data.without_images import NOT_LOOKED_AT
@@ -22,6 +20,7 @@ from detkit.detectors import Detector, rebuild_detector
 from detkit.engine.checkpoint import Checkpoint
 from detkit.engine.distributed import Ranks
 from detkit.engine.experiment import DataConfig, EvalConfig
+from detkit.engine.named import find_named
 from detkit.engine.proposals import compute_proposals, processes_for, store_of
 from detkit.engine.records import flat
 from detkit.errors import ConfigError, DetkitError
@@ -35,7 +34,6 @@ from detkit.evaluation.readable import Detected
 from detkit.evaluation.results import check_detections, read_detections, write_detections
 from detkit.evaluation.rows import Row
 from detkit.evaluation.run import (
-    Progress,
     detect_dataset,
     evaluate_results,
     known_classes,
@@ -51,27 +49,89 @@ from detkit.evaluation.speed import (
     measure_speed,
 )
 from detkit.files import cache_folder
-from detkit.visible import visible_name
+from detkit.progress import NO_PROGRESS, Progress
+from detkit.remote import SILENT, Watch
+from detkit.workflows.evaluation_data import read_eval_data
+from detkit.workflows.evaluation_words import EVAL_DATA, MODEL_SETTINGS, PROPOSALS
 
 GPU_WORKERS = 4  # a GPU would wait for images; a CPU's cores are busy with the network
-TICK_SECONDS = 30.0  # between two lines of progress where no terminal shows a bar
+RANK_TIMEOUT_MINUTES = 30.0  # how long ranks wait for one another; training's default
+MIN_RESAMPLES = 100  # fewer do not make an interval
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
-    """What the command line says, checked."""
+class EvaluationSettings:
+    """What is evaluated, on what, and what is measured besides."""
 
-    entry: dict[str, Any]  # data.format, data.root, data.split
-    data: dict[str, Any]  # other keys of the data block
-    eval: dict[str, Any]
-    model: dict[str, Any]  # how a detector selects what it finds
-    out: Path | None
-    save_detections: Path | None
-    speed_images: int | None  # None: speed is not measured
-    resamples: int  # of the bootstrap; 0: none
-    device: str
-    precision: Precision
-    use_cache: bool  # take what is there; what is new is kept in any case
+    models: tuple[str | Path, ...] = ()  # run or checkpoint folders, weight files, zoo names
+    detections: tuple[Path, ...] = ()  # files of detections, measured beside
+    entry: Mapping[str, Any] = field(default_factory=dict)  # format, root, split
+    data: Mapping[str, Any] = field(default_factory=dict)  # other keys of the data block
+    eval: Mapping[str, Any] = field(default_factory=dict)  # keys of the eval block
+    model: Mapping[str, Any] = field(default_factory=dict)  # how detectors select what they find
+    pictures: Path | None = None  # folder of curves, and of pictures of worst and best
+    save_detections: Path | None = None  # of the one model
+    speed_images: int | None = None  # to time; None: speed is not measured
+    resamples: int = 0  # of the bootstrap; 0: none
+    device: str = "cpu"
+    precision: Precision = "fp32"
+    use_cache: bool = True  # take what is there; what is new is kept in any case
+
+
+def evaluate_models(
+    settings: EvaluationSettings,
+    progress: Progress = NO_PROGRESS,
+    *,
+    ranks: Ranks = Ranks(),
+    watch: Watch = SILENT,
+) -> list[Evaluated]:
+    """Evaluate checkpoints, models of the zoo and files of detections, as ``detkit eval`` does.
+
+    Args:
+        settings: what is evaluated and how.
+        progress: is told how it goes.
+        ranks: of a distributed run; every rank calls this, and rank 0 alone measures and writes.
+        watch: is told how long weights are fetched.
+
+    Returns:
+        One each: its row of figures, and what was measured; none on ranks but the first.
+
+    Raises:
+        ConfigError: a setting that cannot be.
+        DetkitError: anything that cannot be measured or written.
+    """
+    if settings.model and not settings.models:
+        raise ConfigError(f"model.{next(iter(settings.model))}: a file of detections has no model.")
+    if settings.save_detections is not None and len(settings.models) != 1:
+        raise ConfigError("save_detections: takes the detections of one model.")
+    if settings.resamples and settings.resamples < MIN_RESAMPLES:
+        raise ConfigError(f"resamples: must be {MIN_RESAMPLES} or more, or 0 for none.")
+    own = ranks.connect(settings.device, RANK_TIMEOUT_MINUTES)
+    settings = replace(settings, device=str(own))
+    told = watch if ranks.is_main else SILENT  # all of them, before the first is measured
+    found = [find_named(path, told) for path in settings.models]
+    read: dict[str, Annotations] = {}  # several models often share their data
+    heard = progress if ranks.is_main else NO_PROGRESS
+    each = [
+        measure_checkpoint(one.load(settings.device), settings, read, name, ranks, heard)
+        for one, name in zip(found, row_names([one.shown for one in found]), strict=True)
+    ]
+    if not ranks.is_main:
+        return []
+    measured = [one for one in each if one is not None]
+    return measured + [measure_file(path, settings, read, heard) for path in settings.detections]
+
+
+def row_names(paths: Sequence[Path]) -> list[str]:
+    """The shortest ends of the checkpoint folders that tell them apart.
+
+    ``runs/a/best`` and ``runs/b/best`` are a and b; with ``runs/a/last`` they are a/best, ...
+    """
+    short = [path.parent.name if path.name in ("best", "last") else path.name for path in paths]
+    if len(set(short)) == len(paths):
+        return short
+    longer = [f"{path.parent.name}/{path.name}" for path in paths]
+    return longer if len(set(longer)) == len(paths) else [str(path) for path in paths]
 
 
 def measuring_workers(asked: int | None, device: torch.device) -> int:
@@ -83,20 +143,23 @@ def measuring_workers(asked: int | None, device: torch.device) -> int:
 
 def measure_checkpoint(
     loaded: Checkpoint,
-    settings: Settings,
+    settings: EvaluationSettings,
     read: dict[str, Annotations],
     name: str,
     ranks: Ranks,
+    progress: Progress,
 ) -> Evaluated | None:
     """Evaluate one checkpoint and time it, or take from the cache what was measured before.
 
     Several ranks share the detecting; the rest is done by rank 0, and the others get None.
     """
     detector = _with_settings(loaded, settings, name)
-    data = parse(DataConfig, loaded.experiment.data.model_dump() | settings.data, "data.")
-    config = parse(EvalConfig, loaded.experiment.eval.model_dump() | settings.eval, "eval.")
+    data = parse(DataConfig, {**loaded.experiment.data.model_dump(), **settings.data}, "data.")
+    config = parse(EvalConfig, {**loaded.experiment.eval.model_dump(), **settings.eval}, "eval.")
     names = known_classes(detector.class_names)
-    annotations, described = ranks.main_first(lambda: read_eval_data(data, names, settings, read))
+    annotations, described = ranks.main_first(
+        lambda: read_eval_data(data, names, settings, read, progress)
+    )
     device = torch.device(settings.device)
     said = {
         "precision": settings.precision,
@@ -108,12 +171,14 @@ def measure_checkpoint(
     kept = load_cached(key, annotations) if look else None
     fresh = kept
     if ranks.is_main and (same := spelt_otherwise(names, annotations.class_names)):
-        print(f"{name}: {same}", file=sys.stderr)
+        progress.say(f"{name}: {same}")
     if ranks.from_main(lambda: kept is None):
         workers = measuring_workers(data.workers, device)
         every = DetectionDataset(annotations)
-        seen = ranks.main_first(lambda: with_proposals(detector, every, data, name))
-        found = _detect(detector, seen, name, (config.batch_size, workers), settings, ranks)
+        seen = ranks.main_first(lambda: with_proposals(detector, every, data, name, progress))
+        found = _detect(
+            detector, seen, name, (config.batch_size, workers), settings, ranks, progress
+        )
         if len(found.annotations) < len(annotations):
             key = ""  # of those that could be read, so it is not kept
         fresh, annotations = Cached(found.results, About(when=now())), found.annotations
@@ -121,14 +186,14 @@ def measure_checkpoint(
         return None
     dataset = DetectionDataset(annotations)
     if kept is None:
-        _keep(key, fresh)
+        _keep(key, fresh, progress)
     else:
-        print(f"{name}: detections of {kept.about.when}, from the cache", file=sys.stderr)
+        progress.say(f"{name}: detections of {kept.about.when}, from the cache")
     if settings.save_detections is not None:  # before anything else that could go wrong
         write_detections(settings.save_detections, fresh.results, annotations)
-    timed = _timed(detector, dataset, settings, fresh)
+    timed = _timed(detector, dataset, settings, fresh, progress)
     if timed is not fresh:
-        _keep(key, timed)
+        _keep(key, timed, progress)
     row = Row(
         name=name,
         data=described,
@@ -152,7 +217,7 @@ def measure_checkpoint(
     )
     shown = getattr(detector.config, "show_threshold", PICTURE_SCORE)
     resolved = yaml.safe_dump(loaded.experiment.model_dump(mode="json"), sort_keys=False)
-    return _finished(Evaluated(row, dataset, shown, resolved), settings)
+    return _finished(Evaluated(row, dataset, shown, resolved), settings, progress)
 
 
 def _own_limit(detector: Detector) -> tuple[int, str] | None:
@@ -164,16 +229,20 @@ def _own_limit(detector: Detector) -> tuple[int, str] | None:
 
 
 def with_proposals(
-    detector: Detector, dataset: DetectionDataset, data: DataConfig, name: str
+    detector: Detector,
+    dataset: DetectionDataset,
+    data: DataConfig,
+    name: str,
+    progress: Progress,
 ) -> DetectionDataset:
     """The same images with the proposals that the detector needs, if it does; all are found now."""
     store = store_of(data, detector)
     if store is None:
         return dataset
     paths = [Path(str(path)) for path in dataset.annotations.paths]
-    with shown_progress(f"{name}: proposals") as progress:
-        done = compute_proposals(store, paths, processes_for(data), progress)
-    print(f"{name}: {done.text()}", file=sys.stderr)
+    with progress.count(f"{name}: proposals") as count:
+        done = compute_proposals(store, paths, processes_for(data), count)
+    progress.say(f"{name}: {done.text()}")
     return DetectionDataset(dataset.annotations, proposals=store)
 
 
@@ -182,26 +251,26 @@ def _detect(
     dataset: DetectionDataset,
     name: str,
     loading: tuple[int, int],
-    settings: Settings,
+    settings: EvaluationSettings,
     ranks: Ranks,
+    progress: Progress,
 ) -> Detected:
     """Run the detector over all images; ``loading``: images in a batch, processes that read."""
     batch_size, workers = loading
-    if ranks.is_main:
-        print(f"measuring {name} on {len(dataset)} images", file=sys.stderr)
-    bar = shown_progress(name) if ranks.is_main else nullcontext()
-    with autocast(torch.device(settings.device), settings.precision), bar as progress:
+    progress.say(f"measuring {name} on {len(dataset)} images")
+    device = torch.device(settings.device)
+    with autocast(device, settings.precision), progress.count(name) as count:
         return detect_dataset(
             detector,
             dataset,
             batch_size=batch_size,
             workers=workers,
-            progress=progress,
+            progress=count,
             shard=ranks.shard(),
         )
 
 
-def _with_settings(loaded: Checkpoint, settings: Settings, name: str) -> Detector:
+def _with_settings(loaded: Checkpoint, settings: EvaluationSettings, name: str) -> Detector:
     """The detector, built again where the command line changes how it selects."""
     if not settings.model:
         return loaded.detector
@@ -222,7 +291,11 @@ def _with_settings(loaded: Checkpoint, settings: Settings, name: str) -> Detecto
 
 
 def _timed(
-    detector: Detector, dataset: DetectionDataset, settings: Settings, kept: Cached
+    detector: Detector,
+    dataset: DetectionDataset,
+    settings: EvaluationSettings,
+    kept: Cached,
+    progress: Progress,
 ) -> Cached:
     """The same with a speed by the protocol asked for, of this device: the old one, or a new."""
     if settings.speed_images is None:
@@ -231,33 +304,39 @@ def _timed(
     about, name = kept.about, device_name(device)
     if about.speed is not None and about.speed.protocol == protocol and about.device == name:
         return kept
-    print(f"timing {protocol.warmup + protocol.images} images, one by one", file=sys.stderr)
+    progress.say(f"timing {protocol.warmup + protocol.images} images, one by one")
     speed = measure_speed(
         detector, dataset, device, precision=settings.precision, protocol=protocol
     )
     return replace(kept, about=replace(about, speed=speed, speed_when=now(), device=name))
 
 
-def _keep(key: str, cached: Cached) -> None:
+def _keep(key: str, cached: Cached, progress: Progress) -> None:
     if not key:
         return
     try:
         store(key, cached)
     except OSError as problem:  # a full disk, a folder of someone else: no reason to stop
-        print(
+        progress.say(
             f"{cache_folder()}: not writable ({problem.strerror}), so these detections are not "
-            "kept for the next time; DETKIT_CACHE names another folder.",
-            file=sys.stderr,
+            "kept for the next time; DETKIT_CACHE names another folder."
         )
 
 
-def measure_file(path: Path, settings: Settings, read: dict[str, Annotations]) -> Evaluated:
+def measure_file(
+    path: Path,
+    settings: EvaluationSettings,
+    read: dict[str, Annotations],
+    progress: Progress,
+) -> Evaluated:
     """Evaluate a file of detections."""
     if not {"format", "root"} <= set(settings.entry):
         raise ConfigError(f"--detections {path}: say what they were found in: {EVAL_DATA}.")
     check_detections(path)
     data = parse(DataConfig, settings.data, "data.")
-    annotations, described = read_eval_data(data, data.classes, settings, read, pixels=False)
+    annotations, described = read_eval_data(
+        data, data.classes, settings, read, progress, pixels=False
+    )
     config = parse(EvalConfig, settings.eval, "eval.")
     result = evaluate_results(
         read_detections(path, annotations),
@@ -266,10 +345,10 @@ def measure_file(path: Path, settings: Settings, read: dict[str, Annotations]) -
         max_detections=config.max_detections,
     )
     row = Row(name=path.stem, data=described, result=result, source=str(path))
-    return _finished(Evaluated(row, DetectionDataset(annotations)), settings)
+    return _finished(Evaluated(row, DetectionDataset(annotations)), settings, progress)
 
 
-def _finished(one: Evaluated, settings: Settings) -> Evaluated:
+def _finished(one: Evaluated, settings: EvaluationSettings, progress: Progress) -> Evaluated:
     """Split the errors, draw the images again and write pictures, where that was asked for."""
     results, annotations = one.row.result.results, one.dataset.annotations
     rule = one.row.result.voc.rule
@@ -281,12 +360,12 @@ def _finished(one: Evaluated, settings: Settings) -> Evaluated:
     if settings.resamples:
         row = replace(row, bootstrap=bootstrap_map(row.result, annotations, settings.resamples))
     one = replace(one, row=row)
-    if settings.out is not None:
-        _write_pictures(one, settings.out)
+    if settings.pictures is not None:
+        _write_pictures(one, settings.pictures, progress)
     return one
 
 
-def _write_pictures(one: Evaluated, out: Path) -> None:
+def _write_pictures(one: Evaluated, out: Path, progress: Progress) -> None:
     from detkit.evaluation.error_plots import write_confusion, write_error_bars, write_examples
     from detkit.evaluation.plots import write_curves, write_pictures
 
@@ -298,42 +377,8 @@ def _write_pictures(one: Evaluated, out: Path) -> None:
     write_confusion(folder / "confusion.png", row.confusion)
     write_error_bars(folder / "errors.png", row.errors)
     if one.dataset.annotations.report.counts.get(NOT_LOOKED_AT):
-        print(f"{row.name}: no pictures of images, as not all of them are there", file=sys.stderr)
+        progress.say(f"{row.name}: no pictures of images, as not all of them are there")
         return
     rule = row.result.voc.rule
     write_pictures(folder, one.dataset, row.result.results, threshold=one.threshold, rule=rule)
     write_examples(folder, one.dataset, row.result.results, row.errors)
-
-
-@contextmanager
-def shown_progress(name: str) -> Iterator[Progress]:
-    """A bar on the error stream where a person watches it, else a line every half minute."""
-    if not sys.stderr.isatty():
-        yield ticker(name)
-        return
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.progress import Progress as Bar
-
-    with Bar(console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(escape(visible_name(name)), total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
-
-
-def ticker(name: str, clock: Callable[[], float] = time.monotonic) -> Progress:
-    """Progress as lines for a log, at most one every ``TICK_SECONDS``."""
-    start = said = clock()
-
-    def tick(done: int, total: int) -> None:
-        nonlocal said
-        if clock() - said < TICK_SECONDS or done == total:
-            return
-        said = clock()
-        taken = said - start
-        left = taken / done * (total - done)
-        print(
-            f"{name}: {done} of {total} images in {taken:.0f} s, about {left:.0f} s left",
-            file=sys.stderr,
-        )
-
-    return tick

@@ -1,15 +1,13 @@
-"""What ``detkit eval`` measures on: entries of a checkpoint or of the command line, read once."""
+"""What is evaluated on: entries of a checkpoint, or others in their place, read once."""
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from detkit.class_names import OtherClassesError, few, match_classes
-from detkit.cli.eval_words import EVAL_DATA
 from detkit.data import Annotations, join, summary
 from detkit.data.auto import resolve
 from detkit.data.formats.base import DatasetConfig
@@ -20,29 +18,33 @@ from detkit.engine.entries import is_parted_no_more, replace_entries
 from detkit.engine.experiment import DataConfig
 from detkit.errors import ConfigError
 from detkit.evaluation.run import ADVICE
+from detkit.progress import NO_PROGRESS, Progress
+from detkit.workflows.evaluation_words import EVAL_DATA
 
 if TYPE_CHECKING:
-    from detkit.cli.measuring import Settings
+    from detkit.workflows.evaluate import EvaluationSettings
 
 
 def read_eval_data(
     data: DataConfig,
     names: tuple[str, ...],
-    settings: Settings,
+    settings: EvaluationSettings,
     read: dict[str, Annotations],
+    progress: Progress = NO_PROGRESS,
     *,
     pixels: bool = True,
 ) -> tuple[Annotations, str]:
-    """Read what to evaluate on: the ``eval`` entries, with the command line's in their place.
+    """Read what to evaluate on: the ``eval`` entries, with those of the settings in their place.
 
-    The classes are those of ``data.classes`` where the command line names them, those that the data
+    The classes are those of ``data.classes`` where the settings name them, those that the data
     declares where ``names`` has them all, and otherwise ``names``.
 
     Args:
         data: the ``data`` block.
         names: the classes that are known, in the order of their labels.
-        settings: what the command line says.
+        settings: what was asked for.
         read: what was read before, under all that decides it; what is read here is added.
+        progress: is told what was found.
         pixels: whether images are needed; without, those that are not there leave the boxes.
 
     Returns:
@@ -65,16 +67,15 @@ def read_eval_data(
     key = repr((entries, names, asked, pixels))
     if key not in read:
         for line in found:
-            print(f"recognised {line}", file=sys.stderr)
+            progress.say(f"recognised {line}")
         if whole and not found:
             share = _share(whole[0])
-            print(
-                f"data: measuring all of {described}; data.part=eval measures {share} alone",
-                file=sys.stderr,
+            progress.say(
+                f"data: measuring all of {described}; data.part=eval measures {share} alone"
             )
         reader = partial(_read_classes, entries, asked, names)
         read[key] = reader(True) if pixels else read_as_far_as_there(reader)
-        print(f"data: {summary(read[key])}", file=sys.stderr)
+        progress.say(f"data: {summary(read[key])}")
     return read[key], described
 
 
