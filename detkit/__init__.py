@@ -19,17 +19,18 @@ if TYPE_CHECKING:
     from detkit.detectors import DETECTORS, Detector, build_detector
     from detkit.drawing import draw
     from detkit.errors import ConfigError, DetkitError
-    from detkit.evaluation import EvalResult, evaluate
+    from detkit.evaluation import EvalResult
     from detkit.image import read_image
     from detkit.proposals.selective_search import selective_search
-    from detkit.training import train
     from detkit.types import Boxes, Target
+    from detkit.workflows.evaluate import evaluate
+    from detkit.workflows.train import train
 
 PUBLIC = {
     "load": "detkit.api",
     "detect": "detkit.api",
     "detect_all": "detkit.api",
-    "train": "detkit.training",
+    "train": "detkit.workflows.train",
     "read_image": "detkit.image",
     "draw": "detkit.drawing",
     "BACKBONES": "detkit.backbones",
@@ -38,7 +39,7 @@ PUBLIC = {
     "Detector": "detkit.detectors",
     "build_detector": "detkit.detectors",
     "DATASETS": "detkit.data",
-    "evaluate": "detkit.evaluation",
+    "evaluate": "detkit.workflows.evaluate",
     "EvalResult": "detkit.evaluation",
     "selective_search": "detkit.proposals.selective_search",
     "Boxes": "detkit.types",

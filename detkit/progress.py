@@ -24,6 +24,9 @@ class Progress(Protocol):
     def say(self, line: str) -> None:
         """Take note of something that was found or begun."""
 
+    def warn(self, line: str) -> None:
+        """Take note of something that went wrong and is passed over."""
+
     def count(self, title: str) -> AbstractContextManager[Count]:
         """Follow what comes in a number, such as images; it is told how many are done."""
 
@@ -32,6 +35,9 @@ class Silent:
     """Nobody."""
 
     def say(self, line: str) -> None:
+        """Keep it."""
+
+    def warn(self, line: str) -> None:
         """Keep it."""
 
     def count(self, title: str) -> AbstractContextManager[Count]:
@@ -46,6 +52,10 @@ class ConsoleProgress:
     """The error stream: a bar where a person watches it, else a line every half minute."""
 
     def say(self, line: str) -> None:
+        """Print a line."""
+        print(line, file=sys.stderr, flush=True)
+
+    def warn(self, line: str) -> None:
         """Print a line."""
         print(line, file=sys.stderr, flush=True)
 

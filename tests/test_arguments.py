@@ -172,9 +172,8 @@ DATA = DetectionDataset(TRUTH)
     [
         (
             lambda: detkit.evaluate(_FindsNothing(), "photos"),
-            "evaluate: dataset is 'photos'; expected a detkit.data.DetectionDataset, which "
-            "DetectionDataset(read_dataset({'format': 'voc', 'root': FOLDER, 'split': 'test'})) "
-            "gives; `detkit eval` takes folders.",
+            "evaluate: dataset='photos': no such folder, config file or recipe. Name the folder of "
+            "the data, or give a detkit.data.DetectionDataset.",
         ),
         (
             lambda: detkit.evaluate("runs/mine", DATA),

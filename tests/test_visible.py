@@ -15,7 +15,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from matplotlib.figure import Figure
 
-from detkit.cli.detect_run import in_words
 from detkit.cli.ending import ended, reader_may_leave
 from detkit.detections import Detections
 from detkit.drawing import draw
@@ -24,6 +23,7 @@ from detkit.evaluation.html_page import escaped
 from detkit.evaluation.table_files import no_formula
 from detkit.fonts import plain_label, readable
 from detkit.visible import LONGEST, visible, visible_lines, visible_name
+from detkit.workflows.detect import in_words
 
 HOSTILE = "a\x1b[2J\x1b[1A\r\n\x9b31m\u202egpj.exe\u2028\ufeff\x00\x7f\u2066\udcff"
 SEEN = r"a\x1b[2J\x1b[1A\r\n\x9b31m\u202egpj.exe\u2028\ufeff\x00\x7f\u2066\udcff"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import math
 import os
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,9 +19,6 @@ if TYPE_CHECKING:
     from detkit.engine.darknet_export import Exported
     from detkit.weights.header import Header
 
-DARKNET = ".weights"  # how the names of its files end
-PYTORCH = (".pth", ".pt")  # and of PyTorch's
-ZIP = b"PK\x03\x04"  # how the latter begin, whatever they are called
 DIGITS_SHOWN = 16  # of a hash
 EPILOG = """\
 e.g. detkit convert yolov3.weights --out runs/yolov3
@@ -80,6 +76,15 @@ def run(args: argparse.Namespace) -> None:
     Raises:
         DetkitError: it cannot be done.
     """
+    from detkit.engine.convert import Imported
+    from detkit.engine.darknet_export import Exported
+    from detkit.workflows.convert import (
+        ConvertSettings,
+        convert_weights,
+        is_pytorch,
+        not_for_pytorch,
+    )
+
     overrides = [word for word in args.words if "=" in word and not os.path.exists(word)]
     sources = [word for word in args.words if word not in overrides]
     if len(sources) != 1:
@@ -87,64 +92,28 @@ def run(args: argparse.Namespace) -> None:
             f"expected one file or folder to convert; got {', '.join(sources) or 'none'}."
         )
     source = Path(sources[0])
-    if args.to == "darknet":
-        _refuse_import_words(args, overrides)
-        if source.is_file():
-            raise ConfigError(
-                f"{source}: is a file; --to darknet takes a run or checkpoint folder."
-            )
-        from detkit.engine.darknet_export import export_darknet
-
-        print("\n".join(exported_lines(export_darknet(source, args.out))))
-        return
-    if source.is_dir():
-        raise ConfigError(
-            f"{source}: is a folder; name a .weights or .pth file, or write one of this folder "
-            "with --to darknet."
-        )
-    lines = _import_torchvision if _is_pytorch(source) else _import_darknet
-    print("\n".join(lines(source, args, overrides)))
-
-
-def _is_pytorch(source: Path) -> bool:
-    """Whether a file is of PyTorch's, by its name or by how it begins."""
-    if source.suffix in PYTORCH or not source.is_file():
-        return source.suffix in PYTORCH
-    with source.open("rb") as file:
-        return source.suffix != DARKNET and file.read(len(ZIP)) == ZIP
-
-
-def _import_darknet(source: Path, args: argparse.Namespace, overrides: Sequence[str]) -> list[str]:
-    from detkit.engine.convert import import_darknet
-
-    if args.list:
+    if args.list and args.to != "darknet" and not source.is_dir():
+        if is_pytorch(source):
+            raise not_for_pytorch("--cfg" if args.cfg is not None else "--list", source)
         print("\n".join(layer_lines(args.cfg)))
-    imported = import_darknet(
-        source,
-        args.out,
-        model=args.model,
-        cfg=args.cfg,
-        names=args.names,
-        overrides=overrides,
+    done = convert_weights(
+        ConvertSettings(
+            source=source,
+            out=args.out,
+            to=args.to,
+            model=args.model,
+            cfg=args.cfg,
+            names=args.names,
+            overrides=tuple(overrides),
+        )
     )
-    return imported_lines(source, imported)
-
-
-def _import_torchvision(
-    source: Path, args: argparse.Namespace, overrides: Sequence[str]
-) -> list[str]:
-    for flag, given in (("--cfg", args.cfg is not None), ("--list", args.list)):
-        if given:
-            raise ConfigError(
-                f"{flag}: for files of darknet's, and {source} is one of PyTorch's; say what it is "
-                "with --model NAME."
-            )
-    from detkit.engine.convert_torchvision import import_torchvision
-
-    imported = import_torchvision(
-        source, args.out, model=args.model, names=args.names, overrides=overrides
-    )
-    return torchvision_lines(source, imported)
+    if isinstance(done, Exported):
+        lines = exported_lines(done)
+    elif isinstance(done, Imported):
+        lines = imported_lines(source, done)
+    else:
+        lines = torchvision_lines(source, done)
+    print("\n".join(lines))
 
 
 def layer_lines(cfg: Path | None) -> list[str]:
@@ -162,12 +131,6 @@ def layer_lines(cfg: Path | None) -> list[str]:
 
     with torch.device("meta"):  # sizes alone
         return DarknetGraph(read_cfg(cfg)).describe()
-
-
-def _refuse_import_words(args: argparse.Namespace, overrides: Sequence[str]) -> None:
-    given = [f"--{name}" for name in ("cfg", "model", "names") if getattr(args, name) is not None]
-    for word in (*given, *overrides):
-        raise ConfigError(f"{word}: not for --to darknet; a checkpoint knows what it is.")
 
 
 # --------------------------------------------------------------------------------- lines

@@ -14,13 +14,10 @@ from typing import TYPE_CHECKING
 
 from detkit.cli.ending import FAILED, INTERRUPTED, ended
 from detkit.cli.lazy_choices import LazyChoices
-from detkit.errors import ConfigError, DetkitError
-from detkit.system_errors import NO_SPACE
 from detkit.weights.zoo import DEFAULT_MODEL
-from detkit.workflows.output_names import Stems, free_folder, refuse_overwriting
 
 if TYPE_CHECKING:
-    from detkit.cli.detect_run import Done
+    from detkit.workflows.detect import Summary
 
 OUT = "found"  # folder of what is written, unless told
 
@@ -54,8 +51,8 @@ def main(argv: list[str] | None = None) -> int:
 
 def run(args: argparse.Namespace) -> int:
     """Detect, and say how it went; what could not be read or drawn makes it a failure."""
-    done = detect_everything(args)
-    print(done.in_words(args.out))
+    done = detect(args)
+    print(done.in_words())
     if done.stopped:
         print("detkit detect: stopped; what was found until then is kept.", file=sys.stderr)
         return INTERRUPTED
@@ -114,61 +111,37 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def detect_everything(args: argparse.Namespace) -> Done:
-    """Read every source, one after another; what cannot be read is named and passed over.
-
-    Raises:
-        DetkitError: no model, a source that matches nothing, files that cannot be written.
-    """
-    from detkit.api import load, load_default
-    from detkit.class_names import coco_category_ids
-    from detkit.cli.detect_run import Job, Proposes, look_at
+def detect(args: argparse.Namespace) -> Summary:
+    """Detect in every source; Ctrl-C ends it early and keeps what was found until then."""
     from detkit.cli.device import choose_device
     from detkit.engine.named import default_is_fetched
-    from detkit.files import make_folder
+    from detkit.progress import OutputProgress
     from detkit.signals import ctrl_c
     from detkit.sources import find_sources
+    from detkit.workflows.detect import DetectSettings, detect_sources
+    from detkit.workflows.output_names import free_folder
 
-    sources = find_sources(args.sources)
+    class Told(OutputProgress):
+        def warn(self, line: str) -> None:
+            print(f"detkit detect: {line}", file=sys.stderr, flush=True)
+
+    find_sources(args.sources)  # refused before anything is said
     if args.out is None:
         args.out = free_folder(OUT)
         print(f"no --out: writing to {args.out}", file=sys.stderr)
-    stems = Stems()
-    named = {source: stems.give(source.stem) for source in sources}
-    refuse_overwriting(named, args.out)
     device = choose_device(args.device)
     if args.weights is None and not default_is_fetched():  # else that is said with the rest
         print(f"no model named: taking {DEFAULT_MODEL} of the zoo", file=sys.stderr)
-    model = load_default(device) if args.weights is None else load(args.weights, device)
-    if args.proposals and not isinstance(model, Proposes):
-        raise ConfigError(
-            f"--proposals {args.proposals}: {type(model).__name__} has no first stage that "
-            "proposes regions; leave it out, or take a Faster R-CNN for --weights."
-        )
-    if args.category_ids == "coco":
-        coco_category_ids(model.class_names)  # refused before anything is written
-    make_folder(args.out)
+    settings = DetectSettings(
+        sources=tuple(args.sources),
+        model=args.weights,
+        out=args.out,
+        score_threshold=args.score_threshold,
+        max_images=args.max_images,
+        save_format=args.save_format,
+        category_ids=args.category_ids,
+        proposals=args.proposals,
+        device=device,
+    )
     with ctrl_c() as stopped:
-        job = Job(
-            model=model,
-            out=args.out,
-            named=named,
-            stems=stems,
-            threshold=args.score_threshold,
-            most=args.max_images,
-            save_format=args.save_format,
-            category_ids=args.category_ids,
-            proposals=args.proposals,
-            stopped=stopped,
-        )
-        try:
-            look_at(sources, job)
-        except OSError as problem:  # reading has sentences of its own: this was writing
-            raise DetkitError(
-                f"{problem.filename or args.out}: cannot be written "
-                f"({problem.strerror or problem}). "
-                f"{'Free some space, or name' if problem.errno in NO_SPACE else 'Name'} another "
-                "--out."
-            ) from problem
-        job.done.stopped = stopped()
-    return job.done
+        return detect_sources(settings, Told(), stopped=stopped)

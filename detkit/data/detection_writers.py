@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import csv
 import json
+import logging
 import re
-import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -26,6 +26,8 @@ from detkit.detections import CSV_COLUMNS, FIRST_COCO_ID, Detections, csv_rows
 from detkit.files import whole_file, write_atomically
 from detkit.json_list import GrowingJsonList, JsonList, make_way
 from detkit.system_errors import naming
+
+logger = logging.getLogger(__name__)
 
 COCO_RESULTS = "coco_results.json"  # beside coco.json where the ids are COCO's
 COCO_FILE = re.compile(r"(?:COCO_[a-z]+20\d\d_)?([0-9]{1,15})\.[^.]*")  # COCO's names of images
@@ -153,7 +155,7 @@ def _image_ids(images: Iterable[Mapping[str, Any]]) -> list[int]:
     ids = [int(match[1]) for match in matches if match is not None]
     own = len(set(ids)) == len(matches)
     said = "the numbers in their names" if own else "1, 2, ...: not every name is another number"
-    print(f"image ids are {said}", file=sys.stderr)
+    logger.warning("image ids are %s", said)
     return ids if own else []
 
 

@@ -12,6 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from detkit.engine.records import LOG, Record, RecordName, RunFacts, open_records
 from detkit.files import write_atomically
+from detkit.progress import Progress as Listener
 from detkit.system_errors import naming
 from detkit.visible import visible_lines
 
@@ -28,6 +29,7 @@ class RunLog:
         records: Sequence[RecordName] = ("tensorboard",),
         settings: Mapping[str, Any] | None = None,
         silent: bool = False,
+        progress: Listener | None = None,
     ) -> None:
         """Open the records of ``folder``; lines of steps after ``step`` are dropped first.
 
@@ -38,8 +40,11 @@ class RunLog:
             records: what is kept besides ``log.jsonl``.
             settings: the resolved config, for records that keep it.
             silent: print and write nothing; for ranks other than the main one.
+            progress: is told every line in the place of the console.
         """
-        self.console = Console(highlight=False, soft_wrap=True, quiet=silent)
+        unseen = silent or progress is not None
+        self.console = Console(highlight=False, soft_wrap=True, quiet=unseen)
+        self._listener = None if silent else progress
         self.silent = silent
         self.folder = folder
         self._step, self._steps = step, steps
@@ -55,7 +60,7 @@ class RunLog:
             TextColumn("{task.fields[said]}"),
             console=self.console,
             transient=True,
-            disable=silent or not self.console.is_terminal,
+            disable=unseen or not self.console.is_terminal,
         )
 
     def __enter__(self) -> RunLog:
@@ -83,8 +88,11 @@ class RunLog:
             record.close()
 
     def say(self, text: str) -> None:
-        """Print a line."""
-        self.console.print(visible_lines(text), markup=False)
+        """Print a line, or tell it."""
+        if self._listener is not None:
+            self._listener.say(visible_lines(text))
+        else:
+            self.console.print(visible_lines(text), markup=False)
 
     def follow(self, what: str, total: int) -> Callable[[int], None]:
         """Show a progress line of its own, for work after the last step; it goes when all is done.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -45,6 +45,7 @@ from detkit.evaluation import detect_dataset, evaluate_results
 from detkit.evaluation.metrics import is_of_coco
 from detkit.evaluation.readable import TooFewReadableError
 from detkit.files import make_folder, write_atomically
+from detkit.progress import Progress
 from detkit.signals import ctrl_c
 
 STOPPING = "stopping after the step or evaluation at hand; Ctrl-C again stops at once"
@@ -68,6 +69,8 @@ def train(
     device: str = "cpu",
     ranks: Ranks | None = None,
     allow_changed_data: bool = False,
+    progress: Progress | None = None,
+    stopped: Callable[[], bool] = lambda: False,
 ) -> Outcome:
     """Train what a config file describes, from its data to its checkpoints.
 
@@ -82,6 +85,8 @@ def train(
         device: among several ranks ``cuda`` means each rank's own GPU.
         ranks: joined already; without it, those that torchrun started, or one process alone.
         allow_changed_data: resume though the data is no longer what the run began with.
+        progress: is told every line in the place of the console.
+        stopped: asked between two steps whether to save and end, as Ctrl-C does.
 
     Raises:
         DetkitError: anything wrong with config, data or disk, and a loss that is not finite.
@@ -97,35 +102,55 @@ def train(
                 device=device,
                 ranks=ranks,
                 allow_changed_data=allow_changed_data,
+                progress=progress,
+                stopped=stopped,
             )
+    asked = Asked(resume, device, allow_changed_data, progress, stopped)
     with RunLock() as lock:
-        return _train(config, out, overrides, resume, device, ranks, allow_changed_data, lock)
+        return _train(config, out, overrides, asked, ranks, lock)
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """How a training is run, whatever its config says."""
+
+    resume: bool
+    device: str
+    allow_changed_data: bool
+    progress: Progress | None  # None: the console
+    stopped: Callable[[], bool]
+
+    def say(self, ranks: Ranks, lines: Sequence[str]) -> None:
+        """Tell lines, of all ranks on rank 0 alone."""
+        for line in lines if ranks.is_main else ():
+            if self.progress is None:
+                print(line)
+            else:
+                self.progress.say(line)
 
 
 def _train(
     config: str | Path,
     out: Path | None,
     overrides: Sequence[str],
-    resume: bool,
-    device: str,
+    asked: Asked,
     ranks: Ranks,
-    allow_changed_data: bool,
     lock: RunLock,
 ) -> Outcome:
     path = find_config(config)
     experiment, origins = read_experiment(path, overrides)
     check_shares(experiment.train.batch_size, ranks.world)
-    own = ranks.connect(device, experiment.train.rank_timeout_minutes)
+    own = ranks.connect(asked.device, experiment.train.rank_timeout_minutes)
     folder = ranks.from_main(lambda: find_run(path, out, experiment))
     stages_of = [folder, *(folder / stage.name for stage in experiment.train.stages)]
-    print_once(ranks, ranks.from_main(lambda: lock.take_existing(stages_of)))
-    last = ranks.from_main(lambda: reached(folder, experiment)) if resume else None
+    asked.say(ranks, ranks.from_main(lambda: lock.take_existing(stages_of)))
+    last = ranks.from_main(lambda: reached(folder, experiment)) if asked.resume else None
     experiment, origins = ranks.from_main(lambda: complete_model(experiment, origins, last))
     stages = plan_stages(Training(experiment, origins, folder))
     begun = ranks.from_main(lambda: has_begun(stages))
-    if resume and not begun and ranks.is_main:
-        print(f"{folder}: no run to resume; a new one begins")
-    if begun and not resume:
+    if asked.resume and not begun:
+        asked.say(ranks, [f"{folder}: no run to resume; a new one begins"])
+    if begun and not asked.resume:
         raise ConfigError(
             f"{folder}: holds a run already. Add --resume to go on with it, "
             "or --out FOLDER to start another."
@@ -137,19 +162,12 @@ def _train(
             check_records(stage.experiment.train.records)
     for stage in left_to_train(stages, ranks):
         prepared = prepare(
-            stage.experiment, stage.folder, own, ranks, allow_changed_data=allow_changed_data
+            stage.experiment, stage.folder, own, ranks, allow_changed_data=asked.allow_changed_data
         )
-        outcome = carry_out(prepared, stage, lock)
+        outcome = carry_out(prepared, stage, lock, asked)
         if not outcome.finished:
             break
     return outcome
-
-
-def print_once(ranks: Ranks, lines: Sequence[str]) -> None:
-    """Print lines, of all ranks on rank 0 alone."""
-    if ranks.is_main:
-        for line in lines:
-            print(line)
 
 
 def reached(folder: Path, experiment: ExperimentConfig) -> Path | None:
@@ -163,7 +181,7 @@ def reached(folder: Path, experiment: ExperimentConfig) -> Path | None:
     return next((path for path in found if path is not None), None)
 
 
-def carry_out(prepared: Prepared, stage: Stage, lock: RunLock) -> Outcome:
+def carry_out(prepared: Prepared, stage: Stage, lock: RunLock, asked: Asked) -> Outcome:
     """Take every step of a run, say and write what comes of it."""
     experiment, run = prepared.experiment, prepared.run
     folder, ranks = run.folder, run.ranks
@@ -171,9 +189,9 @@ def carry_out(prepared: Prepared, stage: Stage, lock: RunLock) -> Outcome:
         done = before_first_step(prepared)
         ranks.from_main(lambda: make_folder(folder))  # here, so that a start that fails leaves none
         own = (stage.training.folder, folder)  # the first also while an earlier stage is trained
-        print_once(ranks, ranks.from_main(lambda: lock.take_begun(own)))
-        with open_log(run, experiment) as log, ctrl_c(STOPPING) as stop_asked:
-            run.stop_asked, run.say = stop_asked, log.say
+        asked.say(ranks, ranks.from_main(lambda: lock.take_begun(own)))
+        with open_log(run, experiment, asked.progress) as log, ctrl_c(STOPPING) as stop_asked:
+            run.stop_asked, run.say = lambda: stop_asked() or asked.stopped(), log.say
             for line in [*stage.heading(), *recognised(stage.origins)]:
                 log.say(line)
             introduce(log, experiment, run, prepared.train_data, prepared.eval_data)
@@ -196,7 +214,9 @@ def carry_out(prepared: Prepared, stage: Stage, lock: RunLock) -> Outcome:
     return Outcome(folder, finished, metrics)
 
 
-def open_log(run: TrainState, experiment: ExperimentConfig) -> RunLog:
+def open_log(
+    run: TrainState, experiment: ExperimentConfig, progress: Progress | None = None
+) -> RunLog:
     """The records of a run; only rank 0's are kept."""
     return RunLog(
         run.folder,
@@ -205,6 +225,7 @@ def open_log(run: TrainState, experiment: ExperimentConfig) -> RunLog:
         records=run.config.records,
         settings=with_defaults(experiment, run).model_dump(mode="json"),
         silent=not run.ranks.is_main,
+        progress=progress,
     )
 
 

@@ -216,7 +216,7 @@ def check_sides(where: str, model: object, dataset: object) -> Predictor:
         raise ConfigError(
             f"{where}: dataset is {what}; expected a detkit.data.DetectionDataset, which "
             "DetectionDataset(read_dataset({'format': 'voc', 'root': FOLDER, 'split': 'test'})) "
-            "gives; `detkit eval` takes folders."
+            "gives; detkit.evaluate takes a folder or a config as well."
         )
     return predictor
 

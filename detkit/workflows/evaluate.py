@@ -13,19 +13,22 @@ from typing import Any
 import torch
 import yaml
 
-from detkit.config import parse
+from detkit.arguments import check_path
+from detkit.config import find_config, parse
 from detkit.data import Annotations, DetectionDataset
 from detkit.data.without_images import NOT_LOOKED_AT
+from detkit.detections import Predictor
 from detkit.detectors import Detector, rebuild_detector
 from detkit.engine.checkpoint import Checkpoint
 from detkit.engine.distributed import Ranks
-from detkit.engine.experiment import DataConfig, EvalConfig
+from detkit.engine.experiment import DataConfig, EvalConfig, read_experiment
 from detkit.engine.named import find_named
 from detkit.engine.proposals import compute_proposals, processes_for, store_of
 from detkit.engine.records import flat
 from detkit.errors import ConfigError, DetkitError
 from detkit.evaluation.bootstrap import bootstrap_map
 from detkit.evaluation.cached import About, Cached, cache_key, load_cached, now, store
+from detkit.evaluation.coco_map import COCO_LIMIT
 from detkit.evaluation.confusion import confusion_matrix
 from detkit.evaluation.errors import split_errors
 from detkit.evaluation.html_report import Evaluated
@@ -34,12 +37,14 @@ from detkit.evaluation.readable import Detected
 from detkit.evaluation.results import check_detections, read_detections, write_detections
 from detkit.evaluation.rows import Row
 from detkit.evaluation.run import (
+    EvalResult,
     detect_dataset,
     evaluate_results,
     known_classes,
     left_out,
     spelt_otherwise,
 )
+from detkit.evaluation.run import evaluate as evaluate_dataset
 from detkit.evaluation.speed import (
     Precision,
     SpeedProtocol,
@@ -48,8 +53,10 @@ from detkit.evaluation.speed import (
     device_name,
     measure_speed,
 )
+from detkit.evaluation.voc_map import DEVKIT, VocRule
 from detkit.files import cache_folder
-from detkit.progress import NO_PROGRESS, Progress
+from detkit.predictors import NamedCallable, as_predictor
+from detkit.progress import NO_PROGRESS, Count, Progress
 from detkit.remote import SILENT, Watch
 from detkit.workflows.evaluation_data import read_eval_data
 from detkit.workflows.evaluation_words import EVAL_DATA, MODEL_SETTINGS, PROPOSALS
@@ -120,6 +127,72 @@ def evaluate_models(
         return []
     measured = [one for one in each if one is not None]
     return measured + [measure_file(path, settings, read, heard) for path in settings.detections]
+
+
+def evaluate(
+    predictor: Predictor | NamedCallable,
+    dataset: DetectionDataset | str | Path,
+    *,
+    batch_size: int = 8,
+    workers: int = 0,
+    progress: Count | None = None,
+    coco: bool = True,
+    voc_rule: VocRule = DEVKIT,
+    max_detections: int = COCO_LIMIT,
+) -> EvalResult:
+    """Detect in every image of a dataset, folder or config, and measure what was found.
+
+    ``detkit.evaluate(detkit.load("runs/mine"), "photos").metrics()["voc07_map"]``
+
+    Args:
+        predictor: e.g. a detector in eval mode, on any device; or a callable with ``class_names``.
+        dataset: the images and their truth; a folder in any format, whose test split (or val, or
+            what is held out) is taken; or a config file or recipe, whose ``data.eval`` is.
+        batch_size: as of :func:`detkit.evaluation.run.evaluate`, like all that follow.
+        workers: processes that read images; 0 reads them here.
+        progress: told after each batch how many images are done, of how many.
+        coco: measure by COCO's protocol, too.
+        voc_rule: whose VOC figures.
+        max_detections: that COCO's figures take of an image and class.
+
+    Raises:
+        ConfigError: an argument that cannot be, a config that names no data.
+        DataError: data that cannot be read, or has classes that the predictor lacks.
+        DetkitError: the predictor is in training mode.
+    """
+    if isinstance(dataset, str | Path):
+        names = known_classes(as_predictor(predictor, "evaluate").class_names)
+        dataset = DetectionDataset(read_data_to_evaluate(dataset, names))
+    return evaluate_dataset(
+        predictor,
+        dataset,
+        batch_size=batch_size,
+        workers=workers,
+        progress=progress,
+        coco=coco,
+        voc_rule=voc_rule,
+        max_detections=max_detections,
+    )
+
+
+def read_data_to_evaluate(source: str | Path, names: tuple[str, ...]) -> Annotations:
+    """What of a folder, or of a config, is evaluated on.
+
+    Args:
+        source: a folder in any format, a config file, or a recipe's name.
+        names: the classes that the predictor knows.
+    """
+    check_path(source, "evaluate: dataset")
+    if Path(source).is_dir():
+        folder = EvaluationSettings(entry={"format": "auto", "root": str(source)})
+        return read_eval_data(DataConfig(), names, folder, {})[0]
+    if not find_config(source).exists():
+        raise ConfigError(
+            f"evaluate: dataset={str(source)!r}: no such folder, config file or recipe. Name the "
+            "folder of the data, or give a detkit.data.DetectionDataset."
+        )
+    experiment, _ = read_experiment(source, (), "eval")
+    return read_eval_data(experiment.data, names, EvaluationSettings(), {})[0]
 
 
 def row_names(paths: Sequence[Path]) -> list[str]:

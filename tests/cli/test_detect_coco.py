@@ -54,12 +54,15 @@ def read(path: Path) -> Any:
 
 
 def test_classes_and_images_have_cocos_numbers(
-    place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    place: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     out = tmp_path / "out"
     assert detect(place, out, place / "voc" / "JPEGImages") == 0
     said = capsys.readouterr()
-    assert "image ids are the numbers in their names\n" in said.err
+    assert "image ids are the numbers in their names" in caplog.messages
     assert said.out.endswith(f" ms each; pictures, coco.json and coco_results.json in {out}\n")
     whole, results = read(out / "coco.json"), read(out / "coco_results.json")
     assert whole["categories"] == [{"id": 18, "name": "dog"}, {"id": 63, "name": "couch"}]
@@ -84,14 +87,13 @@ def test_a_zip_of_cocos_photos(place: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("names", [("139.jpg", "cat.jpg"), ("a/7.jpg", "b/007.jpg")])
 def test_images_without_a_number_of_their_own_are_counted(
-    names: tuple[str, str], place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    names: tuple[str, str], place: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     for name in names:
         (tmp_path / "photos" / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(place / "voc/JPEGImages/000000000139.jpg", tmp_path / "photos" / name)
     assert detect(place, tmp_path / "out", tmp_path / "photos") == 0
-    said = "image ids are 1, 2, ...: not every name is another number\n"
-    assert said in capsys.readouterr().err
+    assert "image ids are 1, 2, ...: not every name is another number" in caplog.messages
     assert [image["id"] for image in read(tmp_path / "out" / "coco.json")["images"]] == [1, 2]
     assert {each["image_id"] for each in read(tmp_path / "out" / "coco_results.json")} == {1, 2}
 

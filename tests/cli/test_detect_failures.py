@@ -19,7 +19,6 @@ from hypothesis import strategies as st
 from PIL import Image
 from torch import Tensor
 
-from detkit.cli import detect_run
 from detkit.data.detection_writers import saving
 from detkit.data.formats.base import ImageDetections
 from detkit.detections import Detections
@@ -27,6 +26,7 @@ from detkit.detectors.yolo_v2 import YoloV2
 from detkit.errors import DataError
 from detkit.json_list import GrowingJsonList, JsonList
 from detkit.video import VideoRecorder
+from detkit.workflows import detect as detect_run
 from tests.cli.test_detect import detect, place  # noqa: F401
 from tests.forked import Forked
 from tests.oracles import write_image

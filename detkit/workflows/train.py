@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +11,7 @@ from detkit.arguments import check_flag, check_path
 from detkit.engine.overrides import override_texts
 from detkit.engine.train import Outcome
 from detkit.engine.train import train as train_config
+from detkit.progress import Progress
 
 if TYPE_CHECKING:
     import torch
@@ -23,6 +24,9 @@ def train(
     *,
     resume: bool = False,
     device: torch.device | str | None = None,
+    allow_changed_data: bool = False,
+    progress: Progress | None = None,
+    stopped: Callable[[], bool] = lambda: False,
 ) -> Outcome:
     """Train a detector by a recipe or a config file, and say on the way how it goes.
 
@@ -39,6 +43,9 @@ def train(
             texts as on the command line, ``["train.lr=0.01"]``.
         resume: go on from the run folder's last checkpoint, if it has one.
         device: "cpu", "cuda", "cuda:1"; without it a GPU where torch can use one.
+        allow_changed_data: resume though the data is no longer what the run began with.
+        progress: is told every line; without it they are printed, as the command prints them.
+        stopped: asked between two steps whether to save and end, as Ctrl-C does.
 
     Returns:
         The run: its ``folder``, whether it is ``finished`` (Ctrl-C ends it early, saved), and the
@@ -55,6 +62,7 @@ def train(
     if out is not None:
         check_path(out, "train: out")
     check_flag(resume, "train: resume")
+    check_flag(allow_changed_data, "train: allow_changed_data")
     if device is None:
         device = "cuda" if torch.cuda.is_available() else "cpu"
     check_device(device)
@@ -64,4 +72,7 @@ def train(
         override_texts(overrides),
         resume=resume,
         device=str(device),
+        allow_changed_data=allow_changed_data,
+        progress=progress,
+        stopped=stopped,
     )

@@ -1,4 +1,7 @@
-"""One run of ``detkit detect``: frames in; pictures, videos, detections and lines out."""
+"""Detect in images, zips, videos and streams: pictures, videos and detections in a folder.
+
+``detkit detect`` in Python: :func:`detect_sources` with :class:`DetectSettings`.
+"""
 
 from __future__ import annotations
 
@@ -14,28 +17,31 @@ from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 import torch
 from PIL import Image
 
-from detkit.api import FoundBatch, detect, detect_batches, in_batches
-from detkit.cli.detect_files import video_files
+from detkit.api import FoundBatch, detect, detect_batches, in_batches, load, load_default
+from detkit.class_names import coco_category_ids
 from detkit.data.detection_writers import COCO_RESULTS, save_formats, saving
 from detkit.data.formats.base import ImageDetections, Save
 from detkit.drawing import draw, draw_proposals
-from detkit.errors import DataError
-from detkit.files import whole_file
+from detkit.errors import ConfigError, DataError, DetkitError
+from detkit.files import make_folder, whole_file
 from detkit.flushing import flush_tree
-from detkit.sources import Source, open_video, originals, read_source, safe_stem
-from detkit.system_errors import ran_out_of
+from detkit.predictors import as_predictor
+from detkit.progress import NO_PROGRESS, Progress
+from detkit.sources import Source, find_sources, open_video, originals, read_source, safe_stem
+from detkit.system_errors import NO_SPACE, ran_out_of
 from detkit.video import Frame
 from detkit.visible import visible, visible_name
-from detkit.workflows.output_names import Stems
+from detkit.workflows.detection_files import video_files
+from detkit.workflows.output_names import Stems, free_folder, refuse_overwriting
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from detkit.detections import Detections
-    from detkit.detectors import Detector
+    from detkit.detections import Detections, Predictor
     from detkit.types import Boxes
     from detkit.video import LiveStream, VideoFile
 
+OUT = "found"  # folder of what is written, unless told
 JPEG_SIDE = 65_500  # pixels, libjpeg's limit
 LINE_SECONDS = 5.0  # between two lines about a video
 
@@ -49,7 +55,7 @@ class Proposes(Protocol):
 
 
 @dataclass
-class Done:
+class Summary:
     """What a run has seen so far."""
 
     images: int = 0
@@ -62,19 +68,20 @@ class Done:
     seconds: float = 0.0  # of detection
     stopped: bool = False  # by Ctrl-C
     written: list[str] = field(default_factory=list)  # in words
+    out: Path = Path()  # the folder of what is written
 
-    def in_words(self, out: Path) -> str:
+    def in_words(self) -> str:
         """The last line of a run."""
         each = 1000 * self.seconds / max(1, self.images + self.frames)
         undrawn = f", {self.undrawn} not drawn" if self.undrawn else ""
         return (
             f"{_seen(self.images, self.frames)}: {_many(self.detections, 'detection')}"
             f"{_dropped(self)}, {self.refused} refused{undrawn}, {each:.0f} ms each; "
-            f"{', '.join(self.written) or 'nothing'} in {out}"
+            f"{', '.join(self.written) or 'nothing'} in {self.out}"
         )
 
 
-def _dropped(seen: Done | _Tally) -> str:
+def _dropped(seen: Summary | _Tally) -> str:
     """Of what waits for nobody, how much was left out; everything else is seen whole."""
     return f", {_many(seen.dropped, 'frame')} dropped" if seen.live else ""
 
@@ -89,10 +96,91 @@ def _many(count: int, kind: str) -> str:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class DetectSettings:
+    """What is detected in, with what, and what is written."""
+
+    sources: tuple[str | Path, ...]  # images, folders, globs, zips, videos, URLs, cameras, streams
+    model: Predictor | str | Path | None = None  # as ``detkit.detect`` takes it
+    out: Path | None = None  # folder; None: found, or found_2 and so on
+    score_threshold: float | None = None  # least score to report; None: the model's
+    max_images: int | None = None  # images and frames, then it ends
+    save_format: str = "json"  # of the images' detections; a key of ``save_formats``
+    category_ids: Literal["coco"] | None = None  # of the form coco
+    proposals: int = 0  # of the first stage, drawn under what was found
+    device: str = "cpu"  # for a model that is named
+
+
+def detect_sources(
+    settings: DetectSettings,
+    progress: Progress = NO_PROGRESS,
+    *,
+    stopped: Callable[[], bool] = lambda: False,
+) -> Summary:
+    """Detect in every source, one after another; draw, and write what was found.
+
+    What cannot be read is told to ``progress`` and passed over.
+
+    Args:
+        settings: what and how.
+        progress: is told of each image, and of what went wrong.
+        stopped: asked between two images whether to end early.
+
+    Raises:
+        ConfigError: a setting that cannot be.
+        DetkitError: no model, a source that matches nothing, files that cannot be written.
+    """
+    sources = find_sources([*settings.sources])
+    out = free_folder(OUT) if settings.out is None else settings.out
+    stems = Stems()
+    named = {source: stems.give(source.stem) for source in sources}
+    refuse_overwriting(named, out)
+    model = _model(settings)
+    if settings.proposals and not isinstance(model, Proposes):
+        raise ConfigError(
+            f"--proposals {settings.proposals}: {type(model).__name__} has no first stage that "
+            "proposes regions; leave it out, or take a Faster R-CNN for --weights."
+        )
+    if settings.category_ids == "coco":
+        coco_category_ids(model.class_names)  # refused before anything is written
+    make_folder(out)
+    job = Job(
+        model=model,
+        out=out,
+        named=named,
+        stems=stems,
+        threshold=settings.score_threshold,
+        most=settings.max_images,
+        save_format=settings.save_format,
+        category_ids=settings.category_ids,
+        proposals=settings.proposals,
+        stopped=stopped,
+        progress=progress,
+    )
+    job.done.out = out
+    try:
+        process_sources(sources, job)
+    except OSError as problem:  # reading has sentences of its own: this was writing
+        raise DetkitError(
+            f"{problem.filename or out}: cannot be written ({problem.strerror or problem}). "
+            f"{'Free some space, or name' if problem.errno in NO_SPACE else 'Name'} another --out."
+        ) from problem
+    job.done.stopped = stopped()
+    return job.done
+
+
+def _model(settings: DetectSettings) -> Predictor:
+    if settings.model is None:
+        return load_default(settings.device)
+    if isinstance(settings.model, str | Path):
+        return load(settings.model, settings.device)
+    return as_predictor(settings.model, "detect_sources")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Job:
     """What a run is about, and how far it is."""
 
-    model: Detector
+    model: Predictor
     out: Path
     named: Mapping[Source, str]  # stem of each one's output files
     stems: Stems  # gives more, for images in a zip
@@ -102,7 +190,8 @@ class Job:
     category_ids: Literal["coco"] | None  # of the form coco
     proposals: int  # of the first stage, drawn under what was found
     stopped: Callable[[], bool]  # by Ctrl-C
-    done: Done = field(default_factory=Done)
+    progress: Progress
+    done: Summary = field(default_factory=Summary)
 
     def over(self) -> bool:
         """Whether to read no further."""
@@ -133,8 +222,8 @@ class Job:
                     self.done.refused += 1
 
     def say(self, text: str) -> None:
-        """Print what went wrong with an image."""
-        print(f"detkit detect: {visible(text)}", file=sys.stderr)
+        """Tell what went wrong with an image."""
+        self.progress.warn(visible(text))
 
     def readable(self, frames: Iterable[Frame | DataError]) -> Iterator[Frame]:
         """Count frames, and errors after saying them."""
@@ -154,8 +243,8 @@ class Job:
                 return
 
 
-def look_at(sources: list[Source], job: Job) -> None:
-    """Look at every source, in order."""
+def process_sources(sources: list[Source], job: Job) -> None:
+    """Detect in every source, in order."""
     with ExitStack() as stack:
         if not all(source.is_video for source in sources):
             names = job.model.class_names
@@ -174,27 +263,23 @@ def look_at(sources: list[Source], job: Job) -> None:
 
 def run_pictures(sources: list[Source], job: Job, save: Save) -> None:
     """Detect in images, draw each, hand what was found to ``save``, print a line."""
-    from rich.progress import track
-
     stems: dict[int, str] = {}  # of the frames on their way through the detector
     frames = job.readable(_named_frames(sources, job, stems))
     countable = all(source.kind != "zip" for source in sources)
-    bar = track(
-        frames,
-        "detecting",
-        total=len(sources) if countable else None,
-        disable=not (sys.stdout.isatty() and sys.stderr.isatty()),
-    )
-    for batch in job.found_in(bar):
-        job.done.seconds += batch.seconds
-        milliseconds = 1000 * batch.seconds / len(batch.frames)
-        for frame, found in zip(batch.frames, batch.found, strict=True):
-            job.done.detections += len(found)
-            stem = stems.pop(id(frame))
-            height, width = frame.image.shape[1:]
-            save(ImageDetections(stem, frame.name, (height, width), found))
-            _write_picture(job.out / f"{stem}.jpg", frame, found, job)
-            print(f"{visible(frame.name)}: {in_words(found)} ({milliseconds:.0f} ms)")
+    told = job.progress if countable else NO_PROGRESS
+    with told.count("detecting") as count:
+        for batch in job.found_in(frames):
+            job.done.seconds += batch.seconds
+            milliseconds = 1000 * batch.seconds / len(batch.frames)
+            for frame, found in zip(batch.frames, batch.found, strict=True):
+                job.done.detections += len(found)
+                stem = stems.pop(id(frame))
+                height, width = frame.image.shape[1:]
+                save(ImageDetections(stem, frame.name, (height, width), found))
+                _write_picture(job.out / f"{stem}.jpg", frame, found, job)
+                said = f"{in_words(found)} ({milliseconds:.0f} ms)"
+                job.progress.say(f"{visible(frame.name)}: {said}")
+            count(job.done.images, len(sources))
 
 
 def _write_picture(path: Path, frame: Frame, found: Detections, job: Job) -> None:
@@ -240,7 +325,7 @@ def run_video(source: Source, job: Job) -> None:
         job.say(str(problem))
         job.done.refused += 1
         return
-    stem, tally = job.named[source], _Tally(source.name, live=source.kind == "stream")
+    stem, tally = job.named[source], _Tally(source.name, job.progress, live=source.kind == "stream")
     written = f"{stem}.mp4 and {stem}.jsonl"
     try:
         _run_frames(video, stem, tally, job)
@@ -284,7 +369,7 @@ def _drawn_frame(frame: Frame, found: Detections, job: Job) -> Tensor:
         return frame.image
 
 
-def warm_up(model: Detector) -> None:
+def warm_up(model: Predictor) -> None:
     """Detect in a small picture, so that first-use imports are no image's time."""
     detect(torch.zeros(3, 32, 32, dtype=torch.uint8), model)
 
@@ -308,8 +393,8 @@ def reason(problem: Exception) -> str:
 class _Tally:
     """The counts of one video, said every few seconds."""
 
-    def __init__(self, name: str, *, live: bool) -> None:
-        self._name, self._said = name, time.monotonic()
+    def __init__(self, name: str, progress: Progress, *, live: bool) -> None:
+        self._name, self._said, self._progress = name, time.monotonic(), progress
         self.live = live
         self.frames = self.detections = self.dropped = 0
         self.seconds = 0.0
@@ -324,10 +409,9 @@ class _Tally:
 
     def say(self) -> None:
         milliseconds = 1000 * self.seconds / max(1, self.frames)
-        print(
+        self._progress.say(
             f"{visible(self._name)}: {_many(self.frames, 'frame')}, "
-            f"{_many(self.detections, 'detection')}{_dropped(self)} ({milliseconds:.0f} ms each)",
-            flush=True,
+            f"{_many(self.detections, 'detection')}{_dropped(self)} ({milliseconds:.0f} ms each)"
         )
 
 
