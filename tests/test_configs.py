@@ -13,6 +13,7 @@ from detkit.detectors import build_detector
 from detkit.engine.experiment import read_experiment
 from detkit.engine.stages import Training, plan_stages
 from detkit.engine.start_model import complete_model
+from detkit.engine.tasks.detection import DetectionTask
 
 FOLDER = Path(__file__).parents[1] / "configs"
 RECIPES = sorted(FOLDER.glob("*.yaml"))
@@ -52,7 +53,7 @@ def test_recipe_names_begin_with_their_detector() -> None:
 def test_recipe_can_be_begun(path: Path, tiny_voc: Path, tmp_path: Path) -> None:
     """Every part it freezes is there, something learns, and each of its stages builds."""
     experiment, origins = complete_model(*read_experiment(path, own_photos(path, tiny_voc)))
-    stages = plan_stages(Training(experiment, origins, tmp_path))
+    stages = plan_stages(Training(experiment, origins, tmp_path), DetectionTask())
     assert len(stages) == max(len(experiment.train.stages), 1)
     assert stages[-1].folder == tmp_path
 

@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from detkit.data.augment import Augmentation
@@ -43,6 +44,19 @@ class TrainBatch:
 
     def __len__(self) -> int:
         return len(self.samples)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """All that the model sees of it, by name, to be kept in a file."""
+        found: dict[str, Tensor] = {}
+        for index, sample in enumerate(self.samples):
+            found[f"image_{index}"] = sample.image.contiguous()
+            found[f"boxes_{index}"] = sample.target.boxes
+            found[f"labels_{index}"] = sample.target.labels
+        return found
+
+    def described(self) -> list[dict[str, str]]:
+        """``image_id`` and ``path`` of each image."""
+        return [{"image_id": each.image_id, "path": each.path} for each in self.samples]
 
     def split(self, parts: int) -> list[TrainBatch]:
         """Cut into ``parts`` nearly equal batches whose gradients add up to this one's.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from typing import cast
 
 import torch
 
@@ -12,23 +13,28 @@ from detkit.data.augment import Augmentation
 from detkit.data.cache import ImageCache, make_cache
 from detkit.data.loader import BatchOrder, TrainBatch, TrainSet, train_batches
 from detkit.data.sampling import repeat_factors
+from detkit.detectors import Detector
 from detkit.engine.experiment import ExperimentConfig
 from detkit.engine.state import TrainState
+from detkit.proposals.store import ProposalStore
 
 CPU_WORKERS, GPU_WORKERS = 1, 8  # loader processes: a CPU's cores are busy with the network
 
 
 def training_batches(
-    run: TrainState, experiment: ExperimentConfig, train_data: Annotations
+    run: TrainState,
+    experiment: ExperimentConfig,
+    train_data: Annotations,
+    store: ProposalStore | None = None,
 ) -> Iterator[TrainBatch]:
     """This rank's share of every batch, from the step that the run has reached to its last."""
-    config, plan = run.config, run.horizon
+    config, plan, model = run.config, run.horizon, cast(Detector, run.model)
     order = BatchOrder(
         len(train_data),
         config.batch_size,
         range(run.step, plan.steps),
         config.seed,
-        lambda step: run.model.train_size(step, plan.steps, config.seed),
+        lambda step: model.train_size(step, plan.steps, config.seed),
         shard=(run.ranks.rank, run.ranks.world),
         factors=repeat_factors(train_data, config.repeat_threshold)
         if config.sampler == "repeat_factor"
@@ -43,7 +49,7 @@ def training_batches(
             Augmentation(config.augment),
             config.seed,
             cache,
-            proposals=run.store if run.proposer is None else None,
+            proposals=store,
         ),
         order,
         workers,

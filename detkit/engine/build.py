@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
 from detkit.class_names import OtherClassesError, few
-from detkit.config import parse
+from detkit.config import Config, parse
 from detkit.data import Annotations, for_training, join
 from detkit.data.augment import as_placed
 from detkit.data.reading import read_entries
 from detkit.data.sampling import class_weights
-from detkit.detectors import DETECTORS, Detector, build_detector
+from detkit.detectors import DETECTORS, build_detector
 from detkit.engine.clock import Clock
 from detkit.engine.decisions import Decisions
 from detkit.engine.experiment import ExperimentConfig, TrainConfig
@@ -24,6 +24,7 @@ from detkit.engine.horizon import Horizon, auto_epochs, horizon
 from detkit.engine.precision import build_scaler
 from detkit.engine.state import TrainState
 from detkit.engine.stopping import frozen_parts, part_of
+from detkit.engine.tasks.base import Task
 from detkit.errors import ConfigError, shown
 
 
@@ -126,7 +127,7 @@ def settle(experiment: ExperimentConfig, train_data: Annotations) -> ExperimentC
 
 
 def build_run(
-    experiment: ExperimentConfig, train_data: Annotations, folder: Path, device: torch.device
+    task: Task, experiment: ExperimentConfig, train_data: Any, folder: Path, device: torch.device
 ) -> TrainState:
     """Build model, optimiser and average; the weights are drawn from ``train.seed``."""
     config = experiment.train
@@ -141,13 +142,13 @@ def build_run(
             "the batch. Set it to false."
         )
     torch.manual_seed(config.seed)
-    model = build_detector(experiment.model)
-    model.class_names = train_data.class_names
+    model = task.build_model(experiment, train_data)
     freeze(model, config.freeze)
     model.to(device)
     if config.channels_last:
         model.to(memory_format=torch.channels_last)
     return TrainState(
+        task=task,
         model=model,
         optimizer=build_optimizer(model, config),
         scaler=build_scaler(decided.precision, device),
@@ -161,7 +162,7 @@ def build_run(
     )
 
 
-def freeze(model: Detector, parts: Sequence[str]) -> None:
+def freeze(model: nn.Module, parts: Sequence[str]) -> None:
     """Stop the parameters whose names begin with one of ``parts`` from learning."""
     for part in parts:
         named = [p for n, p in model.named_parameters() if part_of(n, [part])]
@@ -184,7 +185,7 @@ def check_unfreezing(config: TrainConfig, plan: Horizon) -> None:
             )
 
 
-def build_optimizer(model: Detector, config: TrainConfig) -> torch.optim.Optimizer:
+def build_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
     """Decay on convolution, local and linear weights only, as darknet; a rate for the backbone.
 
     Biases of those layers have a decay and a rate of their own where the config says so, as Caffe's
@@ -226,7 +227,7 @@ def is_layer_bias(name: str, parameters: Mapping[str, nn.Parameter]) -> bool:
     return last == "bias" and weight is not None and weight.ndim > 1
 
 
-def build_average(model: Detector, decay: float | None) -> AveragedModel | None:
+def build_average(model: nn.Module, decay: float | None) -> AveragedModel | None:
     """Exponential average of weights and batch-norm statistics, quick to forget its start."""
     if decay is None:
         return None
@@ -252,5 +253,6 @@ def default_model(model: Mapping[str, Any], num_classes: int) -> dict[str, Any]:
 
 def with_defaults(experiment: ExperimentConfig, run: TrainState) -> ExperimentConfig:
     """The experiment with every default of its model written out."""
-    model = {"name": experiment.model["name"], **run.model.config.model_dump(mode="json")}
+    config = cast(Config, run.model.config)
+    model = {"name": experiment.model["name"], **config.model_dump(mode="json")}
     return experiment.model_copy(update={"model": model})

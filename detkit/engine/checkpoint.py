@@ -106,7 +106,7 @@ def save_checkpoint(
     shown = run.model if run.average is None else run.average.module
     content = Content(
         experiment=experiment,
-        class_names=run.model.class_names,
+        class_names=run.class_names,
         weights=shown.state_dict(),
         step=run.step,
         steps=run.horizon.steps,

@@ -8,7 +8,6 @@ from contextlib import ExitStack
 import torch
 from torch import Tensor, nn
 
-from detkit.data.loader import TrainBatch
 from detkit.engine.clock import BACKWARD, DATA, FORWARD, OPTIMIZER, OTHER
 from detkit.engine.distributed import ElsewhereError
 from detkit.engine.memory import Snapshot, in_parts_that_fit, release
@@ -16,10 +15,11 @@ from detkit.engine.not_finite import NOT_FINITE, not_finite
 from detkit.engine.precision_check import check_precision
 from detkit.engine.schedule import learning_rate
 from detkit.engine.state import TrainState
+from detkit.engine.tasks.base import Part
 from detkit.errors import DetkitError
 
 
-def train_epoch(run: TrainState, batches: Iterable[TrainBatch], log: Callable[..., None]) -> None:
+def train_epoch(run: TrainState, batches: Iterable[Part], log: Callable[..., None]) -> None:
     """One pass over ``batches``, from wherever training stopped, or until Ctrl-C.
 
     Of several ranks each has its own part of every batch, and all of them take the same steps.
@@ -53,7 +53,7 @@ def train_epoch(run: TrainState, batches: Iterable[TrainBatch], log: Callable[..
             return
 
 
-def forward_backward(run: TrainState, parts: Sequence[TrainBatch]) -> dict[str, Tensor]:
+def forward_backward(run: TrainState, parts: Sequence[Part]) -> dict[str, Tensor]:
     """Add up the gradients of ``parts``; return the mean of each loss term over all of them.
 
     Empty where a loss in fp16 overflowed that may; the gradients then mean nothing.
@@ -78,7 +78,7 @@ def forward_backward(run: TrainState, parts: Sequence[TrainBatch]) -> dict[str, 
     return mean
 
 
-def gradients(run: TrainState, batch: TrainBatch) -> dict[str, Tensor]:
+def gradients(run: TrainState, batch: Part) -> dict[str, Tensor]:
     """:func:`forward_backward` on ``batch``, in more parts where GPU memory runs out.
 
     The effective batch stays the config's. What a failed try changed is undone before the next,

@@ -6,10 +6,9 @@ import json
 
 import torch
 from safetensors.torch import save_file
-from torch import Tensor
 
-from detkit.data.loader import TrainBatch
 from detkit.engine.state import TrainState
+from detkit.engine.tasks.base import Part
 from detkit.errors import DetkitError
 from detkit.files import whole_file, write_atomically
 from detkit.types import Losses
@@ -21,24 +20,20 @@ class NotFiniteError(DetkitError):
     """A loss that is no number: the weights may be past help."""
 
 
-def not_finite(run: TrainState, losses: Losses, part: TrainBatch) -> NotFiniteError:
+def not_finite(run: TrainState, losses: Losses, part: Part) -> NotFiniteError:
     """Save the batch that broke training and say which loss term, step and images it was."""
     broken = [name for name, loss in losses.items() if not torch.isfinite(loss)]
     rank = f"_rank_{run.ranks.rank}" if run.ranks.world > 1 else ""
     folder = run.folder / f"not_finite_step_{run.step}{rank}"
     folder.mkdir(parents=True, exist_ok=True)
-    tensors: dict[str, Tensor] = {}
-    for index, sample in enumerate(part.samples):
-        tensors[f"image_{index}"] = sample.image.contiguous()
-        tensors[f"boxes_{index}"] = sample.target.boxes
-        tensors[f"labels_{index}"] = sample.target.labels
     with whole_file(folder / "batch.safetensors") as place:
-        save_file(tensors, place)
-    ids = [sample.image_id for sample in part.samples]
+        save_file(part.tensors(), place)
+    images = part.described()
+    ids = [image["image_id"] for image in images]
     said = {
         "step": run.step,
         "losses": {name: str(loss.item()) for name, loss in losses.items()},
-        "images": [{"image_id": sample.image_id, "path": sample.path} for sample in part.samples],
+        "images": images,
     }
     write_atomically(folder / "batch.json", json.dumps(said, indent=2) + "\n")
     saved = "" if run.saved is None else f"; the checkpoint of step {run.saved} is whole"

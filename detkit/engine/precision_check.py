@@ -7,10 +7,10 @@ from collections.abc import Callable
 
 import torch
 
-from detkit.data.loader import TrainBatch
 from detkit.engine.memory import Snapshot
 from detkit.engine.precision import build_scaler
 from detkit.engine.state import TrainState
+from detkit.engine.tasks.base import Part
 from detkit.evaluation.speed import Precision, autocast
 
 
@@ -43,7 +43,7 @@ def disagreement(
     )
 
 
-def check_precision(run: TrainState, part: TrainBatch) -> None:
+def check_precision(run: TrainState, part: Part) -> None:
     """Fall back to fp32 where the reduced precision computes another loss of ``part``."""
     if run.decided.precision == "fp32":
         return

@@ -13,19 +13,19 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from detkit.data import Annotations
 from detkit.data.loader import start_worker
 from detkit.data.workers import batches_of
 from detkit.detectors import Detector
-from detkit.engine.experiment import DataConfig, ExperimentConfig
+from detkit.engine.experiment import DataConfig
 from detkit.engine.log import RunLog
 from detkit.engine.saving import owes_evaluation
-from detkit.engine.state import TrainState
+from detkit.engine.start import Prepared
 from detkit.errors import DataError, DetkitError
 from detkit.evaluation.proposals import proposals_of
 from detkit.files import in_words, make_folder, sha256_of
@@ -196,27 +196,29 @@ def stored_proposals(store: ProposalStore, paths: Sequence[Path]) -> list[Boxes]
 
 
 def prepare_proposals(
-    run: TrainState,
-    experiment: ExperimentConfig,
-    train_data: Annotations,
-    eval_data: Annotations | None,
-    log: RunLog,
-) -> None:
-    """Give a run the store that its detector's proposals come from, and fill it.
+    prepared: Prepared, log: RunLog, *, from_detector: bool
+) -> ProposalStore | None:
+    """The store that a run's detector takes proposals from, filled; None where it needs none.
 
-    Several ranks share the work. Training images whose proposals another detector suggests need
-    none. Ctrl-C ends it early; the run then stops before its next step.
+    Several ranks share the work. Ctrl-C ends it early; the run then stops before its next step.
+
+    Args:
+        prepared: the run and its data.
+        log: is told how it goes.
+        from_detector: training images need none, as another detector suggests theirs.
     """
-    run.store = store_of(experiment.data, run.model)
-    if run.store is None:
-        return
+    run, experiment = prepared.run, prepared.experiment
+    eval_data = prepared.eval_data
+    store = store_of(experiment.data, cast(Detector, run.model))
+    if store is None:
+        return None
     is_all = run.step >= run.horizon.steps and not owes_evaluation(run, experiment, eval_data)
     if is_all and not experiment.train.rcnn_stages:
-        return  # nothing is left to do
-    used = [] if run.proposer is not None else [train_data]
+        return store  # nothing is left to do
+    used = [] if from_detector else [prepared.train_data]
     used += [] if eval_data is None else [eval_data]
     paths = list(dict.fromkeys(Path(str(path)) for data in used for path in data.paths))
-    ranks, store, progress = run.ranks, run.store, shown_in(log)
+    ranks, progress = run.ranks, shown_in(log)
     processes = processes_for(experiment.data, ranks.here)
 
     def compute(share: Sequence[Path]) -> Computed:
@@ -233,6 +235,7 @@ def prepare_proposals(
     images, found, size = every[:, :3].sum(axis=0).astype(int).tolist()
     seconds = float(every[:, 3].max())
     log.say(Computed(images, found, seconds, size, mine.unreadable, mine.stopped).text())
+    return store
 
 
 def shown_in(log: RunLog) -> Count:

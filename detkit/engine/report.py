@@ -4,19 +4,13 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import torch
 from PIL import Image
-from torch import Tensor
 
 from detkit.config import Origins, explain
-from detkit.data import Annotations, summary
-from detkit.data.loader import TrainBatch
-from detkit.detectors.base import on_canvas
-from detkit.drawing import draw_target
 from detkit.engine.build import default_model, with_defaults
 from detkit.engine.checkpoint import versions
 from detkit.engine.clock import BACKWARD, DATA, FORWARD, OPTIMIZER, Reading
@@ -26,43 +20,27 @@ from detkit.engine.log import RunLog, losses_line
 from detkit.engine.records import flat
 from detkit.engine.saving import owes_evaluation
 from detkit.engine.stages import Stage
+from detkit.engine.start import Prepared
 from detkit.engine.state import TrainState
-from detkit.evaluation import EvalResult, metrics
-from detkit.evaluation.coco_map import COCO_LIMIT
-from detkit.evaluation.voc_map import DEVKIT
 from detkit.files import whole_file
-from detkit.preprocess import denormalise
 
 CONFIG = "config.yaml"  # in a run folder
-PICTURE_IMAGES = 8  # of the first batch
-FEW, MANY = 4, 8  # columns of the picture; many are R-CNN's crops
 CLASSES_AN_END = 10  # classes named from either end of the counts
 PHASES = (DATA, FORWARD, BACKWARD, OPTIMIZER)  # that an epoch's line tells
 DATA_BINDS = 0.2  # share of the time above which the line says that data is waited for
 
 
-def introduce(
-    log: RunLog,
-    experiment: ExperimentConfig,
-    run: TrainState,
-    train_data: Annotations,
-    eval_data: Annotations | None,
-) -> None:
+def introduce(log: RunLog, prepared: Prepared) -> None:
     """First lines of a run: versions, device, data, length, where results go."""
-    config, plan = run.config, run.horizon
+    run = prepared.run
+    config, plan, task = run.config, run.horizon, run.task
     found = versions()
     log.say(
         f"detkit {found['detkit']}, torch {found['torch']}, python {found['python']}; "
         f"device {run.device}, {torch.get_num_threads()} threads, {run.decided.precision}"
     )
-    log.say(f"train: {summary(train_data)}")
-    log.say(f"       {class_counts(train_data)}")
-    if eval_data is not None:
-        log.say(f"eval:  {summary(eval_data)}")
-    elif experiment.data.eval:
-        log.say("eval:  no image is left to measure on, so nothing is measured")
-    parameters = sum(p.numel() for p in run.model.parameters()) / 1e6
-    log.say(f"model: {experiment.model['name']}, {parameters:.2f} M parameters")
+    for line in task.describe(prepared):
+        log.say(line)
     parts = run.decided.micro_batches
     log.say(
         f"{plan.steps} steps of {config.batch_size} images "
@@ -70,8 +48,9 @@ def introduce(
         f"{plan.images / plan.batch_size:.4g} steps an epoch; results in {run.folder}"
     )
     if run.step >= plan.steps:
-        rest = "the SVMs come next" if config.rcnn_stages else "nothing is left to train"
-        rest = "they are measured next" if owes_evaluation(run, experiment, eval_data) else rest
+        rest = task.finishes(prepared.experiment) or "nothing is left to train"
+        if owes_evaluation(run, prepared.experiment, prepared.eval_data):
+            rest = "they are measured next"
         log.say(f"all steps are taken already; {rest}")
     elif run.step:
         log.say(f"resuming after step {run.step}")
@@ -94,13 +73,6 @@ def ranks_lines(ranks: Ranks, config: TrainConfig, saved_by: int) -> list[str]:
             "other parts of them"
         )
     return lines
-
-
-def class_counts(annotations: Annotations) -> str:
-    """How many objects of each class there are, most first; of many classes both ends."""
-    counts = np.bincount(annotations.labels, minlength=len(annotations.class_names))
-    order = np.argsort(-counts, kind="stable")
-    return both_ends([f"{annotations.class_names[label]} {counts[label]:,}" for label in order])
 
 
 def both_ends(said: Sequence[str]) -> str:
@@ -146,32 +118,15 @@ def explain_run(experiment: ExperimentConfig, origins: Origins) -> str:
     return said + explain(experiment, dict.fromkeys(filled, "the data") | origins)
 
 
-def with_picture(batches: Iterator[TrainBatch], run: TrainState) -> Iterator[TrainBatch]:
+def with_picture(batches: Iterator[Any], run: TrainState) -> Iterator[Any]:
     """Pass ``batches`` on; draw what the network sees of the first."""
     first = next(batches)
-    model = run.model
-    some = replace(first, samples=first.samples[:PICTURE_IMAGES])
-    images, targets, proposals, step = run.inputs(some)
-    batch = model.preprocess(images, step.size).with_proposals(proposals)
-    shown = model.shown(batch, on_canvas(targets, batch), step)
-    mean, std = model.backbone.mean, model.backbone.std
-    drawn = [
-        draw_target(denormalise(pixels[None], mean, std)[0].cpu(), target, model.class_names)
-        for pixels, target in shown
-    ]
-    sheet = contact_sheet(drawn, FEW if len(drawn) <= PICTURE_IMAGES else MANY)
-    with whole_file(run.folder / "first_batch.png") as place:
-        Image.fromarray(sheet.permute(1, 2, 0).numpy()).save(place)
+    sheet = run.task.picture(run, first)
+    if sheet is not None:
+        with whole_file(run.folder / "first_batch.png") as place:
+            Image.fromarray(sheet.permute(1, 2, 0).numpy()).save(place)
     yield first
     yield from batches
-
-
-def contact_sheet(images: Sequence[Tensor], columns: int = FEW) -> Tensor:
-    """Lay ``[3, H, W]`` images of one size out in rows."""
-    blank = torch.zeros_like(images[0])
-    rows = [[*images[i : i + columns]] for i in range(0, len(images), columns)]
-    width = min(columns, len(images))
-    return torch.cat([torch.cat(row + [blank] * (width - len(row)), dim=2) for row in rows], dim=1)
 
 
 def epoch_line(epoch: int, run: TrainState, latest: dict[str, float], passed: Reading) -> str:
@@ -197,19 +152,6 @@ def epoch_line(epoch: int, run: TrainState, latest: dict[str, float], passed: Re
         f"{line}\n  waiting for data {passed.share(DATA):.0%}: raise data.workers, "
         "or set data.cache=ram if the images fit in memory"
     )
-
-
-def metrics_line(result: EvalResult) -> str:
-    """The figures of an evaluation, in one line."""
-    shown = [spec for spec in metrics.measured(result) if spec.in_headline]
-    parts = [f"{spec.title} {spec.compute(result):.3f}" for spec in shown]
-    rules = [] if result.voc.rule == DEVKIT else [f"eval.voc_rule={result.voc.rule}"]
-    if result.coco is not None and result.coco.limit != COCO_LIMIT:
-        rules.append(f"eval.max_detections={result.coco.limit}")
-    said = f" ({', '.join(rules)})" if rules else ""
-    lost = len(result.unreadable)
-    left_out = f" ({lost} unreadable left out)" if lost else ""
-    return f"  on {result.images} images{left_out}: {', '.join(parts)}{said}"
 
 
 def farewell(stage: Stage, finished: bool, step: int) -> str:

@@ -18,12 +18,11 @@ from pathlib import Path
 from typing import Any
 
 from detkit.config import Origins, parse
-from detkit.engine.build import check_model, check_placement
 from detkit.engine.checkpoint_files import existing_checkpoint, last_checkpoint, read_described
 from detkit.engine.distributed import Ranks
 from detkit.engine.experiment import ExperimentConfig, StageConfig
 from detkit.engine.records import flat
-from detkit.engine.start_weights import check_proposals
+from detkit.engine.tasks.base import Task
 from detkit.errors import ConfigError, DetkitError
 
 BLOCKS = ("model", "train")  # of a config, that a stage changes
@@ -56,7 +55,7 @@ class Stage:
         return [f"{self.title}{done}"] if self.title else []
 
 
-def plan_stages(training: Training) -> tuple[Stage, ...]:
+def plan_stages(training: Training, task: Task) -> tuple[Stage, ...]:
     """The runs of ``training``, in their order; every one is a config that can be built.
 
     Raises:
@@ -64,14 +63,14 @@ def plan_stages(training: Training) -> tuple[Stage, ...]:
     """
     experiment, stages = training.experiment, training.experiment.train.stages
     if not stages:
-        check_run(experiment)
+        task.check(experiment)
         return (Stage(experiment, training.origins, training.folder, training),)
     planned: dict[str, Stage] = {}
     for number, stage in enumerate(stages, 1):
         is_last = number == len(stages)
         try:
             own = _experiment_of(stage, training, planned, is_last=is_last)
-            check_run(own)
+            task.check(own)
         except DetkitError as problem:
             raise ConfigError(f"train.stages, {stage.name}: {problem}") from problem
         planned[stage.name] = Stage(
@@ -117,17 +116,6 @@ def _origins_of(stage: StageConfig, *, is_last: bool) -> Origins:
     taken = [key for key in ("start", "proposals") if getattr(stage, key) is not None]
     keys = [*changed, *(f"train.{key}" for key in taken), "train.stages"]
     return dict.fromkeys(keys if is_last else [*keys, "data.eval"], said)
-
-
-def check_run(experiment: ExperimentConfig) -> None:
-    """Refuse what can be known to be wrong before any data is read.
-
-    Raises:
-        ConfigError: in the model, its frozen parts, or what it learns from.
-    """
-    check_model(experiment)
-    check_placement(experiment)
-    check_proposals(experiment)
 
 
 def left_to_train(stages: tuple[Stage, ...], ranks: Ranks) -> tuple[Stage, ...]:

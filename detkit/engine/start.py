@@ -5,30 +5,26 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
-from detkit.data import Annotations
-from detkit.detectors import build_detector
-from detkit.engine.build import build_run, read_data, settle, with_defaults
+from detkit.engine.build import build_run, with_defaults
 from detkit.engine.checkpoint_files import existing_checkpoint
-from detkit.engine.data_warnings import data_warnings
 from detkit.engine.distributed import Ranks
 from detkit.engine.dry_run import choose_micro_batches
 from detkit.engine.experiment import ExperimentConfig
-from detkit.engine.fingerprint import Fingerprint, fingerprints
+from detkit.engine.fingerprint import Fingerprint
 from detkit.engine.records import flat
-from detkit.engine.report import CONFIG
 from detkit.engine.resume import as_long_as_before, check_resumed, read_saved
 from detkit.engine.start_model import take_over, taken_over
 from detkit.engine.start_weights import (
     Source,
-    load_proposer,
-    load_start_weights,
     read_start,
 )
 from detkit.engine.state import TrainState
+from detkit.engine.tasks.base import Task
 from detkit.engine.training_state import changes_since, restore
 
 ONE_PRECISION = "the GPUs differ, so set it to one that all of them have: fp16, or fp32"
@@ -53,8 +49,8 @@ class Prepared:
 
     experiment: ExperimentConfig  # with what the data decides
     run: TrainState
-    train_data: Annotations
-    eval_data: Annotations | None
+    train_data: Any
+    eval_data: Any | None
     last: Path | None  # the checkpoint that it goes on from
     source: Source | None  # of a new run, what train.start names
     lines: tuple[str, ...]  # what was taken over from it, or has changed since the last checkpoint
@@ -62,6 +58,7 @@ class Prepared:
 
 
 def prepare(
+    task: Task,
     experiment: ExperimentConfig,
     folder: Path,
     device: torch.device,
@@ -77,18 +74,18 @@ def prepare(
     last = ranks.from_main(lambda: existing_checkpoint(folder / "last"))
     saved = None if last is None else ranks.from_main(lambda: read_saved(last))
     ranks.turn("reading data")
-    train_data, eval_data = ranks.main_first(lambda: read_data(experiment))
+    train_data, eval_data = ranks.main_first(lambda: task.read_data(experiment))
     if saved is not None:
         experiment = as_long_as_before(experiment, saved, len(train_data))
-    experiment = settle(experiment, train_data)
+    experiment = task.fill_from_data(experiment, train_data)
     source, lines = None, list[str]()
     if last is not None:
         experiment = ranks.from_main(lambda: taken_over(experiment, last))
     elif experiment.train.start is not None:
         source = read_start(experiment, experiment.train.start, ranks)
         experiment, lines = take_over(experiment, source.name, source.model)
-    run = build_run(experiment, train_data, folder, device)
-    run.ranks, run.data = ranks, fingerprints(train_data, eval_data)
+    run = build_run(task, experiment, train_data, folder, device)
+    run.ranks, run.data = ranks, task.fingerprints(train_data, eval_data)
     ranks.agree(common_settings(experiment, run.data))
     saved_by = restore_ranks(run, last, experiment.eval.best)
     if saved is not None:
@@ -111,35 +108,18 @@ def restore_ranks(run: TrainState, last: Path | None, metric: str | None) -> int
 def before_first_step(prepared: Prepared) -> list[str]:
     """What is left to do before the first step, in lines of what was done.
 
-    A new run gets the weights that it starts from; one that is resumed says what its config has
-    changed. Micro-batches are chosen where the device is to choose them.
+    What the task needs is made ready; a run that is resumed says what its config has changed.
+    Micro-batches are chosen where the device is to choose them.
     """
     run, experiment = prepared.run, prepared.experiment
     lines = [*prepared.lines]
-    if prepared.last is None:
-        lines += load_start_weights(run, experiment, prepared.source)
-    elif run.ranks.is_main:
+    if prepared.last is not None and run.ranks.is_main:
         changes = changes_since(prepared.last, with_defaults(experiment, run))
         lines += [f"differs from the run so far: {change}" for change in changes]
-    run.proposer = load_proposer(run)
-    if run.proposer is not None:
-        lines.append(f"proposals: those of {run.config.proposals}, as images are shown")
-    if prepared.last is None and run.ranks.is_main:
-        lines += _warnings(prepared)
+    lines += run.task.before_first_step(prepared)
     if not run.decided.micro_batches:
         lines.append(choose_micro_batches(run, prepared.train_data))
     return lines
-
-
-def _warnings(prepared: Prepared) -> list[str]:
-    """What is wrong with the data, through the eyes of the detector."""
-    run, experiment = prepared.run, prepared.experiment
-    detector = run.model
-    if run.device.type != "cpu":
-        with torch.random.fork_rng(devices=()):
-            detector = build_detector(experiment.model)
-    config = run.folder / CONFIG
-    return [*data_warnings(detector, prepared.train_data, prepared.eval_data, config)]
 
 
 def common_settings(

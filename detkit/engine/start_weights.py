@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -177,15 +177,16 @@ def load_start_weights(
     Raises:
         ConfigError: no such weights, or none that fit.
     """
+    model = cast(Detector, run.model)
     settings = with_defaults(experiment, run).model
     weights = settings.get("backbone_weights", "none")
     lines = []
     if source is not None:
-        lines.append(str(copy_weights(run.model, settings, source)))
+        lines.append(str(copy_weights(model, settings, source)))
         if weights != "none":
             lines.append(f"model.backbone_weights: {weights} is not read, since {START} is given")
     elif weights != "none":
-        trunk, name = run.model.backbone.trunk, settings["backbone"]
+        trunk, name = model.backbone.trunk, settings["backbone"]
         report = run.ranks.main_first(lambda: load_backbone_weights(trunk, name, weights))
         lines.append(str(report))
     else:

@@ -6,25 +6,22 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, cast, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel
 
-from detkit.data.base import given_proposals
-from detkit.data.loader import TrainBatch
-from detkit.detectors import Detector, Step
 from detkit.engine.clock import Clock
 from detkit.engine.decisions import Decisions
 from detkit.engine.distributed import Ranks
 from detkit.engine.experiment import TrainConfig
 from detkit.engine.fingerprint import Fingerprint
 from detkit.engine.horizon import Horizon
+from detkit.engine.tasks.base import Part, Task
 from detkit.evaluation.speed import autocast
-from detkit.proposals.store import ProposalStore
-from detkit.types import Boxes, Losses, Target
+from detkit.types import Boxes, Losses
 
 
 @runtime_checkable
@@ -35,38 +32,53 @@ class Proposer(Protocol):
         """Regions of each image, in its pixels, best first, without gradient."""
 
 
-@dataclass
-class TrainState:
-    """All that changes while training, and what the loop needs to change it."""
+@dataclass(kw_only=True)
+class ModelState:
+    """What a run is at a step: all that a checkpoint saves and a resumed run takes up."""
 
-    model: Detector
+    model: nn.Module  # with class_names and config
     optimizer: torch.optim.Optimizer
     scaler: torch.amp.GradScaler
     average: AveragedModel | None
+    data: Mapping[str, Fingerprint] = field(default_factory=dict)  # of each split
+    step: int = 0  # optimiser steps taken
+    best: float | None = None  # the metric of the best checkpoint so far
+    decided: Decisions = field(default_factory=Decisions)  # micro-batches, precision, ...
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names of the model's labels."""
+        return cast(tuple[str, ...], self.model.class_names)
+
+
+@dataclass(kw_only=True)
+class Services:
+    """What serves a run in this process, and is made anew by the next."""
+
     config: TrainConfig
     horizon: Horizon
     device: torch.device
     folder: Path  # of the run
+    task: Task
     ranks: Ranks = field(default_factory=Ranks)  # alone
     spread: nn.Module | None = None  # the model as several ranks call it; None: alone
-    proposer: Proposer | None = None  # whose regions the model learns from; None: its own, or none
-    store: ProposalStore | None = None  # of the regions of a model that needs them from outside
-    data: Mapping[str, Fingerprint] = field(default_factory=dict)  # of each split, saved with it
     stop_asked: Callable[[], bool] = lambda: False  # Ctrl-C on this rank
-    step: int = 0  # optimiser steps taken
     is_whole: bool = True  # no step is half taken, so what stands in memory can be saved
     saved: int | None = None  # the step of the last checkpoint; None: there is none
-    best: float | None = None  # the metric of the best checkpoint so far
     clock: Clock = field(default_factory=Clock)
-    decided: Decisions = field(default_factory=Decisions)  # micro-batches, precision, ...
     say: Callable[[str], None] = lambda text: None  # a line for a person
     unfixed: set[str] = field(default_factory=set)  # operations without a deterministic form
+
+
+@dataclass(kw_only=True)
+class TrainState(ModelState, Services):
+    """A run: its state, what serves it, and what the loop asks of both."""
 
     def autocast(self) -> AbstractContextManager[None]:
         """Reduced precision for the forward pass, as the config says."""
         return autocast(self.device, self.decided.precision)
 
-    def losses(self, part: TrainBatch, *, last: bool) -> Losses:
+    def losses(self, part: Part, *, last: bool) -> Losses:
         """Loss terms of ``part``, the ``last`` of a step or not.
 
         Gradients add up on each rank; the backward of the last part averages them over all ranks.
@@ -78,17 +90,9 @@ class TrainState:
         with self.autocast(), apart:
             return model(*self.inputs(part))
 
-    def inputs(
-        self, part: TrainBatch
-    ) -> tuple[list[Tensor], list[Target], list[Boxes] | None, Step]:
+    def inputs(self, part: Part) -> tuple[Any, ...]:
         """What the model is called with to learn from ``part``."""
-        images = [sample.image for sample in part.samples]
-        targets = [sample.target for sample in part.samples]
-        proposals = given_proposals(part.samples)
-        if self.proposer is not None:
-            proposals = self.proposer.propose(images)
-        share = len(part) / self.config.batch_size
-        return images, targets, proposals, Step(part.size, part.seen, self.config.seed, share)
+        return self.task.inputs(self, part)
 
     def turn(self, done: str, doing: str) -> None:
         """From one phase to the next: for the clock, and for ranks that ask where this one is."""

@@ -6,12 +6,9 @@ import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import Any
 
 from detkit.config import find_config
-from detkit.data import Annotations, DetectionDataset
-from detkit.detectors import Detector
-from detkit.engine.batches import training_batches, training_workers
 from detkit.engine.build import with_defaults
 from detkit.engine.checkpoint import save_checkpoint
 from detkit.engine.checkpoint_files import last_checkpoint
@@ -21,15 +18,12 @@ from detkit.engine.experiment import ExperimentConfig, read_experiment, recognis
 from detkit.engine.joining import join_ranks
 from detkit.engine.log import RunLog
 from detkit.engine.loop import train_epoch
-from detkit.engine.proposals import prepare_proposals
-from detkit.engine.rcnn_stages import check_rcnn, finish_rcnn
 from detkit.engine.records import check_records
 from detkit.engine.report import (
     config_files,
     epoch_line,
     farewell,
     introduce,
-    metrics_line,
     ranks_lines,
     with_picture,
 )
@@ -40,9 +34,9 @@ from detkit.engine.start import Prepared, before_first_step, find_run, prepare
 from detkit.engine.start_model import complete_model, taken_lines
 from detkit.engine.state import TrainState
 from detkit.engine.stopping import thaw
+from detkit.engine.tasks.base import Task
+from detkit.engine.tasks.detection import DetectionTask
 from detkit.errors import ConfigError
-from detkit.evaluation import detect_dataset, evaluate_results
-from detkit.evaluation.metrics import is_of_coco
 from detkit.evaluation.readable import TooFewReadableError
 from detkit.files import make_folder, write_atomically
 from detkit.progress import Progress
@@ -71,6 +65,7 @@ def train(
     allow_changed_data: bool = False,
     progress: Progress | None = None,
     stopped: Callable[[], bool] = lambda: False,
+    task: Task | None = None,
 ) -> Outcome:
     """Train what a config file describes, from its data to its checkpoints.
 
@@ -87,6 +82,7 @@ def train(
         allow_changed_data: resume though the data is no longer what the run began with.
         progress: is told every line in the place of the console.
         stopped: asked between two steps whether to save and end, as Ctrl-C does.
+        task: what is learned; detection unless told.
 
     Raises:
         DetkitError: anything wrong with config, data or disk, and a loss that is not finite.
@@ -104,8 +100,9 @@ def train(
                 allow_changed_data=allow_changed_data,
                 progress=progress,
                 stopped=stopped,
+                task=task,
             )
-    asked = Asked(resume, device, allow_changed_data, progress, stopped)
+    asked = Asked(resume, device, allow_changed_data, progress, stopped, task or DetectionTask())
     with RunLock() as lock:
         return _train(config, out, overrides, asked, ranks, lock)
 
@@ -119,6 +116,7 @@ class Asked:
     allow_changed_data: bool
     progress: Progress | None  # None: the console
     stopped: Callable[[], bool]
+    task: Task
 
     def say(self, ranks: Ranks, lines: Sequence[str]) -> None:
         """Tell lines, of all ranks on rank 0 alone."""
@@ -146,7 +144,7 @@ def _train(
     asked.say(ranks, ranks.from_main(lambda: lock.take_existing(stages_of)))
     last = ranks.from_main(lambda: reached(folder, experiment)) if asked.resume else None
     experiment, origins = ranks.from_main(lambda: complete_model(experiment, origins, last))
-    stages = plan_stages(Training(experiment, origins, folder))
+    stages = plan_stages(Training(experiment, origins, folder), asked.task)
     begun = ranks.from_main(lambda: has_begun(stages))
     if asked.resume and not begun:
         asked.say(ranks, [f"{folder}: no run to resume; a new one begins"])
@@ -156,13 +154,17 @@ def _train(
             "or --out FOLDER to start another."
         )
     for stage in stages:  # all of them, before the first step
-        check_rcnn(stage.experiment)
         check_shares(stage.experiment.train.batch_size, ranks.world)
         if ranks.is_main:
             check_records(stage.experiment.train.records)
     for stage in left_to_train(stages, ranks):
         prepared = prepare(
-            stage.experiment, stage.folder, own, ranks, allow_changed_data=asked.allow_changed_data
+            asked.task,
+            stage.experiment,
+            stage.folder,
+            own,
+            ranks,
+            allow_changed_data=asked.allow_changed_data,
         )
         outcome = carry_out(prepared, stage, lock, asked)
         if not outcome.finished:
@@ -194,21 +196,21 @@ def carry_out(prepared: Prepared, stage: Stage, lock: RunLock, asked: Asked) -> 
             run.stop_asked, run.say = lambda: stop_asked() or asked.stopped(), log.say
             for line in [*stage.heading(), *recognised(stage.origins)]:
                 log.say(line)
-            introduce(log, experiment, run, prepared.train_data, prepared.eval_data)
+            introduce(log, prepared)
             taken = taken_lines(stage.experiment, stage.origins) if prepared.last is None else []
             for line in ranks_lines(ranks, experiment.train, prepared.saved_by) + taken + done:
                 log.say(line)
             if ranks.world > 1:
                 run.spread = ranks.spread(run.model, sync_batch_norm=run.config.sync_batch_norm)
-            is_fitted_again = experiment.train.rcnn_stages and stage.is_last
-            if ranks.is_main and (run.step < run.horizon.steps or is_fitted_again):
+            is_finished_again = stage.is_last and run.task.finishes(experiment)
+            if ranks.is_main and (run.step < run.horizon.steps or is_finished_again):
                 for path, text in config_files(stage, experiment, run).items():
                     write_atomically(path, text)
-            prepare_proposals(run, experiment, prepared.train_data, prepared.eval_data, log)
+            run.task.begin(prepared, log)
             metrics = train_all(log, run, experiment, prepared.train_data, prepared.eval_data)
             finished = run.step >= run.horizon.steps or enough(run, experiment) is not None
-            if finished and experiment.train.rcnn_stages and stage.is_last:
-                fitted = finish_rcnn(prepared, with_defaults(experiment, run), log)
+            if finished and is_finished_again:
+                fitted = run.task.finish(prepared, with_defaults(experiment, run), log)
                 finished, metrics = fitted is not None, fitted or metrics
             log.say(farewell(stage, finished, run.step))
     return Outcome(folder, finished, metrics)
@@ -236,12 +238,12 @@ def train_all(
     log: RunLog,
     run: TrainState,
     experiment: ExperimentConfig,
-    train_data: Annotations,
-    eval_data: Annotations | None,
+    train_data: Any,
+    eval_data: Any | None,
 ) -> dict[str, float]:
     """Epoch by epoch to the end, or until Ctrl-C: train, save, evaluate, keep the best."""
     config, plan = run.config, run.horizon
-    batches = training_batches(run, experiment, train_data)
+    batches = run.task.batches(run, experiment, train_data)
     if run.step == 0 and run.ranks.is_main:
         batches = with_picture(batches, run)
     metrics: dict[str, float] = {}
@@ -297,7 +299,7 @@ def thaw_parts(run: TrainState, epoch: int) -> None:
 
 
 def measure_saved(
-    log: RunLog, run: TrainState, experiment: ExperimentConfig, eval_data: Annotations
+    log: RunLog, run: TrainState, experiment: ExperimentConfig, eval_data: Any
 ) -> dict[str, float]:
     """Evaluate the step that is saved, and save it again with its figures.
 
@@ -320,41 +322,11 @@ def measure_saved(
 
 
 def measure(
-    log: RunLog, run: TrainState, experiment: ExperimentConfig, eval_data: Annotations
+    log: RunLog, run: TrainState, experiment: ExperimentConfig, eval_data: Any
 ) -> dict[str, float]:
-    """Evaluate what would be saved now; save it as the best when it is.
-
-    Every rank detects in its share of the images; rank 0 measures and tells the others.
-    """
+    """Measure what would be saved now; save it as the best when it is."""
     run.ranks.turn(f"step {run.step}, evaluating")
-    detector = run.model if run.average is None else cast(Detector, run.average.module)
-    was_training = detector.training
-    detector.eval()
-    run.ranks.share_buffers(detector)
-    with run.autocast():
-        found = detect_dataset(
-            detector,
-            DetectionDataset(eval_data, proposals=run.store),
-            batch_size=experiment.eval.batch_size,
-            # a GPU would wait for images; a CPU's cores are busy with the network
-            workers=training_workers(experiment, run.device) if run.device.type == "cuda" else 0,
-            shard=run.ranks.shard(),
-        )
-    detector.train(was_training)
-
-    def figures() -> dict[str, float]:
-        coco = run.step == run.horizon.steps or is_of_coco(experiment.eval.best)
-        result = evaluate_results(
-            found.results,
-            found.annotations,
-            coco=coco,
-            voc_rule=experiment.eval.voc_rule,
-            max_detections=experiment.eval.max_detections,
-        )
-        log.say(metrics_line(result))
-        return {name: value for name, value in result.metrics().items() if value == value}
-
-    metrics = run.ranks.from_main(figures)
+    metrics = run.task.measure(run, experiment, eval_data, log)
     log.record(run.step, metrics)
     chosen = experiment.eval.best
     if chosen is not None and metrics.get(chosen, 0.0) > (-1.0 if run.best is None else run.best):

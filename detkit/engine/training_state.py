@@ -99,7 +99,7 @@ def restore(run: TrainState, folder: Path, metric: str | None) -> int:
     Raises:
         ConfigError: the checkpoint is of another model or cannot be continued.
     """
-    ours = run.model.class_names
+    ours = run.class_names
     state, weights = run.ranks.from_main(lambda: _read_state(folder, ours))
     try:
         run.model.load_state_dict(state.get("model", weights))

@@ -16,6 +16,7 @@ from detkit.engine.checkpoint_files import HASHES, MODEL
 from detkit.engine.experiment import read_experiment
 from detkit.engine.loop import train_epoch
 from detkit.engine.state import TrainState
+from detkit.engine.tasks.detection import DetectionTask
 from detkit.types import make_target
 
 CPU = torch.device("cpu")
@@ -26,7 +27,8 @@ def small_run(config: Path, overrides: Sequence[str] = ()) -> tuple[TrainState, 
     """The run of ``config`` on a CPU, and the list that its lines go to."""
     experiment, _ = read_experiment(config, overrides)
     data, _ = read_data(experiment)
-    run = build_run(settle(experiment, data), data, config.parent / "run", CPU)
+    settled = settle(experiment, data)
+    run = build_run(DetectionTask(), settled, data, config.parent / "run", CPU)
     said: list[str] = []
     run.say = said.append
     return run, said

@@ -86,7 +86,13 @@ def last(run_folder: Path, tmp_path: Path) -> Path:
 def go_on(last: Path) -> None:
     """Read what a resumed run would."""
     model = SimpleNamespace(class_names=NAMES)
-    restore(cast(TrainState, SimpleNamespace(model=model, ranks=Ranks())), last, None)
+    restore(
+        cast(
+            TrainState, SimpleNamespace(model=model, ranks=Ranks(), class_names=model.class_names)
+        ),
+        last,
+        None,
+    )
 
 
 def sentence_of(read: Callable[[Path], object], folder: Path) -> str:

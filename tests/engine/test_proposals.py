@@ -11,7 +11,6 @@ from torch import Tensor
 
 from detkit.detectors import build_detector
 from detkit.engine.build import read_data
-from detkit.engine.dry_run import worst_batch
 from detkit.engine.experiment import DataConfig, read_experiment
 from detkit.engine.proposals import (
     Computed,
@@ -20,6 +19,7 @@ from detkit.engine.proposals import (
     store_of,
     stored_proposals,
 )
+from detkit.engine.tasks.detection import worst_batch
 from detkit.engine.train import train
 from detkit.errors import DetkitError
 from detkit.files import in_words

@@ -25,6 +25,7 @@ from detkit.errors import DataError, DetkitError
 from tests.engine.test_train import all_state, records_of
 
 train_module = sys.modules["detkit.engine.train"]  # the package has a function of that name
+task_module = sys.modules["detkit.engine.tasks.detection"]
 # measured after 3 and 6 of 6 steps, and saved nowhere else
 SELDOM = ["train.save_every=1000", "eval.every=2", "train.iterations=6", "train.records=[]"]
 
@@ -173,15 +174,15 @@ def fail_on_record(problem: Exception, patch: pytest.MonkeyPatch) -> None:
 
 
 def fail_on_loading(problem: Exception, patch: pytest.MonkeyPatch) -> None:
-    honest = train_module.training_batches
+    honest = task_module.training_batches
 
-    def batches(run, experiment, data):  # type: ignore[no-untyped-def]
-        for number, batch in enumerate(honest(run, experiment, data)):
+    def batches(run, experiment, data, store):  # type: ignore[no-untyped-def]
+        for number, batch in enumerate(honest(run, experiment, data, store)):
             if number == 5:
                 raise problem
             yield batch
 
-    patch.setattr(train_module, "training_batches", batches)
+    patch.setattr(task_module, "training_batches", batches)
 
 
 def fail_in_forward(problem: Exception, patch: pytest.MonkeyPatch) -> None:

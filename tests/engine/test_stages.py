@@ -19,6 +19,7 @@ from detkit.detectors.faster_rcnn import FasterRCNN
 from detkit.engine.checkpoint import load_checkpoint
 from detkit.engine.experiment import read_experiment
 from detkit.engine.stages import Stage, Training, plan_stages
+from detkit.engine.tasks.detection import DetectionTask
 from detkit.engine.train import train
 from detkit.errors import ConfigError
 from tests.engine.test_distributed import torchrun
@@ -107,7 +108,7 @@ def same(one: dict[str, Tensor], other: dict[str, Tensor], part: str) -> bool:
 
 def planned(path: Path, out: Path) -> tuple[Stage, ...]:
     experiment, origins = read_experiment(path)
-    return plan_stages(Training(experiment, origins, out))
+    return plan_stages(Training(experiment, origins, out), DetectionTask())
 
 
 def test_each_stage_starts_where_it_should_and_learns_its_part(four: Path, tmp_path: Path) -> None:

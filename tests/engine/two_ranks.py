@@ -27,6 +27,7 @@ from detkit.engine.horizon import Horizon
 from detkit.engine.joining import join_ranks
 from detkit.engine.loop import train_epoch
 from detkit.engine.state import TrainState
+from detkit.engine.tasks.detection import DetectionTask
 from detkit.evaluation import detect_dataset
 from detkit.preprocess import Batch
 from detkit.types import Losses, Target, make_target
@@ -84,6 +85,7 @@ def trained(ranks: Ranks, folder: Path, micro_batches: int = 1) -> dict[str, Ten
         iterations=STEPS, batch_size=BATCH, lr=0.01, clip_norm=5.0, average_decay=0.9, log_every=1
     )
     run = TrainState(
+        task=DetectionTask(),
         model=model,
         optimizer=build_optimizer(model, config),
         scaler=torch.amp.GradScaler("cpu", enabled=False),

@@ -1,0 +1,1 @@
+"""What is learned: each task gives the loop its data, model, batches and figures."""
