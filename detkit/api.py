@@ -18,9 +18,10 @@ from torch import Tensor
 from detkit.arguments import check_choice, check_flag, check_path, check_threshold, check_whole
 from detkit.detections import Detections, Predictor
 from detkit.detectors import Detector
+from detkit.device import check_device
 from detkit.engine.console_watch import ConsoleWatch
 from detkit.engine.named import find_default, find_named
-from detkit.errors import ConfigError, DataError
+from detkit.errors import DataError
 from detkit.image import ImageLike, to_image_tensor
 from detkit.ops.nms import nms_per_class
 from detkit.predictors import NamedCallable, as_predictor
@@ -103,21 +104,6 @@ def _default() -> Detector:
             find_default(watch)
     state = entry.path.stat()
     return _default_detector(entry.name, entry.path, state.st_mtime_ns, state.st_size)
-
-
-def check_device(device: torch.device | str) -> None:
-    """Try a device with one number: torch itself knows best whether it can be used.
-
-    Raises:
-        ConfigError: it cannot.
-    """
-    try:
-        torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as problem:  # each backend its own
-        raise ConfigError(
-            f"device={str(device)!r}: torch cannot use it on this machine. Take 'cpu', or look at "
-            "the driver and at how torch was installed."
-        ) from problem
 
 
 @overload

@@ -116,7 +116,7 @@ def print_measured(measured: Sequence[Measured], device: str) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from detkit.evaluation.speed import device_name
+    from detkit.device import device_name
     from detkit.evaluation.tables import console
     from detkit.workflows.proposals import THRESHOLDS, TIMED_IMAGES
 

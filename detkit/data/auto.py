@@ -20,6 +20,7 @@ from detkit.data.formats.base import (
     PLACE_KEYS,
     VIA_KEYS,
     DatasetConfig,
+    is_auto,
 )
 from detkit.data.join import join
 from detkit.data.reading import read_dataset
@@ -28,7 +29,6 @@ from detkit.data.voc import Origin, Unannotated
 from detkit.data.yolo_rows import Rows
 from detkit.errors import ConfigError, DataError
 
-AUTO = "auto"
 OWN_KEYS = ("only", "max_unreadable", *MEANING_KEYS[:-1])  # that need not be those of training
 OTHER_FILES = (*PLACE_KEYS, *VIA_KEYS, "names_file")  # keys by which a folder is other data
 
@@ -118,11 +118,6 @@ def _are_beside(entry: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
 def _place(entry: Mapping[str, Any]) -> tuple[str, str]:
     """Root and split of an entry, each empty where it is not named."""
     return str(Path(str(entry.get("root") or ""))), str(entry.get("split") or "")
-
-
-def is_auto(entry: Mapping[str, Any]) -> bool:
-    """Whether an entry leaves its format to :func:`recognise`."""
-    return entry.get("format") == AUTO
 
 
 def _resolve(entry: Mapping[str, Any], train: Sequence[Mapping[str, Any]] = ()) -> Recognised:

@@ -18,6 +18,7 @@ from detkit.detections import Detections
 from detkit.errors import ConfigError, DetkitError
 from detkit.ops.boxes import size_iou, xyxy_to_cxcywh
 from detkit.preprocess import Batch, Geometry
+from detkit.proposals.selective_search import ProposalConfig
 from detkit.registry import Registry
 from detkit.types import Boxes, Losses, Target
 
@@ -282,6 +283,14 @@ class Detector(nn.Module, ABC):
             outputs: of :meth:`outputs`, in any precision.
             batch: that they are of: where the images lie, and their proposals.
         """
+
+
+def proposals_of(detector: Detector) -> ProposalConfig | None:
+    """How the proposals of a detector are found; None for one that needs none from outside."""
+    if not detector.needs_proposals:
+        return None
+    config = getattr(detector.config, "proposals", None)
+    return config if isinstance(config, ProposalConfig) else None
 
 
 def layer_rows(layer: str, labels: Tensor) -> dict[str, Tensor]:

@@ -8,10 +8,9 @@ from typing import Any
 
 import torch
 
+from detkit.device import Precision, choose_precision
 from detkit.engine.experiment import TrainConfig
-from detkit.engine.precision import choose_precision
 from detkit.engine.stopping import Plateau
-from detkit.evaluation.speed import Precision
 
 
 @dataclass

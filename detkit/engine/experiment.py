@@ -28,8 +28,8 @@ from detkit.config import (
     read_config,
 )
 from detkit.data.augment import AugmentConfig
-from detkit.data.auto import is_auto, resolve
-from detkit.data.formats.base import FOLDER_KEYS, MEANING_KEYS
+from detkit.data.auto import resolve
+from detkit.data.formats.base import FOLDER_KEYS, MEANING_KEYS, is_auto
 from detkit.engine.entries import NAMES, replace_entries, split_overrides
 from detkit.engine.records import RecordName
 from detkit.errors import ConfigError, did_you_mean, shown, shown_value

@@ -7,11 +7,10 @@ from collections.abc import Callable
 
 import torch
 
+from detkit.device import Precision, autocast, build_scaler
 from detkit.engine.memory import Snapshot
-from detkit.engine.precision import build_scaler
 from detkit.engine.state import TrainState
 from detkit.engine.tasks.base import Part
-from detkit.evaluation.speed import Precision, autocast
 
 
 def disagreement(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import itertools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -119,14 +120,13 @@ def explain_run(experiment: ExperimentConfig, origins: Origins) -> str:
 
 
 def with_picture(batches: Iterator[Any], run: TrainState) -> Iterator[Any]:
-    """Pass ``batches`` on; draw what the network sees of the first."""
+    """The same batches; what the network sees of the first is drawn."""
     first = next(batches)
     sheet = run.task.picture(run, first)
     if sheet is not None:
         with whole_file(run.folder / "first_batch.png") as place:
             Image.fromarray(sheet.permute(1, 2, 0).numpy()).save(place)
-    yield first
-    yield from batches
+    return itertools.chain([first], batches)
 
 
 def epoch_line(epoch: int, run: TrainState, latest: dict[str, float], passed: Reading) -> str:

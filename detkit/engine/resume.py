@@ -25,8 +25,7 @@ from typing import Any
 from detkit.engine.checkpoint_files import MODEL, read_described
 from detkit.engine.experiment import ExperimentConfig
 from detkit.engine.fingerprint import Fingerprint, saved_fingerprints
-from detkit.engine.horizon import Horizon, auto_epochs
-from detkit.engine.schedule import learning_rate
+from detkit.engine.schedule import Horizon, auto_epochs, learning_rate
 from detkit.engine.state import TrainState
 from detkit.engine.stopping import Plateau
 from detkit.errors import ConfigError

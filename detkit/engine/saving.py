@@ -16,8 +16,8 @@ from detkit.data import Annotations
 from detkit.engine.build import with_defaults
 from detkit.engine.checkpoint import save_checkpoint
 from detkit.engine.experiment import ExperimentConfig
-from detkit.engine.horizon import Horizon
 from detkit.engine.not_finite import NotFiniteError
+from detkit.engine.schedule import Horizon
 from detkit.engine.state import TrainState
 from detkit.errors import DetkitError
 

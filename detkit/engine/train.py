@@ -64,7 +64,7 @@ def train(
     ranks: Ranks | None = None,
     allow_changed_data: bool = False,
     progress: Progress | None = None,
-    stopped: Callable[[], bool] = lambda: False,
+    stopped: Callable[[], bool] | None = None,
     task: Task | None = None,
 ) -> Outcome:
     """Train what a config file describes, from its data to its checkpoints.
@@ -115,7 +115,7 @@ class Asked:
     device: str
     allow_changed_data: bool
     progress: Progress | None  # None: the console
-    stopped: Callable[[], bool]
+    stopped: Callable[[], bool] | None
     task: Task
 
     def say(self, ranks: Ranks, lines: Sequence[str]) -> None:
@@ -193,7 +193,7 @@ def carry_out(prepared: Prepared, stage: Stage, lock: RunLock, asked: Asked) -> 
         own = (stage.training.folder, folder)  # the first also while an earlier stage is trained
         asked.say(ranks, ranks.from_main(lambda: lock.take_begun(own)))
         with open_log(run, experiment, asked.progress) as log, ctrl_c(STOPPING) as stop_asked:
-            run.stop_asked, run.say = lambda: stop_asked() or asked.stopped(), log.say
+            run.stop_asked, run.say = either(stop_asked, asked.stopped), log.say
             for line in [*stage.heading(), *recognised(stage.origins)]:
                 log.say(line)
             introduce(log, prepared)
@@ -214,6 +214,11 @@ def carry_out(prepared: Prepared, stage: Stage, lock: RunLock, asked: Asked) -> 
                 finished, metrics = fitted is not None, fitted or metrics
             log.say(farewell(stage, finished, run.step))
     return Outcome(folder, finished, metrics)
+
+
+def either(ours: Callable[[], bool], theirs: Callable[[], bool] | None) -> Callable[[], bool]:
+    """Whether one of two asks for a stop."""
+    return ours if theirs is None else lambda: ours() or theirs()
 
 
 def open_log(

@@ -21,6 +21,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from detkit.class_names import names_in_words
+from detkit.device import build_scaler
 from detkit.engine.checkpoint_files import (
     STATE,
     WEIGHTS,
@@ -31,7 +32,6 @@ from detkit.engine.checkpoint_files import (
     weight_forms,
 )
 from detkit.engine.experiment import ExperimentConfig
-from detkit.engine.precision import build_scaler
 from detkit.engine.records import flat
 from detkit.engine.state import TrainState
 from detkit.engine.stopping import Plateau

@@ -15,9 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from detkit.data.base import Annotations
-from detkit.detectors.base import Detector
 from detkit.ops.boxes import box_iou
-from detkit.proposals.selective_search import ProposalConfig
 from detkit.types import Boxes
 
 if TYPE_CHECKING:
@@ -27,14 +25,6 @@ PLOTTED = {0.5: "-", 0.7: "--"}  # IoU to line style
 COLOURS = ("#1f77b4", "#d95f02", "#1b9e77", "#7570b3")  # of the sources
 STEPS_A_DECADE = 12  # of the curve; whole numbers, so fewer at its start
 INCHES = (7.0, 5.2)
-
-
-def proposals_of(detector: Detector) -> ProposalConfig | None:
-    """How the proposals of a detector are found; None for one that needs none from outside."""
-    if not detector.needs_proposals:
-        return None
-    config = getattr(detector.config, "proposals", None)
-    return config if isinstance(config, ProposalConfig) else None
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -5,14 +5,12 @@ The protocol is printed beside every figure it gives, because an FPS without one
 
 from __future__ import annotations
 
-import contextlib
 import os
-import platform
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import numpy as np
 import torch
@@ -22,13 +20,12 @@ from detkit.arguments import check_choice, check_whole
 from detkit.data.base import DetectionDataset
 from detkit.detections import Predictor
 from detkit.detectors.base import Detector
+from detkit.device import Precision, autocast
 from detkit.errors import ConfigError, DataError
 from detkit.evaluation.run import check_sides
 from detkit.image import read_image
 from detkit.predictors import FindsProposals, HasParts, NamedCallable
 
-Precision = Literal["fp32", "bf16", "fp16"]
-AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 MS = 1000.0  # milliseconds in a second
 BUSY_LOAD = 1.5  # processes a core that wait or run; above it the clock measures the others, too
 PROPOSALS_TEXT = (
@@ -229,23 +226,6 @@ def _synchronise(device: torch.device) -> None:
         torch.cuda.synchronize(device)
     elif device.type == "mps":
         torch.mps.synchronize()
-
-
-def autocast(device: torch.device, precision: Precision) -> contextlib.AbstractContextManager[None]:
-    """The context in which a network computes in ``precision``."""
-    if precision == "fp32":
-        return contextlib.nullcontext()
-    return torch.autocast(device.type, dtype=AUTOCAST[precision])
-
-
-def device_name(device: torch.device) -> str:
-    """What a table calls the device, e.g. ``NVIDIA H200`` or ``x86_64 CPU, 2 threads``."""
-    if device.type == "cuda":
-        return str(torch.cuda.get_device_name(device))
-    if device.type == "cpu":
-        threads = torch.get_num_threads()
-        return f"{platform.machine()} CPU, {threads} thread{'' if threads == 1 else 's'}"
-    return device.type
 
 
 @torch.no_grad()

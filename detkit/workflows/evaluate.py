@@ -19,6 +19,7 @@ from detkit.data import Annotations, DetectionDataset
 from detkit.data.without_images import NOT_LOOKED_AT
 from detkit.detections import Predictor
 from detkit.detectors import Detector, rebuild_detector
+from detkit.device import Precision, autocast, device_name
 from detkit.engine.checkpoint import Checkpoint
 from detkit.engine.distributed import Ranks
 from detkit.engine.experiment import DataConfig, EvalConfig, read_experiment
@@ -45,14 +46,7 @@ from detkit.evaluation.run import (
     spelt_otherwise,
 )
 from detkit.evaluation.run import evaluate as evaluate_dataset
-from detkit.evaluation.speed import (
-    Precision,
-    SpeedProtocol,
-    autocast,
-    describe_network,
-    device_name,
-    measure_speed,
-)
+from detkit.evaluation.speed import SpeedProtocol, describe_network, measure_speed
 from detkit.evaluation.voc_map import DEVKIT, VocRule
 from detkit.files import cache_folder
 from detkit.predictors import NamedCallable, as_predictor

@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from detkit.api import check_device
 from detkit.arguments import check_flag, check_path
+from detkit.device import check_device
 from detkit.engine.overrides import override_texts
 from detkit.engine.train import Outcome
 from detkit.engine.train import train as train_config
@@ -26,7 +26,7 @@ def train(
     device: torch.device | str | None = None,
     allow_changed_data: bool = False,
     progress: Progress | None = None,
-    stopped: Callable[[], bool] = lambda: False,
+    stopped: Callable[[], bool] | None = None,
 ) -> Outcome:
     """Train a detector by a recipe or a config file, and say on the way how it goes.
 

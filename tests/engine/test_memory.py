@@ -17,7 +17,7 @@ from detkit.engine.dry_run import choose_micro_batches, future_tensors
 from detkit.engine.experiment import read_experiment
 from detkit.engine.memory import in_parts_that_fit
 from detkit.engine.state import TrainState
-from detkit.engine.tasks.detection import largest_canvas, worst_batch
+from detkit.engine.tasks.detection_worst_batch import largest_canvas, worst_batch
 from detkit.errors import DetkitError
 from tests.engine.runs import batches_of, differences, small_run, state_of, train_on
 

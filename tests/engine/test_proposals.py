@@ -19,7 +19,7 @@ from detkit.engine.proposals import (
     store_of,
     stored_proposals,
 )
-from detkit.engine.tasks.detection import worst_batch
+from detkit.engine.tasks.detection_worst_batch import worst_batch
 from detkit.engine.train import train
 from detkit.errors import DetkitError
 from detkit.files import in_words

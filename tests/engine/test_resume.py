@@ -16,9 +16,8 @@ from detkit.engine.build import read_data
 from detkit.engine.checkpoint import load_checkpoint
 from detkit.engine.experiment import TrainConfig, read_experiment
 from detkit.engine.fingerprint import Fingerprint
-from detkit.engine.horizon import Horizon, horizon
 from detkit.engine.resume import Saved, as_long_as_before, check_resumed
-from detkit.engine.schedule import learning_rate
+from detkit.engine.schedule import Horizon, horizon, learning_rate
 from detkit.engine.state import TrainState
 from detkit.engine.stopping import Plateau
 from detkit.engine.train import train

@@ -17,9 +17,9 @@ from torch import Tensor
 import detkit.engine.checkpoint as checkpoint_module
 from detkit.cli.train import main
 from detkit.detectors.yolo_v2 import YoloV2
-from detkit.engine.horizon import Horizon
 from detkit.engine.log import RunLog
 from detkit.engine.saving import is_evaluated
+from detkit.engine.schedule import Horizon
 from detkit.engine.train import train
 from detkit.errors import DataError, DetkitError
 from tests.engine.test_train import all_state, records_of

@@ -7,8 +7,7 @@ from typing import Any
 import pytest
 
 from detkit.engine.experiment import TrainConfig
-from detkit.engine.horizon import Horizon, horizon
-from detkit.engine.schedule import learning_rate
+from detkit.engine.schedule import Horizon, horizon, learning_rate
 
 VOC = {"iterations": 80200, "lr": 1e-3, "burn_in": 1000, "lr_step_iterations": [40000, 60000]}
 

@@ -170,7 +170,7 @@ def test_the_recipe_tunes_any_detector(
 )
 def test_epochs_follow_from_the_number_of_images(images: int, epochs: int) -> None:
     """6,000 images are shown, between ten epochs and a hundred."""
-    from detkit.engine.horizon import auto_epochs
+    from detkit.engine.schedule import auto_epochs
 
     assert auto_epochs(images) == epochs
 

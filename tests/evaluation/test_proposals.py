@@ -17,6 +17,7 @@ from torch import Tensor
 from detkit.data.base import DetectionDataset
 from detkit.detections import Detections
 from detkit.detectors import Detector, build_detector
+from detkit.detectors.base import proposals_of
 from detkit.evaluation import detect_dataset, evaluate
 from detkit.evaluation.html_report import _speed_part
 from detkit.evaluation.proposal_pictures import (
@@ -26,14 +27,7 @@ from detkit.evaluation.proposal_pictures import (
     paint_regions,
     regions_left,
 )
-from detkit.evaluation.proposals import (
-    Cover,
-    Proposals,
-    cover,
-    curve_counts,
-    proposals_of,
-    recall_figure,
-)
+from detkit.evaluation.proposals import Cover, Proposals, cover, curve_counts, recall_figure
 from detkit.evaluation.rows import Row
 from detkit.evaluation.rules import legend, notes
 from detkit.evaluation.run import evaluate_results

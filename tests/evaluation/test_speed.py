@@ -14,16 +14,15 @@ from torch.utils.flop_counter import FlopCounterMode
 from detkit.data.base import DetectionDataset
 from detkit.detections import Detections
 from detkit.detectors import Detector, build_detector
+from detkit.device import autocast, device_name
 from detkit.errors import DataError
 from detkit.evaluation.run import NOTHING
 from detkit.evaluation.speed import (
     Speed,
     SpeedProtocol,
-    autocast,
     count_gflops,
     count_parameters,
     describe_network,
-    device_name,
     measure_speed,
 )
 from tests.evaluation.noise import make_annotations

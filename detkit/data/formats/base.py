@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from detkit.detections import Detections
 
 
+AUTO = "auto"  # the format of entries that leave it to their folder
+
+
 class DatasetConfig(Config):
     """One entry of ``data.train`` or ``data.eval``, less its ``format``.
 
@@ -150,6 +153,11 @@ class DatasetFormat:
     find: Callable[[Path], Sequence[Split]] | None = None  # its splits in a folder, none of others
     writer: DatasetWriter | None = None
     detections: DetectionWriter | None = None
+
+
+def is_auto(entry: Mapping[str, Any]) -> bool:
+    """Whether an entry leaves its format to ``recognise``."""
+    return entry.get("format") == AUTO
 
 
 DATASETS: Registry[DatasetFormat] = Registry("data format")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from detkit.data import detection_writers, writers
-from detkit.data.auto import AUTO, AutoConfig, read_auto
+from detkit.data.auto import AutoConfig, read_auto
 from detkit.data.choose_splits import purpose_of
 from detkit.data.coco import read_coco
 from detkit.data.coco_layout import CocoConfig
@@ -12,7 +12,7 @@ from detkit.data.csv_places import CsvConfig
 from detkit.data.csv_table import read_csv
 from detkit.data.cvat import CvatConfig, cvat_counts, read_cvat
 from detkit.data.find_splits import find_coco, find_voc, finder
-from detkit.data.formats.base import DATASETS, DatasetFormat, DatasetWriter, DetectionWriter
+from detkit.data.formats.base import AUTO, DATASETS, DatasetFormat, DatasetWriter, DetectionWriter
 from detkit.data.labelme import LabelmeConfig, labelme_counts, read_labelme
 from detkit.data.shapes import ShapesConfig, read_shapes
 from detkit.data.table_splits import find_csv, find_via_files

@@ -5,17 +5,15 @@ Reading order: :class:`DetectionTask`, function by function as training asks; th
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import cast
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from detkit.data import Annotations, DetectionDataset, summary
-from detkit.data.base import Sample, given_proposals
+from detkit.data.base import given_proposals
 from detkit.data.loader import TrainBatch
 from detkit.detectors import Detector, Step, build_detector
 from detkit.detectors.base import on_canvas
@@ -28,24 +26,19 @@ from detkit.engine.fingerprint import Fingerprint, fingerprints
 from detkit.engine.log import RunLog
 from detkit.engine.proposals import prepare_proposals
 from detkit.engine.rcnn_stages import check_rcnn, finish_rcnn
-from detkit.engine.report import CONFIG, both_ends
+from detkit.engine.report import CONFIG
 from detkit.engine.start import Prepared
 from detkit.engine.start_weights import check_proposals, load_proposer, load_start_weights
 from detkit.engine.state import Proposer, TrainState
-from detkit.evaluation import EvalResult, detect_dataset, evaluate_results, metrics
-from detkit.evaluation.coco_map import COCO_LIMIT
+from detkit.engine.tasks.detection_lines import FEW, MANY, class_counts, contact_sheet, metrics_line
+from detkit.engine.tasks.detection_worst_batch import worst_batch
+from detkit.evaluation import detect_dataset, evaluate_results
 from detkit.evaluation.metrics import is_of_coco
-from detkit.evaluation.proposals import proposals_of
-from detkit.evaluation.voc_map import DEVKIT
 from detkit.preprocess import denormalise
 from detkit.proposals.store import ProposalStore
-from detkit.types import Boxes, Target, make_target
+from detkit.types import Boxes, Target
 
 PICTURE_IMAGES = 8  # of the first batch
-FEW, MANY = 4, 8  # columns of the picture; many are R-CNN's crops
-MANY_OBJECTS = 100  # in each image of the dry run, where the data's fullest image has fewer
-SIZES_LOOKED_AT = 1000  # steps among which the dry run looks for the largest canvas
-OBJECT_SIDE = 0.25  # of the canvas; to the memory the number of objects matters, not their size
 
 
 class DetectionTask:
@@ -220,66 +213,3 @@ def _warnings(prepared: Prepared) -> list[str]:
             detector = build_detector(experiment.model)
     config = run.folder / CONFIG
     return [*data_warnings(detector, prepared.train_data, prepared.eval_data, config)]
-
-
-def worst_batch(
-    model: Detector, data: Annotations, images: int, steps: int, seed: int
-) -> TrainBatch:
-    """The batch that needs the most memory: the largest canvas, full of objects.
-
-    Args:
-        model: its ``train_size`` says which canvases training draws; where it says none, images
-            of the data's largest size stand in.
-        data: what is trained on.
-        images: of the batch.
-        steps: of the whole training.
-        seed: of the draws of the canvas, and of the places of the objects.
-    """
-    size = largest_canvas(model, steps, seed)
-    height, width = size or max(map(tuple, data.sizes.tolist()), key=math.prod)
-    objects = max(MANY_OBJECTS, int(np.diff(data.offsets).max(initial=0)))
-    corners = torch.rand(objects, 2, generator=torch.Generator().manual_seed(seed))
-    corners = corners * (1 - OBJECT_SIDE)  # [M, 2] of the canvas
-    boxes = torch.cat([corners, corners + OBJECT_SIDE], dim=1)  # [M, 4]
-    boxes = boxes * boxes.new_tensor([width, height, width, height])
-    target = make_target(boxes, torch.arange(objects) % len(data.class_names))
-    image = torch.zeros(3, height, width, dtype=torch.uint8)
-    config = proposals_of(model)
-    proposals = None if config is None else boxes[torch.arange(config.most) % objects]
-    sample = Sample(image, target, "dry run", "", proposals)
-    return TrainBatch((sample,) * images, size, seen=0)
-
-
-def largest_canvas(model: Detector, steps: int, seed: int) -> tuple[int, int] | None:
-    """Largest of the canvases (height, width) that training draws; None: as the images are."""
-    looked_at = np.linspace(0, steps - 1, min(steps, SIZES_LOOKED_AT)).astype(int).tolist()
-    sizes = {model.train_size(step, steps, seed) for step in looked_at}
-    return max((size for size in sizes if size is not None), key=math.prod, default=None)
-
-
-def class_counts(annotations: Annotations) -> str:
-    """How many objects of each class there are, most first; of many classes both ends."""
-    counts = np.bincount(annotations.labels, minlength=len(annotations.class_names))
-    order = np.argsort(-counts, kind="stable")
-    return both_ends([f"{annotations.class_names[label]} {counts[label]:,}" for label in order])
-
-
-def contact_sheet(images: Sequence[Tensor], columns: int = FEW) -> Tensor:
-    """Lay ``[3, H, W]`` images of one size out in rows."""
-    blank = torch.zeros_like(images[0])
-    rows = [[*images[i : i + columns]] for i in range(0, len(images), columns)]
-    width = min(columns, len(images))
-    return torch.cat([torch.cat(row + [blank] * (width - len(row)), dim=2) for row in rows], dim=1)
-
-
-def metrics_line(result: EvalResult) -> str:
-    """The figures of an evaluation, in one line."""
-    shown = [spec for spec in metrics.measured(result) if spec.in_headline]
-    parts = [f"{spec.title} {spec.compute(result):.3f}" for spec in shown]
-    rules = [] if result.voc.rule == DEVKIT else [f"eval.voc_rule={result.voc.rule}"]
-    if result.coco is not None and result.coco.limit != COCO_LIMIT:
-        rules.append(f"eval.max_detections={result.coco.limit}")
-    said = f" ({', '.join(rules)})" if rules else ""
-    lost = len(result.unreadable)
-    left_out = f" ({lost} unreadable left out)" if lost else ""
-    return f"  on {result.images} images{left_out}: {', '.join(parts)}{said}"

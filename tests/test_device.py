@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from detkit.detectors.yolo_v2 import YoloV2
+from detkit.device import build_scaler, choose_precision
 from detkit.engine.checkpoint import save_checkpoint
 from detkit.engine.decisions import Decisions
 from detkit.engine.experiment import TrainConfig, read_experiment
-from detkit.engine.precision import build_scaler, choose_precision
 from detkit.engine.precision_check import disagreement
 from detkit.engine.training_state import restore
 from detkit.errors import ConfigError, DetkitError
