@@ -20,7 +20,8 @@ from unittest import mock
 from detkit.detectors import build_detector
 from detkit.engine import checkpoint, checkpoint_files
 from detkit.engine.checkpoint import Content, load_checkpoint, write_checkpoint
-from detkit.engine.checkpoint_files import HASHES, MODEL
+from detkit.engine.checkpoint_description import HASHES
+from detkit.engine.checkpoint_files import MODEL
 from detkit.engine.experiment import ExperimentConfig
 
 MODELS = ("yolo_v2", "yolo_v3", "faster_rcnn_fpn")

@@ -22,7 +22,7 @@ from detkit.device import check_device
 from detkit.engine.console_watch import ConsoleWatch
 from detkit.engine.named import find_default, find_named
 from detkit.errors import DataError
-from detkit.image import ImageLike, to_image_tensor
+from detkit.image_tensor import ImageLike, to_image_tensor
 from detkit.ops.nms import nms_per_class
 from detkit.predictors import NamedCallable, as_predictor
 from detkit.sources import Word, find_sources, kind_of, read_source

@@ -11,13 +11,14 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, TypeVar, get_args
+from typing import Annotated, Any, ClassVar, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from detkit.arguments import is_no_path
-from detkit.errors import ConfigError, bare, cut_short, did_you_mean, shown, shown_value
+from detkit.config_errors import plain_words
+from detkit.errors import ConfigError, bare, cut_short, shown, shown_value
 from detkit.recipes import NAME, called, find_base, near, recipe_path
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
@@ -52,7 +53,7 @@ def parse(config_type: type[C], settings: Mapping[str, Any], path: str = "") -> 
     try:
         return config_type.model_validate(dict(settings))
     except ValidationError as problem:
-        raise ConfigError(_plain_words(config_type, problem, path)) from None
+        raise ConfigError(plain_words(config_type, problem, path)) from None
 
 
 def check_keys(config_type: type[Config], settings: Mapping[str, Any]) -> None:
@@ -65,80 +66,10 @@ def check_keys(config_type: type[Config], settings: Mapping[str, Any]) -> None:
         config_type.model_validate(dict(settings))
     except ValidationError as problem:
         if any(error["type"] == "extra_forbidden" for error in problem.errors()):
-            raise ConfigError(_plain_words(config_type, problem, "")) from None
+            raise ConfigError(plain_words(config_type, problem, "")) from None
 
 
 MOST_VALUES = 1_000_000  # of a config, aliases counted as often as they stand there
-
-# What pydantic's types of error say to a person; the names in braces are its own context.
-EXPECTED = {
-    "int_type": "a whole number",
-    "int_parsing": "a whole number",
-    "int_from_float": "a whole number",
-    "float_type": "a number",
-    "float_parsing": "a number",
-    "finite_number": "a finite number",
-    "bool_type": "true or false",
-    "bool_parsing": "true or false",
-    "string_type": "text (put it in quotes)",
-    "path_type": "a path",
-    "tuple_type": "a list",
-    "list_type": "a list",
-    "too_short": "{min_length} values or more",
-    "too_long": "{max_length} values at most",
-    "dict_type": "a block of keys",
-    "model_type": "a block of keys",
-    "literal_error": "{expected}",
-    "greater_than": "a value above {gt:g}",
-    "greater_than_equal": "a value of at least {ge:g}",
-    "less_than": "a value below {lt:g}",
-    "less_than_equal": "a value of at most {le:g}",
-}
-
-
-def _plain_words(config_type: type[Config], problem: ValidationError, path: str) -> str:
-    errors = problem.errors(include_url=False)
-    # A misspelt key is often also a missing one; the misspelling is what a person wants to read.
-    first = min(errors, key=lambda error: error["type"] != "extra_forbidden")
-    loc, kind, context = first["loc"], first["type"], first.get("ctx", {})
-    where = path + ".".join(bare(str(part)) for part in loc)
-    if kind == "extra_forbidden":
-        holder, name = _config_at(config_type, loc[:-1]), str(loc[-1])
-        if name in holder.also_known:
-            return f"{where}: unknown key here. {holder.also_known_where}"
-        known = (*holder.model_fields, *holder.also_known)
-        return f"{where}: unknown key.{did_you_mean(name, known)}"
-    if kind == "missing" and isinstance(loc[-1], int):  # an element of a list of fixed length
-        return f"{where.rpartition('.')[0]}: too few values; got {_shown(first['input'])}."
-    if kind == "missing":
-        return f"{where}: missing; this key has no default."
-    if kind == "value_error":  # our own sentence, from a validator
-        return f"{where.rstrip('.')}: {context['error']}".removeprefix(": ")
-    if kind in EXPECTED:
-        expected = EXPECTED[kind].format_map(context)
-        return f"{where}: expected {expected}; got {_shown(first['input'])}."
-    return f"{where}: {first['msg'][0].lower()}{first['msg'][1:]}; got {_shown(first['input'])}."
-
-
-def _shown(value: Any) -> str:
-    return "nothing" if value is None else shown_value(value)
-
-
-def _config_at(config_type: type[Config], loc: Sequence[int | str]) -> type[Config]:
-    """The (nested) config that ``loc`` leads to."""
-    current = config_type
-    for part in loc:
-        if isinstance(part, str) and part in current.model_fields:
-            current = _config_in(current.model_fields[part].annotation) or current
-    return current
-
-
-def _config_in(annotation: Any) -> type[Config] | None:
-    if isinstance(annotation, type) and issubclass(annotation, Config):
-        return annotation
-    inner = (_config_in(argument) for argument in get_args(annotation))
-    return next((found for found in inner if found is not None), None)
-
 
 # YAML 1.1 takes 1e-3 (no dot) and 1.5e3 (no sign) for strings; a person meant numbers. It takes
 # yes, no, on and off for truth values; as the name of a class they are words, as YAML 1.2 has it,
@@ -247,7 +178,9 @@ def read_config(path: Path, overrides: Sequence[str] = ()) -> tuple[dict[str, An
     base = settings.pop("base", None)
     if base is not None:
         if not isinstance(base, str):
-            raise ConfigError(f"{path}: base: expected the name of one file; got {_shown(base)}.")
+            raise ConfigError(
+                f"{path}: base: expected the name of one file; got {shown_value(base)}."
+            )
         if is_no_path(path.parent / base):
             raise ConfigError(f"{path}: base: {shown(base)} can be no file. Name one beside it.")
         base_path = find_base(path, base)
@@ -289,7 +222,8 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     except yaml.YAMLError as problem:
         raise ConfigError(f"{path}: {_place(problem)}") from None
     if not isinstance(loaded, dict):
-        raise ConfigError(f"{path}: expected blocks such as 'model:'; got {_shown(loaded)}.")
+        said = "nothing" if loaded is None else shown_value(loaded)
+        raise ConfigError(f"{path}: expected blocks such as 'model:'; got {said}.")
     return loaded
 
 

@@ -18,7 +18,7 @@ from detkit.arguments import check_flag, check_names, check_threshold
 from detkit.detections import Detections
 from detkit.errors import ConfigError
 from detkit.fonts import fonts_for, readable
-from detkit.image import ImageLike, to_image_tensor
+from detkit.image_tensor import ImageLike, to_image_tensor
 from detkit.types import Boxes, Target
 
 if TYPE_CHECKING:

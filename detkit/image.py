@@ -16,33 +16,19 @@ from __future__ import annotations
 import os
 import struct
 import zlib
-from collections.abc import Iterator
 from io import BytesIO
-from typing import BinaryIO, NamedTuple, TypeAlias
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from detkit.arguments import check_path
 from detkit.errors import DataError
 
-ImageLike: TypeAlias = str | os.PathLike[str] | Image.Image | NDArray[np.uint8] | Tensor
-
 # Pillow's names; its JPEG reader takes MPO, a phone's pair of JPEGs, as well.
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
-EXTENSIONS = (
-    *(".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"),
-    *(".jfif", ".jpe", ".jif", ".mpo"),  # JPEG, too
-    *(".apng", ".pbm", ".pnm"),  # PNG and PPM
-)
-# Pictures that are not read: another format, or a camera's raw data.
-UNREAD_EXTENSIONS = (
-    *(".heic", ".heif", ".avif", ".jp2", ".j2k", ".jxl", ".jxr", ".tga", ".exr", ".dcm"),
-    *(".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", ".raf"),
-)
 # Pillow's own line between a picture and a decompression bomb: 256 MiB of RGB.
 MAX_PIXELS = 89_478_485
 
@@ -87,29 +73,6 @@ _JPEG_END = b"\xff\xd9"
 _JPEG_SCAN = 0xDA  # marker of a scan's header
 _LAST_COEFFICIENT = 63  # of an 8 x 8 block: the finest detail
 _PNG_SIGNATURE_BYTES = 8
-
-
-def images_below(folder: str | os.PathLike[str]) -> Iterator[str]:
-    """Names of the image files below ``folder`` at any depth, relative to it, in any order.
-
-    What a name tells is all that is looked at. Hidden files and folders are passed over, among
-    them macOS's ``._a.jpg``; so are folders with an image's ending.
-    """
-    return files_below(folder, EXTENSIONS)
-
-
-def files_below(folder: str | os.PathLike[str], endings: tuple[str, ...]) -> Iterator[str]:
-    """Names of the files below ``folder`` with one of the ``endings``, which are in lower case.
-
-    In upper and lower case alike, at any depth, relative to it, in any order; hidden files and
-    folders are passed over.
-    """
-    for where, folders, names in os.walk(folder):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        below = os.path.relpath(where, folder)
-        for name in names:
-            if name.lower().endswith(endings) and not name.startswith("."):
-                yield name if below == "." else f"{below}/{name}".replace(os.sep, "/")
 
 
 def read_image(path: str | os.PathLike[str]) -> Tensor:
@@ -180,66 +143,15 @@ def check_image(path: str | os.PathLike[str]) -> ImageHeader:
         return ImageHeader(image.height, image.width, orientation)
 
 
-def to_image_tensor(image: ImageLike) -> Tensor:
-    """Turn whatever holds an image into a ``[3, H, W]`` uint8 RGB tensor.
-
-    Args:
-        image: a path, a PIL image of any mode (its EXIF orientation is applied), a ``[H, W, 3]``
-            uint8 RGB array, or a ``[3, H, W]`` uint8 RGB tensor, which is returned as it is.
+def from_pil(image: Image.Image) -> Tensor:
+    """As :func:`read_image`, of a PIL image of any mode; its EXIF orientation is applied.
 
     Raises:
-        DataError: anything else, float images among it, with what to do.
+        DataError: as :func:`read_image`.
     """
-    if isinstance(image, Tensor):
-        _check_pixels(image.dtype, image.shape, channels_last=False)
-        return image
-    if isinstance(image, np.ndarray):
-        _check_pixels(image.dtype, image.shape, channels_last=True)
-        pixels = np.ascontiguousarray(image)  # img[..., ::-1], BGR made RGB, has negative strides
-        return torch.from_numpy(pixels if pixels.flags.writeable else pixels.copy()).permute(
-            2, 0, 1
-        )
-    if isinstance(image, Image.Image):
-        where = str(getattr(image, "filename", "") or "image")
-        _check_size(where, image)
-        return _as_tensor(_decode(image, where)[0])
-    if isinstance(image, str | os.PathLike):
-        return read_image(image)
-    raise DataError(
-        f"image: expected a path, a PIL image, an array or a tensor, got {type(image).__name__}."
-    )
-
-
-def _check_pixels(dtype: object, shape: tuple[int, ...], *, channels_last: bool) -> None:
-    kind = "array" if channels_last else "tensor"
-    name = str(dtype).removeprefix("torch.")
-    if name.startswith(("float", "bfloat")):
-        raise DataError(
-            f"image: a {name} {kind} is refused, because whether 1.0 is white or nearly black "
-            "is a guess. Scale it to 0..255 and convert it to uint8."
-        )
-    if name != "uint8":
-        raise DataError(f"image: expected a uint8 {kind}, got {name}. Convert it to 0..255 uint8.")
-    channels = shape[2 if channels_last else 0] if len(shape) == 3 else 0
-    if channels != 3 or 0 in shape:
-        form = "an array of shape [H, W, 3]" if channels_last else "a tensor of shape [3, H, W]"
-        raise DataError(
-            f"image: expected {form} in RGB, got {list(shape)}. "
-            f"{_advice(shape, channels_last=channels_last)}; detkit.read_image and PIL images are "
-            "converted by themselves."
-        )
-
-
-def _advice(shape: tuple[int, ...], *, channels_last: bool) -> str:
-    """What would make an image of ``shape`` one of three channels in their place."""
-    place = "last" if channels_last else "first"
-    if 0 in shape:
-        return "It has no pixels"
-    if len(shape) == 2:
-        return f"Repeat its grey three times, channels {place}"
-    if len(shape) == 3 and shape[0 if channels_last else 2] == 3:
-        return f"Move its channels {place}"
-    return "Give it three channels"
+    where = str(getattr(image, "filename", "") or "image")
+    _check_size(where, image)
+    return _as_tensor(_decode(image, where)[0])
 
 
 def _open_file(path: str | os.PathLike[str]) -> BinaryIO:

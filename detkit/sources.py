@@ -20,7 +20,8 @@ from typing import Literal, TypeAlias
 from urllib.parse import unquote, urlsplit
 
 from detkit.errors import ConfigError, DataError
-from detkit.image import EXTENSIONS, decode_image, images_below, read_image
+from detkit.image import decode_image, read_image
+from detkit.image_files import EXTENSIONS, images_below
 from detkit.video import EXTENSIONS as VIDEO_EXTENSIONS
 from detkit.video import Frame, LiveStream, VideoFile
 from detkit.web import is_url, read_url, without_password

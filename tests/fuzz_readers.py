@@ -43,7 +43,8 @@ from torch import nn
 from detkit.data import for_training, join, read_dataset, summary
 from detkit.detectors import build_detector
 from detkit.engine.checkpoint import Content, load_checkpoint, write_checkpoint
-from detkit.engine.checkpoint_files import HASHES, MODEL, STATE, WEIGHTS
+from detkit.engine.checkpoint_description import HASHES
+from detkit.engine.checkpoint_files import MODEL, STATE, WEIGHTS
 from detkit.engine.experiment import ExperimentConfig, read_experiment
 from detkit.engine.training_state import _read_state
 from detkit.errors import DetkitError

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
 from detkit.errors import DataError
-from detkit.image import MAX_PIXELS, check_image, decode_image, read_image, to_image_tensor
+from detkit.image import MAX_PIXELS, check_image, decode_image, read_image
+from detkit.image_tensor import to_image_tensor
 from tests.oracles import write_image
 
 DAMAGED = "the image is cut off or damaged. Copy or download it again."

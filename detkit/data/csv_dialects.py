@@ -31,7 +31,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from detkit.data.listing import number_in
-from detkit.image import EXTENSIONS
+from detkit.image_files import EXTENSIONS
 
 Boxes = Literal["corners", "size", "cell", "list", "vertices"]
 

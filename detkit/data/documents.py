@@ -20,7 +20,7 @@ from detkit.data.labelling import Labels
 from detkit.data.listing import contents, read_text, short_ids
 from detkit.data.settle import Draft
 from detkit.errors import ConfigError, DataError, did_you_mean
-from detkit.image import EXTENSIONS
+from detkit.image_files import EXTENSIONS
 
 if TYPE_CHECKING:
     from xml.etree.ElementTree import Element

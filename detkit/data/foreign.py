@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from detkit.files import is_plain
-from detkit.image import EXTENSIONS
+from detkit.image_files import EXTENSIONS
 
 HEAD_BYTES = 1 << 14  # of a file, in which it must show what it is
 DEEPEST = 3  # folders below the root that are looked into

@@ -7,7 +7,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 from detkit.data.listing import find_images
-from detkit.image import EXTENSIONS
+from detkit.image_files import EXTENSIONS
 
 BY_END = "images found by the end of their path"
 FOUND_BY_NAME = "images found by their last part, in another folder than is written"

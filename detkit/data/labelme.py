@@ -69,7 +69,7 @@ from detkit.data.listing import is_class_name
 from detkit.data.settle import allowed_unreadable, settle
 from detkit.errors import DataError
 from detkit.files import leaves_folder
-from detkit.image import EXTENSIONS
+from detkit.image_files import EXTENSIONS
 
 FROM_POLYGONS = "boxes made from polygons"
 FROM_CIRCLES = "boxes made from circles"

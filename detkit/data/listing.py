@@ -10,7 +10,7 @@ from typing import TypeGuard
 
 from detkit.errors import DataError
 from detkit.files import is_plain, leaves_folder
-from detkit.image import images_below
+from detkit.image_files import images_below
 
 MAX_TEXT = 1 << 31  # bytes of an annotation file; COCO's largest has 469 MB
 LONGEST_NAME = 200  # characters of a class

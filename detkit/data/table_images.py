@@ -24,7 +24,7 @@ from detkit.data.listing import contents, inner_path
 from detkit.data.places import COUNTED, SPLIT, below_root
 from detkit.errors import ConfigError, DataError, shown
 from detkit.files import leaves_folder
-from detkit.image import EXTENSIONS, images_below
+from detkit.image_files import EXTENSIONS, images_below
 
 UNNAMED = "images that the table does not name left out"
 

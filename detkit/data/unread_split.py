@@ -14,7 +14,7 @@ from pathlib import Path
 
 from detkit.data.choose_splits import purpose_of
 from detkit.data.formats.base import Split
-from detkit.image import UNREAD_EXTENSIONS, files_below, images_below
+from detkit.image_files import UNREAD_EXTENSIONS, files_below, images_below
 
 LEARNED = ("trainval", "train")
 MEASURED = ("val", "test")

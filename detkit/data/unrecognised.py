@@ -20,7 +20,7 @@ from detkit.data.formats.base import DATASETS, Split, found_formats, looked_for
 from detkit.data.listing import contents
 from detkit.data.voc_folders import xml_below
 from detkit.data.yolo_labels import why_unmatched
-from detkit.image import EXTENSIONS, images_below
+from detkit.image_files import EXTENSIONS, images_below
 
 SHOWN = 4  # folders in a sentence
 PROBED = 5  # names of images in a JSON that are looked for

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from detkit.data.listing import contents
 from detkit.errors import DataError
-from detkit.image import EXTENSIONS, images_below
+from detkit.image_files import EXTENSIONS, images_below
 
 ANNOTATION_FOLDERS = (
     *("annotations", "annotation", "annots", "annot", "labels", "label"),

@@ -12,7 +12,7 @@ from detkit.data.voc_layout import Layout
 from detkit.data.voc_page import Page
 from detkit.errors import DataError, shown
 from detkit.files import leaves_folder
-from detkit.image import EXTENSIONS, UNREAD_EXTENSIONS, files_below
+from detkit.image_files import EXTENSIONS, UNREAD_EXTENSIONS, files_below
 
 NO_IMAGES = (".xml", ".txt", ".json", ".csv", ".yaml", ".yml", ".md", ".npy")
 

@@ -42,7 +42,7 @@ from detkit.data.voc_folders import (
 )
 from detkit.errors import ConfigError, DataError, did_you_mean
 from detkit.files import leaves_folder
-from detkit.image import images_below
+from detkit.image_files import images_below
 
 ALL = "all"  # the split of a folder without lists: all of its annotation files
 

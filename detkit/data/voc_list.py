@@ -20,7 +20,7 @@ from pathlib import Path
 from detkit.data.voc_layout import Layout
 from detkit.errors import DataError, shown
 from detkit.files import leaves_folder
-from detkit.image import EXTENSIONS
+from detkit.image_files import EXTENSIONS
 
 FLAGGED = re.compile(r"(.*\S)\s+(?:-1|0|1)")  # "id  1" in a class's own list
 QUOTED = re.compile(r'"([^"]+)"(\s+(?:-1|0|1))?')

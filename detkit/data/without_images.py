@@ -25,7 +25,8 @@ from detkit.data.counted import Counted
 from detkit.data.formats.base import DatasetConfig
 from detkit.data.places import SPLIT, below_root
 from detkit.errors import DataError
-from detkit.image import ImageHeader, images_below
+from detkit.image import ImageHeader
+from detkit.image_files import images_below
 
 NOT_LOOKED_AT = "images not looked at (sizes and boxes as stated)"
 NOT_THERE = "of them not there"

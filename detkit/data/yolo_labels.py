@@ -42,7 +42,7 @@ from detkit.data.settle import allowed_unreadable
 from detkit.data.voc_images import NO_IMAGES
 from detkit.data.yolo_rows import BOX_VALUES
 from detkit.errors import DataError
-from detkit.image import EXTENSIONS, UNREAD_EXTENSIONS, files_below, images_below
+from detkit.image_files import EXTENSIONS, UNREAD_EXTENSIONS, files_below, images_below
 
 WITH_ENDING = "label files that keep the ending of their image's name"
 WITHOUT_IMAGE = "label files without an image"

@@ -11,7 +11,7 @@ from detkit.data.yolo_lists import COMMENTS, read_image_list
 from detkit.data.yolo_names import Described
 from detkit.errors import DataError
 from detkit.files import leaves_folder
-from detkit.image import UNREAD_EXTENSIONS, files_below
+from detkit.image_files import UNREAD_EXTENSIONS, files_below
 
 IMAGE_SETS = "ImageSets"  # whose lists may be of ids, as PASCAL VOC's are
 # of lists of images, SPLIT.txt

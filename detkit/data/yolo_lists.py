@@ -36,7 +36,7 @@ from detkit.data.image_index import ImageIndex
 from detkit.data.listing import inner_path, read_text
 from detkit.data.settle import allowed_unreadable
 from detkit.errors import DataError, shown
-from detkit.image import EXTENSIONS, UNREAD_EXTENSIONS
+from detkit.image_files import EXTENSIONS, UNREAD_EXTENSIONS
 
 COMMENTS = "comments in lists of images passed over"
 IN_FRONT = "data/"  # of all paths, in what CVAT and datumaro write

@@ -23,7 +23,7 @@ from detkit.data.voc_page import read_page
 from detkit.data.yolo_labels import LABELS, find_labels, looks_like_labels, places_of
 from detkit.data.yolo_layout import list_split, open_folder
 from detkit.errors import DetkitError
-from detkit.image import files_below, images_below
+from detkit.image_files import files_below, images_below
 
 COUNTED = ("csv", "via", "labelme", "createml")  # formats whose readers count images left out
 MASKS = ("segmentationclass", "segmentationobject")  # PASCAL VOC's folders of other than photos

@@ -25,8 +25,8 @@ from torch import Tensor
 from detkit.arguments import check_path
 from detkit.config import parse
 from detkit.detectors import Detector
+from detkit.engine.checkpoint_description import FORMAT
 from detkit.engine.checkpoint_files import (
-    FORMAT,
     MODEL,
     STATE,
     WEIGHTS,

@@ -11,33 +11,24 @@ Reading order: ``existing_checkpoint``, ``last_checkpoint`` (where), ``seal`` (w
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
-import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import xxhash
 from safetensors import SafetensorError, safe_open
 
+from detkit.engine.checkpoint_description import HASH_KINDS, HASHES, wrong_type
 from detkit.errors import ConfigError
 from detkit.files import in_words
 
 WEIGHTS, MODEL, STATE = "weights.safetensors", "model.json", "state.pt"
-FORMAT = 1  # of model.json
-HASHES = "xxh3_128"  # in model.json, of each file
-HASH_KINDS: Mapping[str, Callable[[], Any]] = {  # that a model.json may state
-    HASHES: xxhash.xxh3_128,
-    "sha256": hashlib.sha256,  # what was written before
-}
 CHUNK = 1 << 23  # bytes hashed at once: small ones wait for the reader beside them
 MOST_BYTES = 16_000_000  # of a model.json; one of 80 classes has 5,000
 FLOATS = ("F64", "F32", "F16", "BF16")  # of weights, as safetensors calls them
-MOST_STEPS = 2**53  # a whole number that every reader of JSON has exactly
 
 # --------------------------------------------------------------------------------- where
 
@@ -235,7 +226,9 @@ def _read(folder: Path) -> dict[str, Any]:
     except (ValueError, RecursionError) as problem:
         why = "nested too deeply" if isinstance(problem, RecursionError) else str(problem)
         raise _DamagedError(path, f"is damaged, or is no JSON ({why})") from problem
-    _check_types(path, described)
+    wrong = wrong_type(described)
+    if wrong is not None:
+        raise _DamagedError(path, wrong)
     for kind in HASH_KINDS:
         stated = described.get(kind, {})
         if MODEL in stated and stated[MODEL] != _content_hash(described, kind):
@@ -286,76 +279,3 @@ def _forms(path: Path) -> dict[str, Form]:
     except (OSError, SafetensorError) as problem:
         why = f"is damaged, or holds no weights ({problem})" if path.exists() else "is not there"
         raise _DamagedError(path, why) from problem
-
-
-# ----------------------------------------------------------------------- what it must say
-
-
-def _is_count(value: object) -> bool:
-    return type(value) is int and 0 <= value <= MOST_STEPS
-
-
-def _is_names(value: object) -> bool:
-    return isinstance(value, list) and all(isinstance(name, str) for name in value)
-
-
-def _is_block(value: object) -> bool:
-    return isinstance(value, dict)
-
-
-def _is_figures(value: object) -> bool:
-    return isinstance(value, dict) and all(map(_is_figure, value.values()))
-
-
-def _is_figure(value: object) -> bool:
-    return type(value) is float or (type(value) is int and abs(value) <= MOST_STEPS)  # no bool
-
-
-def _is_hashes(value: object) -> bool:
-    return isinstance(value, dict) and all(
-        isinstance(each, str) and re.fullmatch("(?:[0-9a-f]{32}){1,2}", each)
-        for each in value.values()
-    )
-
-
-def _is_experiment(value: object) -> bool:
-    if not isinstance(value, dict) or not isinstance(value.get("train", {}), dict):
-        return False
-    model = value.get("model")
-    return isinstance(model, dict) and isinstance(model.get("name"), str)
-
-
-NEEDED = ("experiment", "class_names", "step")
-SAID: Mapping[str, tuple[Callable[[object], bool], str]] = {
-    "format": (_is_count, "a whole number"),
-    "experiment": (_is_experiment, "blocks of keys, of them model with a name"),
-    "class_names": (_is_names, "a list of names"),
-    "step": (_is_count, "a whole number from 0 on"),
-    "steps": (_is_count, "a whole number from 0 on"),
-    "metrics": (_is_figures, "a block of numbers"),
-    "versions": (_is_block, "a block of keys"),
-    "darknet": (_is_block, "a block of keys"),
-    "torchvision": (_is_block, "a block of keys"),
-    "data": (_is_block, "a block of keys"),
-    **dict.fromkeys(HASH_KINDS, (_is_hashes, "a block of hashes in 32 or 64 hexadecimal digits")),
-}
-
-
-def _check_types(path: Path, described: object) -> None:
-    if not isinstance(described, dict):
-        raise _DamagedError(path, "is no description of a checkpoint: expected a block of keys")
-    missing = [key for key in NEEDED if key not in described]
-    if missing:
-        raise _DamagedError(path, f"is no description of a checkpoint: {missing[0]} is missing")
-    for key, (is_right, expected) in SAID.items():
-        if key in described and not is_right(described[key]):
-            raise _DamagedError(path, f"{key}: expected {expected}; got {_shown(described[key])}")
-    if described.get("format", FORMAT) > FORMAT:
-        raise _DamagedError(
-            path, f"is of format {described['format']}, which a newer detkit has written: update it"
-        )
-
-
-def _shown(value: object) -> str:
-    text = json.dumps(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."

@@ -11,10 +11,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from detkit.config import parse_override
+from detkit.config import Origins, parse_override
 from detkit.data.formats.base import FOLDER_KEYS, MEANING_KEYS, PLACE_KEYS, VIA_KEYS
 
 # keys of an entry whose values are names
+RECOGNISED = "recognised "  # how the origin of entries begins that were format: auto
 NAMES = ("format", "root", "split", "part", *PLACE_KEYS, *VIA_KEYS)
 ONE_SPLIT = (".json", ".csv", ".tsv")  # annotations in one file, of one split as split is
 OF_ONE_USE = ("split", "part")  # of them those that only the entries of the command itself get
@@ -92,3 +93,9 @@ def _replaced(entry: dict[str, Any], here: Mapping[str, Any]) -> dict[str, Any]:
     if here.get("format", entry.get("format")) != entry.get("format"):  # its own keys go with it
         entry = {key: value for key, value in entry.items() if key in ("root", "split", "only")}
     return {**entry, **here}
+
+
+def recognised(origins: Origins) -> list[str]:
+    """What ``format: auto`` found, a line each folder."""
+    said = dict.fromkeys(origins.get(f"data.{name}", "") for name in ("train", "eval"))
+    return [origin for origin in said if origin.startswith(RECOGNISED)]

@@ -30,7 +30,7 @@ from detkit.config import (
 from detkit.data.augment import AugmentConfig
 from detkit.data.auto import resolve
 from detkit.data.formats.base import FOLDER_KEYS, MEANING_KEYS, is_auto
-from detkit.engine.entries import NAMES, replace_entries, split_overrides
+from detkit.engine.entries import NAMES, RECOGNISED, replace_entries, split_overrides
 from detkit.engine.records import RecordName
 from detkit.errors import ConfigError, did_you_mean, shown, shown_value
 from detkit.evaluation import metrics
@@ -40,7 +40,6 @@ from detkit.recipes import called
 
 STAGE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 RUN_FOLDERS = ("best", "last", "tensorboard")  # what a stage cannot be called
-RECOGNISED = "recognised "  # how the origin of entries begins that were format: auto
 
 
 class DataConfig(Config):
@@ -218,8 +217,7 @@ class EvalConfig(Config):
 
     every: PositiveInt | None = None  # epochs between evaluations; none: only at the end
     batch_size: PositiveInt = 8  # images; no result depends on it
-    # what the best checkpoint is chosen by, a key of METRICS; none: keep the last
-    best: str | None = "voc07_map"
+    best: str | None = "voc07_map"  # of METRICS, what the best is chosen by; none: keep the last
     # whose VOC figures: its own devkit's (IoU >= 0.5), or Fast R-CNN's voc_eval.py's (IoU > 0.5)
     voc_rule: VocRule = DEVKIT
     # of an image and class that COCO's figures take, the best ones; COCO's own are with 100
@@ -228,12 +226,8 @@ class EvalConfig(Config):
     @field_validator("best")
     @classmethod
     def _is_metric(cls, best: str | None) -> str | None:
-        if best is not None and metrics.find_metric(best) is None:
-            known = [spec.key for spec in metrics.METRICS if metrics.LIMIT not in spec.key]
-            raise ValueError(
-                f"expected {', '.join(known)} or null; got {shown_value(best)}."
-                f"{did_you_mean(best, known)}"
-            )
+        if best is not None:
+            metrics.check_key(best)
         return best
 
 
@@ -354,9 +348,3 @@ def _has_entries(data: Any) -> TypeGuard[dict[str, Any]]:
     lists = [data.get(name) or [] for name in ("train", "eval")]
     lists = [[each] if isinstance(each, dict) else each for each in lists]
     return all(isinstance(each, list) and all(isinstance(e, dict) for e in each) for each in lists)
-
-
-def recognised(origins: Origins) -> list[str]:
-    """What ``format: auto`` found, a line each folder."""
-    said = dict.fromkeys(origins.get(f"data.{name}", "") for name in ("train", "eval"))
-    return [origin for origin in said if origin.startswith(RECOGNISED)]

@@ -120,13 +120,17 @@ def explain_run(experiment: ExperimentConfig, origins: Origins) -> str:
 
 
 def with_picture(batches: Iterator[Any], run: TrainState) -> Iterator[Any]:
-    """The same batches; what the network sees of the first is drawn."""
+    """The same batches; what the network sees of the first is drawn, once it is asked for."""
+    return itertools.chain(_drawn(batches, run), batches)
+
+
+def _drawn(batches: Iterator[Any], run: TrainState) -> Iterator[Any]:
     first = next(batches)
     sheet = run.task.picture(run, first)
     if sheet is not None:
         with whole_file(run.folder / "first_batch.png") as place:
             Image.fromarray(sheet.permute(1, 2, 0).numpy()).save(place)
-    return itertools.chain([first], batches)
+    yield first
 
 
 def epoch_line(epoch: int, run: TrainState, latest: dict[str, float], passed: Reading) -> str:

@@ -14,7 +14,8 @@ from detkit.engine.checkpoint import save_checkpoint
 from detkit.engine.checkpoint_files import last_checkpoint
 from detkit.engine.determinism import determinism_line, deterministic
 from detkit.engine.distributed import Ranks, check_shares
-from detkit.engine.experiment import ExperimentConfig, read_experiment, recognised
+from detkit.engine.entries import recognised
+from detkit.engine.experiment import ExperimentConfig, read_experiment
 from detkit.engine.joining import join_ranks
 from detkit.engine.log import RunLog
 from detkit.engine.loop import train_epoch

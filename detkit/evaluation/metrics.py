@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from detkit.errors import did_you_mean, shown_value
 from detkit.evaluation.resample import Resampled, ap_all_point, ap_at_levels, mean_over_classes
 from detkit.evaluation.voc_map import RECALL_LEVELS
 
@@ -148,6 +149,18 @@ def measured(result: EvalResult) -> list[MetricSpec]:
 def find_metric(key: str) -> MetricSpec | None:
     """The figure of a key; None where there is none."""
     return next((spec for spec in METRICS if spec.key == key), None)
+
+
+def check_key(key: str) -> None:
+    """Refuse what is no figure's key.
+
+    Raises:
+        ValueError: with the keys there are.
+    """
+    if find_metric(key) is None:
+        known = [spec.key for spec in METRICS if LIMIT not in spec.key]
+        near = did_you_mean(key, known)
+        raise ValueError(f"expected {', '.join(known)} or null; got {shown_value(key)}.{near}")
 
 
 def is_of_coco(key: str | None) -> bool:

@@ -23,7 +23,7 @@ from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 from torch import Tensor
 
 from detkit.config import Config, parse
-from detkit.image import ImageLike, to_image_tensor
+from detkit.image_tensor import ImageLike, to_image_tensor
 from detkit.proposals.modes import MODES, Mode, Ranking
 from detkit.types import Boxes
 

@@ -20,7 +20,8 @@ from detkit.data import Annotations, join
 from detkit.data.reading import read_entries
 from detkit.detectors import DETECTORS
 from detkit.engine.build import check_model
-from detkit.engine.experiment import ExperimentConfig, read_experiment, recognised
+from detkit.engine.entries import recognised
+from detkit.engine.experiment import ExperimentConfig, read_experiment
 from detkit.engine.named import find_named
 from detkit.engine.proposals import compute_proposals, processes_for, stored_proposals
 from detkit.engine.start_model import complete_model

@@ -20,7 +20,7 @@ from detkit.data import read_dataset
 from detkit.data.detection_writers import saving
 from detkit.data.formats.base import ImageDetections
 from detkit.detections import Detections
-from detkit.engine.checkpoint_files import HASHES
+from detkit.engine.checkpoint_description import HASHES
 from detkit.engine.train import train
 from detkit.evaluation import evaluate_results
 from detkit.evaluation.results import read_detections

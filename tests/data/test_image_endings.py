@@ -9,7 +9,8 @@ import pytest
 from PIL import Image
 
 from detkit.data import Annotations, read_dataset
-from detkit.image import images_below, read_image
+from detkit.image import read_image
+from detkit.image_files import images_below
 from detkit.sources import find_sources
 from tests.data.formats import (
     objects,

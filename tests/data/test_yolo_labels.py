@@ -15,7 +15,7 @@ from detkit.data import Annotations, read_dataset
 from detkit.data.recognise import recognise
 from detkit.data.yolo_labels import find_labels
 from detkit.errors import DataError
-from detkit.image import EXTENSIONS
+from detkit.image_files import EXTENSIONS
 from tests.oracles import voc_xml, write_image, write_voc
 
 ROW = "0 0.5 0.5 0.5 0.5\n"

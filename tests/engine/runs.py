@@ -12,7 +12,8 @@ from torch import Tensor
 from detkit.data.base import Sample
 from detkit.data.loader import TrainBatch
 from detkit.engine.build import build_run, read_data, settle
-from detkit.engine.checkpoint_files import HASHES, MODEL
+from detkit.engine.checkpoint_description import HASHES
+from detkit.engine.checkpoint_files import MODEL
 from detkit.engine.experiment import read_experiment
 from detkit.engine.loop import train_epoch
 from detkit.engine.state import TrainState

@@ -20,7 +20,7 @@ from detkit.backbones.weights import load_backbone_weights
 from detkit.detectors import build_detector
 from detkit.engine.build import with_defaults
 from detkit.engine.checkpoint import Content, load_checkpoint, save_checkpoint, write_checkpoint
-from detkit.engine.checkpoint_files import HASHES
+from detkit.engine.checkpoint_description import HASHES
 from detkit.engine.convert import import_darknet
 from detkit.engine.darknet_export import export_darknet
 from detkit.engine.experiment import ExperimentConfig, read_experiment

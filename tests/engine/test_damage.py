@@ -30,7 +30,8 @@ from detkit.engine.checkpoint import (
     replace_folder,
     write_checkpoint,
 )
-from detkit.engine.checkpoint_files import HASHES, MODEL, STATE, WEIGHTS, read_described, seal
+from detkit.engine.checkpoint_description import HASHES
+from detkit.engine.checkpoint_files import MODEL, STATE, WEIGHTS, read_described, seal
 from detkit.engine.distributed import Ranks
 from detkit.engine.experiment import ExperimentConfig
 from detkit.engine.records import LOG

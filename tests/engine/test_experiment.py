@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from detkit.engine.entries import replace_entries
-from detkit.engine.experiment import read_experiment, recognised
+from detkit.engine.entries import recognised, replace_entries
+from detkit.engine.experiment import read_experiment
 from detkit.errors import ConfigError, shown
 from tests.oracles import voc_xml, write_voc
 

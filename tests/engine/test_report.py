@@ -11,7 +11,7 @@ from detkit.engine.build import read_data
 from detkit.engine.clock import Reading
 from detkit.engine.experiment import read_experiment
 from detkit.engine.report import epoch_line
-from detkit.engine.tasks.detection_lines import class_counts, metrics_line
+from detkit.engine.tasks.detection import class_counts, metrics_line
 from detkit.evaluation import evaluate_results
 from tests.engine.runs import small_run
 from tests.evaluation.noise import make_annotations, make_results

@@ -13,7 +13,7 @@ from rich.console import Console
 
 from detkit.config import parse
 from detkit.engine.experiment import EvalConfig
-from detkit.engine.tasks.detection_lines import metrics_line
+from detkit.engine.tasks.detection import metrics_line
 from detkit.errors import ConfigError
 from detkit.evaluation import metrics
 from detkit.evaluation.bootstrap import bootstrap_map

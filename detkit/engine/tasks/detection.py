@@ -5,10 +5,12 @@ Reading order: :class:`DetectionTask`, function by function as training asks; th
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import cast
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -17,28 +19,35 @@ from detkit.data.base import given_proposals
 from detkit.data.loader import TrainBatch
 from detkit.detectors import Detector, Step, build_detector
 from detkit.detectors.base import on_canvas
+from detkit.doctor.anchor_fit import GOOD_IOU, AnchorFit
+from detkit.doctor.figures import Split, examine
+from detkit.doctor.fit import fit_anchors_alone
+from detkit.doctor.verdicts import find
 from detkit.drawing import draw_target
 from detkit.engine.batches import training_batches, training_workers
 from detkit.engine.build import check_model, check_placement, read_data, settle
-from detkit.engine.data_warnings import data_warnings
 from detkit.engine.experiment import ExperimentConfig
 from detkit.engine.fingerprint import Fingerprint, fingerprints
 from detkit.engine.log import RunLog
 from detkit.engine.proposals import prepare_proposals
 from detkit.engine.rcnn_stages import check_rcnn, finish_rcnn
-from detkit.engine.report import CONFIG
+from detkit.engine.report import CONFIG, both_ends
 from detkit.engine.start import Prepared
 from detkit.engine.start_weights import check_proposals, load_proposer, load_start_weights
 from detkit.engine.state import Proposer, TrainState
-from detkit.engine.tasks.detection_lines import FEW, MANY, class_counts, contact_sheet, metrics_line
 from detkit.engine.tasks.detection_worst_batch import worst_batch
-from detkit.evaluation import detect_dataset, evaluate_results
+from detkit.evaluation import EvalResult, detect_dataset, evaluate_results, metrics
+from detkit.evaluation.coco_map import COCO_LIMIT
 from detkit.evaluation.metrics import is_of_coco
+from detkit.evaluation.voc_map import DEVKIT
 from detkit.preprocess import denormalise
 from detkit.proposals.store import ProposalStore
 from detkit.types import Boxes, Target
 
 PICTURE_IMAGES = 8  # of the first batch
+FEW, MANY = 4, 8  # columns of the picture; many are R-CNN's crops
+MOST_IMAGES = 25_000  # that are looked at: a thousand take about a second
+LEAST_REACHED = 0.9  # share of the objects that an anchor should reach
 
 
 class DetectionTask:
@@ -213,3 +222,67 @@ def _warnings(prepared: Prepared) -> list[str]:
             detector = build_detector(experiment.model)
     config = run.folder / CONFIG
     return [*data_warnings(detector, prepared.train_data, prepared.eval_data, config)]
+
+
+def data_warnings(
+    detector: Detector, train_data: Annotations, eval_data: Annotations | None, config: Path
+) -> Iterator[str]:
+    """Lines about the data of a run, none where nothing is wrong.
+
+    Args:
+        detector: what learns from it, on the CPU; only its settings are asked.
+        train_data: what it learns from.
+        eval_data: what it is measured on.
+        config: a file that describes the run, for the commands that are named.
+    """
+    images = len(train_data) + (0 if eval_data is None else len(eval_data))
+    if images > MOST_IMAGES:
+        yield f"data: {images:,} images are not examined here; detkit data check {config} does it"
+        return
+    splits = [Split("train", "train", train_data, ())]
+    if eval_data is not None:
+        splits.append(Split("eval", "eval", eval_data, ()))
+    checkup = examine(splits, None, decode=False)
+    yield from (f"warning: {each.text}" for each in find(checkup) if each.gravity == "harm")
+    fit = fit_anchors_alone(detector, train_data)
+    if fit is not None and fit.recall < LEAST_REACHED:
+        yield _unreached(fit, type(detector), config)
+
+
+def _unreached(fit: AnchorFit, kind: type[Detector], config: Path) -> str:
+    keys = " and ".join(f"model.{key}" for key in kind.shape_keys or (kind.anchors_key or "",))
+    advice = "others may reach more, set in"
+    if not kind.shape_keys:
+        advice = f"`detkit anchors {config}` prints others, for"
+    return (
+        f"warning: the anchors reach {fit.recall:.0%} of the objects of train at an IoU of "
+        f"{GOOD_IOU} (mean IoU {fit.average_iou:.2f}); {advice} {keys}"
+    )
+
+
+def class_counts(annotations: Annotations) -> str:
+    """How many objects of each class there are, most first; of many classes both ends."""
+    counts = np.bincount(annotations.labels, minlength=len(annotations.class_names))
+    order = np.argsort(-counts, kind="stable")
+    return both_ends([f"{annotations.class_names[label]} {counts[label]:,}" for label in order])
+
+
+def contact_sheet(images: Sequence[Tensor], columns: int = FEW) -> Tensor:
+    """Lay ``[3, H, W]`` images of one size out in rows."""
+    blank = torch.zeros_like(images[0])
+    rows = [[*images[i : i + columns]] for i in range(0, len(images), columns)]
+    width = min(columns, len(images))
+    return torch.cat([torch.cat(row + [blank] * (width - len(row)), dim=2) for row in rows], dim=1)
+
+
+def metrics_line(result: EvalResult) -> str:
+    """The figures of an evaluation, in one line."""
+    shown = [spec for spec in metrics.measured(result) if spec.in_headline]
+    parts = [f"{spec.title} {spec.compute(result):.3f}" for spec in shown]
+    rules = [] if result.voc.rule == DEVKIT else [f"eval.voc_rule={result.voc.rule}"]
+    if result.coco is not None and result.coco.limit != COCO_LIMIT:
+        rules.append(f"eval.max_detections={result.coco.limit}")
+    said = f" ({', '.join(rules)})" if rules else ""
+    lost = len(result.unreadable)
+    left_out = f" ({lost} unreadable left out)" if lost else ""
+    return f"  on {result.images} images{left_out}: {', '.join(parts)}{said}"

@@ -9,7 +9,7 @@ import pytest
 
 from detkit.data import read_dataset
 from detkit.detectors import build_detector
-from detkit.engine.data_warnings import data_warnings
+from detkit.engine.tasks.detection import data_warnings
 from detkit.engine.train import train
 from tests.oracles import voc_xml, write_voc
 
@@ -79,7 +79,7 @@ def test_of_a_single_image_nothing_is_measured(
 def test_large_sets_are_left_to_the_command(
     tiny_voc: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("detkit.engine.data_warnings.MOST_IMAGES", 3)
+    monkeypatch.setattr("detkit.engine.tasks.detection.MOST_IMAGES", 3)
     data = read_dataset({"format": "voc", "root": str(tiny_voc), "split": "trainval"})
     (line,) = data_warnings(yolo([[1.0, 1.0]] * 6), data, None, CONFIG)  # type: ignore[arg-type]
     assert line == (
