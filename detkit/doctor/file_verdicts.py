@@ -8,38 +8,37 @@ from collections.abc import Iterator, Sequence
 from detkit.data.copies import MOST_DECODED
 from detkit.data.reading import ONE_PICTURE
 from detkit.doctor.figures import Checkup, Entry, Pair, Split, repeated_images, shared_images
-from detkit.doctor.finding import Finding, Gravity
+from detkit.doctor.finding import Finding, Severity
 from detkit.doctor.leftovers import Leftovers
 from detkit.doctor.words import are, few_of, images, stand
 
 UNUSED = "unused_files.txt"
-FEW_LEFT = 0.1  # of the images of a folder; of more a part was meant to be left out
 LARGE_IMAGE = 4000  # pixels a side; decoding it takes longer than detecting in it
 
 
 def look_at_entries(checkup: Checkup) -> Iterator[Finding]:
     """Entries that no reader takes, splits that are empty, images that cannot be used."""
     for refusal in checkup.refused:
-        yield Finding("stop", refusal)
+        yield Finding("error", refusal)
     for refusal in checkup.unused:
-        yield Finding("look", f"a split that neither training nor evaluation reads: {refusal}")
+        yield Finding("info", f"a split that neither training nor evaluation reads: {refusal}")
     for split, figures in zip(checkup.splits, checkup.figures, strict=True):
         # training without a class to learn, or without an image, is among the refusals
         if not figures.images and split.role != "train":
-            gravity: Gravity = "harm" if split.role == "eval" else "look"
+            severity: Severity = "warning" if split.role == "eval" else "info"
             why = "no image that can be used"
             if one := split.annotations.report.counts.get(ONE_PICTURE, 0):
                 why = f"none of {images(one)} is held out, as they show one picture"
-            yield Finding(gravity, f"{split.name}: {why}; nothing is measured.")
+            yield Finding(severity, f"{split.name}: {why}; nothing is measured.")
         elif figures.images and not figures.objects and split.role == "train":
             yield Finding(
-                "harm",
+                "warning",
                 f"{split.name}: no objects in {images(figures.images)}, so there is nothing to "
                 "learn; check that the annotations belong to the images.",
             )
         for entry in split.entries:
             if entry.unreadable:
-                yield Finding("look", _unusable(entry))
+                yield Finding("info", _unusable(entry))
 
 
 def _unusable(entry: Entry) -> str:
@@ -62,7 +61,7 @@ def look_at_leftovers(checkup: Checkup) -> Iterator[Finding]:
             count = len(left.annotations)
             files = "1 annotation file is" if count == 1 else f"{count} annotation files are"
             yield Finding(
-                "look",
+                "info",
                 f"{left.root}: {files} of no image and in no list, so that labels are lost (first: "
                 f"{left.root / left.annotations[0]}); restore the images, or remove what {UNUSED} "
                 "lists.",
@@ -73,19 +72,18 @@ def look_at_leftovers(checkup: Checkup) -> Iterator[Finding]:
             named = [f"{name or 'the folder itself'} {n}" for name, n in left.folders.items()]
             count = sum(left.folders.values())
             yield Finding(
-                "note",
+                "info",
                 f"{left.root}: {images(count)} {_lie(count)} in folders of which no split has an "
                 f"image ({few_of(named)}){_others(left)}.",
             )
 
 
-def _unnamed(left: Leftovers) -> tuple[Gravity, str]:
+def _unnamed(left: Leftovers) -> tuple[Severity, str]:
     """Few of them were forgotten, as it seems; of many somebody made a smaller set."""
     count = len(left.images)
-    few = count <= FEW_LEFT * left.beside and not left.other_splits
     some = "" if left.annotated == count else f"{left.annotated} of them "
     labels = f", {some}with labels" if left.annotated else ""
-    return ("look" if few else "note"), (
+    return "info", (
         f"{left.root}: {images(count)} {_lie(count)} beside those of its splits and {are(count)} "
         f"in none{labels} (first: {left.root / left.images[0]}); {UNUSED} lists what is neither "
         f"learned from nor measured on{_others(left)}."
@@ -112,7 +110,7 @@ def look_at_duplicates(checkup: Checkup) -> Iterator[Finding]:
             if shared:
                 first, second = splits[a], splits[b]
                 yield Finding(
-                    "harm",
+                    "warning",
                     f"{images(len(shared))} of {first.name} {stand(len(shared))} in {second.name} "
                     f"as well{_anew(shared)}, so a figure measured there would flatter; take them "
                     f"out of one ({_same(first, second, shared[0])}).",
@@ -121,7 +119,7 @@ def look_at_duplicates(checkup: Checkup) -> Iterator[Finding]:
         shared = shared_images(duplicates, a, b)
         if shared:
             yield Finding(
-                "look",
+                "info",
                 f"{images(len(shared))} of {splits[a].name} {stand(len(shared))} in "
                 f"{splits[b].name} as well{_anew(shared)}; what is chosen by the one flatters in "
                 f"the other ({_same(splits[a], splits[b], shared[0])}).",
@@ -130,7 +128,7 @@ def look_at_duplicates(checkup: Checkup) -> Iterator[Finding]:
         pairs = repeated_images(duplicates, index)
         if pairs:
             yield Finding(
-                "look",
+                "info",
                 f"{split.name}: {images(len(pairs))} {stand(len(pairs))} in it more than once, "
                 f"under other names{_anew(pairs)}; remove the copies, or what they show counts "
                 f"double ({_same(split, split, pairs[0])}).",
@@ -140,13 +138,13 @@ def look_at_duplicates(checkup: Checkup) -> Iterator[Finding]:
             shared = shared_images(duplicates, a, b)
             if shared and (a < b or splits[a].role != "other"):
                 yield Finding(
-                    "note",
+                    "info",
                     f"{splits[b].name} shares {images(len(shared))} with {splits[a].name}"
                     f"{_anew(shared)}; do not train on one and evaluate on the other.",
                 )
     if not checkup.decoded and sum(figures.images for figures in checkup.figures) > MOST_DECODED:
         yield Finding(
-            "note",
+            "info",
             "copies are told by the bytes of their files alone, as there are more than "
             f"{MOST_DECODED:,} images; those saved anew are not found.",
         )
@@ -171,7 +169,7 @@ def look_at_images(checkup: Checkup) -> Iterator[Finding]:
         rotated = sum(figures.orientations.values())
         if rotated:
             yield Finding(
-                "note",
+                "info",
                 f"{split.name}: {images(rotated)} {are(rotated)} rotated by EXIF; they are read "
                 "upright, and boxes are taken as the viewer shows them. Look at a few in "
                 "samples.png.",
@@ -179,7 +177,7 @@ def look_at_images(checkup: Checkup) -> Iterator[Finding]:
         large = int((split.annotations.sizes.max(axis=1, initial=0) > LARGE_IMAGE).sum())
         if large:
             yield Finding(
-                "note",
+                "info",
                 f"{split.name}: {images(large)} {are(large)} more than {LARGE_IMAGE} pixels wide "
                 "or high; decoding them will take most of the time. Smaller copies train faster.",
             )

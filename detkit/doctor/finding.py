@@ -1,16 +1,15 @@
-"""One thing that the doctor says: how grave it is, and a sentence with what to do."""
+"""One thing that the doctor says: how severe it is, and a sentence with what to do."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-Gravity: TypeAlias = Literal["stop", "harm", "look", "note"]
-GRAVITIES: dict[Gravity, str] = {
-    "stop": "training or evaluation will refuse this",
-    "harm": "what is learned or measured would be wrong",
-    "look": "worth a look",
-    "note": "good to know",
+Severity: TypeAlias = Literal["error", "warning", "info"]
+SEVERITIES: dict[Severity, str] = {
+    "error": "training or evaluation will refuse this",
+    "warning": "what is learned or measured would be wrong",
+    "info": "worth a look",
 }
 
 
@@ -18,5 +17,5 @@ GRAVITIES: dict[Gravity, str] = {
 class Finding:
     """One sentence on one matter."""
 
-    gravity: Gravity
+    severity: Severity
     text: str

@@ -26,7 +26,7 @@ def look_at_installation(checkup: Checkup) -> Iterator[Finding]:
     owners = sorted(name for name in OPENCVS if any(importlib.metadata.distributions(name=name)))
     if len(owners) > 1:
         yield Finding(
-            "harm",
+            "warning",
             f"OpenCV is installed {len(owners)} times ({', '.join(owners)}), and the last one "
             f"installed has overwritten the others. Keep one:\n"
             f"    pip uninstall -y {' '.join(owners)}\n"
@@ -41,7 +41,7 @@ def look_at_gpu() -> Iterator[Finding]:
     built = torch.version.cuda
     why = f"is built for CUDA {built}, newer than the driver" if built else "is built without CUDA"
     yield Finding(
-        "look",
+        "info",
         f"this machine has an NVIDIA driver, but PyTorch {torch.__version__} {why}; "
         "pytorch.org/get-started names the build that fits.",
     )

@@ -23,7 +23,7 @@ from detkit.data.voc import NEGATIVES, UNANNOTATED
 from detkit.data.voc_origin import PERHAPS_BY_FRACTIONS, PERHAPS_BY_ZERO
 from detkit.data.yolo_labels import WITHOUT_IMAGE
 from detkit.doctor.figures import Checkup, Split
-from detkit.doctor.finding import Finding, Gravity
+from detkit.doctor.finding import Finding, Severity
 from detkit.doctor.words import objects_have
 
 MANY_CLIPPED = 0.01  # of the boxes
@@ -44,7 +44,7 @@ def look_at_boxes(checkup: Checkup) -> Iterator[Finding]:
         if figures.repeated_objects:
             twice = objects_have(figures.repeated_objects)
             yield Finding(
-                "look",
+                "info",
                 f"{split.name}: {twice} the class and box of another in the same image; a copy "
                 "counts as missed. Remove it.",
             )
@@ -62,40 +62,40 @@ def _first_left_out(checkup: Checkup, split: Split) -> str:
     return next((path for path in found if os.path.dirname(path) in folders), "")
 
 
-def _judge_kind(kind: str, count: int, said: str, objects: int) -> tuple[Gravity, str]:
+def _judge_kind(kind: str, count: int, said: str, objects: int) -> tuple[Severity, str]:
     if kind == OTHER_SIZE:
-        return "harm", (
+        return "warning", (
             f"{said}; if the images were resized after they were annotated, every box in them is "
             "wrong. Look at samples.png, and convert the boxes or restore the images."
         )
     if kind == TURNED:
-        return "look", f"{said}; see in samples.png whether the boxes fit the upright pictures."
+        return "info", f"{said}; see in samples.png whether the boxes fit the upright pictures."
     if kind.startswith(WITHOUT_IMAGE):
-        return "look", f"{said}; what they say is lost. Restore the images, or remove the files."
+        return "info", f"{said}; what they say is lost. Restore the images, or remove the files."
     if kind.startswith(UNREAD_KIND):
-        return "look", f"{said}; what they show is not learned. Convert them to JPEG or PNG."
+        return "info", f"{said}; what they show is not learned. Convert them to JPEG or PNG."
     if kind == TRUNCATED:
-        return "look", f"{said}; what is missing is grey or blurred. Copy or download them again."
+        return "info", f"{said}; what is missing is grey or blurred. Copy or download them again."
     if kind in (UNANNOTATED, labelme.UNANNOTATED):
-        return "look", (
+        return "info", (
             f"{said}; an annotation file without objects makes a negative of an image that shows "
             "none."
         )
     if kind == NEGATIVES:
-        return "look", (
+        return "info", (
             f"{said}; if nobody has looked at them yet, the objects in them are learned as "
             "background."
         )
     if kind in (PERHAPS_BY_ZERO, PERHAPS_BY_FRACTIONS):
-        return "look", (
+        return "info", (
             f"{said}; ask what wrote the files: CVAT, datumaro, Label Studio and FiftyOne count "
             "from zero. With the wrong origin every left and top edge is a pixel off."
         )
     if kind in (INVERTED, NOT_NUMBERS, OUTSIDE):
-        return "look", f"{said}; correct them where they were drawn."
+        return "info", f"{said}; correct them where they were drawn."
     if kind == CLIPPED and count > MANY_CLIPPED * objects:
-        return "look", (
+        return "info", (
             f"{said}; so many hint at another origin (of PASCAL VOC's files: data.origin=0 or 1), "
             "or at images that were cropped."
         )
-    return "note", f"{said}."
+    return "info", f"{said}."

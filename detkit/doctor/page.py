@@ -15,13 +15,13 @@ from rich.text import Text
 
 from detkit.doctor.anchor_fit import GOOD_IOU
 from detkit.doctor.figures import QUANTILES, Checkup, Figures, Split, repeated_images
-from detkit.doctor.finding import GRAVITIES, Finding, Gravity
+from detkit.doctor.finding import SEVERITIES, Finding, Severity
 from detkit.doctor.fit import Fit
 from detkit.doctor.record import bad_files
 from detkit.visible import visible, visible_lines, visible_name
 
-STYLES: dict[Gravity, str] = {"stop": "bold red", "harm": "red", "look": "yellow", "note": "dim"}
-WORD = 7  # columns of a finding's gravity
+STYLES: dict[Severity, str] = {"error": "bold red", "warning": "red", "info": "yellow"}
+WORD = 8  # columns of a finding's severity
 SIZES_NAMED = 2  # of the images, the most frequent
 BAD_SHOWN = 5  # unusable images in the terminal; bad_files.txt has all
 CLASSES_SHOWN = 100  # rows of the table; doctor.png and the JSON have all
@@ -57,16 +57,16 @@ def print_findings(findings: Sequence[Finding], out: Console) -> None:
         out.print("Nothing to complain of.")
         return
     for finding in findings:
-        word = finding.gravity.ljust(WORD)
+        word = finding.severity.ljust(WORD)
         body = Text(_wrapped(visible_lines(finding.text), out.width))
-        out.print(Text.assemble((word, STYLES[finding.gravity]), body), soft_wrap=True)
+        out.print(Text.assemble((word, STYLES[finding.severity]), body), soft_wrap=True)
     out.print()
-    used = dict.fromkeys(finding.gravity for finding in findings)
-    out.print(Text("; ".join(f"{name}: {GRAVITIES[name]}" for name in used), style="dim"))
+    used = dict.fromkeys(finding.severity for finding in findings)
+    out.print(Text("; ".join(f"{name}: {SEVERITIES[name]}" for name in used), style="dim"))
 
 
 def _wrapped(text: str, width: int) -> str:
-    """Lines that hang behind the gravity; a path is never broken, so that it can be copied."""
+    """Lines that hang behind the severity; a path is never broken, so that it can be copied."""
     lines = []
     for paragraph in text.split("\n"):
         lines += textwrap.wrap(

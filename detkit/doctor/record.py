@@ -41,7 +41,7 @@ def as_record(checkup: Checkup, findings: Sequence[Finding]) -> dict[str, Any]:
     return {
         "model": checkup.model,
         "class_names": list(checkup.class_names),
-        "findings": [{"gravity": f.gravity, "text": f.text} for f in findings],
+        "findings": [{"severity": f.severity, "text": f.text} for f in findings],
         "splits": {
             split.name: _split_record(split, figures, fit)
             for split, figures, fit in zip(

@@ -20,7 +20,7 @@ from detkit.doctor.file_verdicts import (
     look_at_images,
     look_at_leftovers,
 )
-from detkit.doctor.finding import GRAVITIES
+from detkit.doctor.finding import SEVERITIES
 from detkit.doctor.finding import Finding as Finding
 from detkit.doctor.fit import Fit
 from detkit.doctor.installation import look_at_installation
@@ -42,8 +42,8 @@ SIZE_KEY = Detector.size_key  # of a canvas that does not follow the images
 def find(checkup: Checkup) -> list[Finding]:
     """All findings, the worst first."""
     findings = [finding for look in LOOKS for finding in look(checkup)]
-    order = list(GRAVITIES)
-    return sorted(findings, key=lambda finding: order.index(finding.gravity))
+    order = list(SEVERITIES)
+    return sorted(findings, key=lambda finding: order.index(finding.severity))
 
 
 # ------------------------------------------------------------------------------- objects
@@ -54,7 +54,7 @@ def look_at_balance(checkup: Checkup) -> Iterator[Finding]:
     for index, (split, figures) in enumerate(zip(checkup.splits, checkup.figures, strict=True)):
         if figures.empty_images > MANY_EMPTY * figures.images:
             yield Finding(
-                "look",
+                "info",
                 f"{split.name}: {figures.empty_images} of {images(figures.images)} have no "
                 "objects. Negatives are fine, but so many hint at annotations that are missing.",
             )
@@ -66,7 +66,7 @@ def look_at_balance(checkup: Checkup) -> Iterator[Finding]:
             few.sort(key=lambda k: figures.images_of_class[k])
             words = [f"{checkup.class_names[k]} {figures.images_of_class[k]}" for k in few]
             yield Finding(
-                "look",
+                "info",
                 f"{split.name}: {classes(len(few))} {stand(len(few))} in fewer than {FEW_IMAGES} "
                 f"images ({few_of(words)}); more pictures of them will help more than any setting.",
             )
@@ -74,7 +74,7 @@ def look_at_balance(checkup: Checkup) -> Iterator[Finding]:
         if len(present) > 1 and counts.max() > UNEQUAL * counts.min():
             most, least = present[counts.argmax()], present[counts.argmin()]
             yield Finding(
-                "look",
+                "info",
                 f"{split.name}: {checkup.class_names[most]} has {counts.max()} objects, "
                 f"{checkup.class_names[least]} {counts.min()}; compare a training that "
                 "shows rare classes more often, or counts them more.",
@@ -92,21 +92,21 @@ def look_at_classes(checkup: Checkup) -> Iterator[Finding]:
         if (measured & ~learned).any():
             missing = _named(names, measured & ~learned)
             yield Finding(
-                "harm",
+                "warning",
                 f"eval has objects of {classes(len(missing))} that train lacks "
                 f"({few_of(missing)}); nobody can find them. Add training images of them.",
             )
         if (learned & ~measured).any():
             missing = _named(names, learned & ~measured)
             yield Finding(
-                "look",
+                "info",
                 f"train has objects of {classes(len(missing))} that eval lacks "
                 f"({few_of(missing)}); how well they are found is not measured.",
             )
     nowhere = _named(names, ~(learned | measured | _present(checkup, "other")))
     if nowhere:
         yield Finding(
-            "look",
+            "info",
             f"{classes(len(nowhere))} listed without a single object ({few_of(nowhere)}); leave "
             "them out of the list, or look for the annotations.",
         )
@@ -114,7 +114,7 @@ def look_at_classes(checkup: Checkup) -> Iterator[Finding]:
     if alike:
         pairs = [f"{a!r} and {b!r}" for a, b in alike]
         yield Finding(
-            "look",
+            "info",
             f"{len(alike)} pair{'' if len(alike) == 1 else 's'} of class names may mean the same "
             f"({few_of(pairs)}); if so, rename one in the annotations.",
         )
@@ -124,7 +124,7 @@ def look_at_classes(checkup: Checkup) -> Iterator[Finding]:
             gaps = int(ids.max() - ids.min() + 1 - len(ids))
             if gaps:
                 yield Finding(
-                    "note",
+                    "info",
                     f"{split.name}: category ids {ids.min()} to {ids.max()} have {gaps} gaps; "
                     f"labels are 0 to {len(ids) - 1}, and results are written with the ids.",
                 )
@@ -157,11 +157,11 @@ def look_at_fit(checkup: Checkup) -> Iterator[Finding]:
         lost = int(fit.lost.sum())
         if lost > MANY_LOST * objects:
             said = f"{split.name}: {lost} objects ({lost / objects:.1%}) are not learned in their"
-            yield Finding("look", f"{said} image, {_why_lost(fit)}.")
+            yield Finding("info", f"{said} image, {_why_lost(fit)}.")
         small = int(fit.below_stride().sum())
         if fit.audit is not None and small > MANY_BELOW_STRIDE * objects:
             yield Finding(
-                "look",
+                "info",
                 f"{split.name}: {small / objects:.0%} of the objects are smaller than a cell "
                 f"({float(fit.audit.strides.median()):.0f} pixels) on the canvas of "
                 f"{_canvas(fit)}; a larger model.{fit.kind.size_key}, or a finer detector, will "
@@ -174,7 +174,7 @@ def look_at_canvas(name: str, fit: Fit) -> Iterator[Finding]:
     covered = float(np.median(fit.covered))
     if 1 - covered > MUCH_GREY and fit.kind.size_key == SIZE_KEY:  # else the canvas follows them
         yield Finding(
-            "look",
+            "info",
             f"{name}: on the canvas of {_canvas(fit)} (height x width) {1 - covered:.0%} is "
             "grey around the median image; a model.input_size of the images' shape uses it.",
         )
@@ -182,7 +182,7 @@ def look_at_canvas(name: str, fit: Fit) -> Iterator[Finding]:
     times = max(wider, 1 / wider)
     if fit.stretches and times > MUCH_WIDER:
         yield Finding(
-            "look",
+            "info",
             f"{name}: the canvas of {_canvas(fit)} (height x width) makes the median image "
             f"{times:.1f} times as {'wide' if wider > 1 else 'high'} as it is; a model.input_size "
             "of the images' shape keeps it.",
@@ -199,7 +199,7 @@ def look_at_anchors(name: str, fit: AnchorFit, kind: type[Detector]) -> Iterator
     unreached = 1 - fit.recall
     if unreached > MANY_UNREACHED:
         yield Finding(
-            "look",
+            "info",
             f"{name}: {unreached:.0%} of the objects overlap their anchor by "
             f"less than {GOOD_IOU} (mean IoU {fit.average_iou:.2f}); {fits}.",
         )
@@ -207,7 +207,7 @@ def look_at_anchors(name: str, fit: AnchorFit, kind: type[Detector]) -> Iterator
         share = len(part.ious) / len(fit.ious)
         if share < IDLE_SCALE:
             yield Finding(
-                "look",
+                "info",
                 f"{name}: the anchors of the scale of {scale.stride} pixels a cell are the best "
                 f"for {share:.1%} of the objects, so this scale learns next to nothing; {shares}.",
             )

@@ -83,7 +83,7 @@ class DataCheck:
     @property
     def is_refused(self) -> bool:
         """Whether training or evaluation would refuse the data."""
-        return any(finding.gravity == "stop" for finding in self.findings)
+        return any(finding.severity == "error" for finding in self.findings)
 
 
 def check_data(settings: CheckSettings, progress: Progress = NO_PROGRESS) -> DataCheck:

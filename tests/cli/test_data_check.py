@@ -49,7 +49,7 @@ def check(*words: str | Path) -> int:
 
 
 def findings(path: Path) -> list[tuple[str, str]]:
-    return [(f["gravity"], f["text"]) for f in json.loads(path.read_text())["findings"]]
+    return [(f["severity"], f["text"]) for f in json.loads(path.read_text())["findings"]]
 
 
 def test_a_config(
@@ -171,8 +171,8 @@ def test_unusable_images_are_all_listed(
     said = " ".join(capsys.readouterr().out.split())
     assert f"Files that cannot be used: 3 {broken}: {reasons[broken]} {gone}: " in said
     stops, looks = (
-        [text for gravity, text in findings(out / "all.json") if gravity == kind]
-        for kind in ("stop", "look")
+        [text for severity, text in findings(out / "all.json") if severity == kind]
+        for kind in ("error", "info")
     )
     assert stops == [  # training's own words; the test split has one bad photo of two
         f"{tiny_voc}/ImageSets/Main/trainval.txt: 2 of 4 images cannot be used, more than the 1 "
@@ -230,8 +230,8 @@ def test_a_picture_saved_anew_on_both_sides_of_a_split(tiny_voc: Path, tmp_path:
     write_image(images / "000005.jpg", seed=70)
     out = tmp_path / "out"
     assert check(tiny_voc, "--out", out, "--json", out / "all.json") == 0
-    ((gravity, text), *_) = findings(out / "all.json")
-    assert gravity == "harm"
+    ((severity, text), *_) = findings(out / "all.json")
+    assert severity == "warning"
     assert text.endswith(f"({images}/000002.jpg is {images}/000006.png).")
     ((across),) = json.loads((out / "all.json").read_text())["copies_across_splits"]
     assert across["pairs"] == [
@@ -248,12 +248,13 @@ def test_a_class_that_the_config_lacks(
     page = tiny_voc / "Annotations" / "000001.xml"
     found = findings(out / "a.json")
     assert found[0] == (
-        "stop", f"{page}: class 'dog' is not in data.classes. Did you mean 'dgo'? data.classes has "
+        "error",
+        f"{page}: class 'dog' is not in data.classes. Did you mean 'dgo'? data.classes has "
         "2: cat, dgo; the data has 2: dog, cat. "
         "Name all of them, or none, which takes the data's. "
         "Or leave the objects of other classes out: 'data.only=[cat, dgo]'."
     )  # fmt: skip
-    assert ("look", "1 class listed without a single object (dgo); leave them out of the list, or "
+    assert ("info", "1 class listed without a single object (dgo); leave them out of the list, or "
             "look for the annotations.") in found  # fmt: skip
     assert (out / "doctor.png").is_file()
 
@@ -264,7 +265,7 @@ def test_a_number_of_classes_that_is_not_the_datas(
     out = tmp_path / "out"
     assert check(config, "model.num_classes=5", "--out", out, "--json", out / "a.json") == 2
     assert findings(out / "a.json")[0] == (
-        "stop",
+        "error",
         "model.num_classes: is 5, but the data has 2 classes (cat, dog). Leave the key out to take "
         "the data's.",
     )
@@ -275,7 +276,7 @@ def test_data_that_is_not_there(
 ) -> None:
     assert check(config, f"data.root={tmp_path / 'gone'}", "--out", tmp_path / "out") == 2
     said = " ".join(capsys.readouterr().out.split())
-    assert f"stop {tmp_path / 'gone'}: no such folder. Expected a PASCAL VOC tree" in said
+    assert f"error {tmp_path / 'gone'}: no such folder. Expected a PASCAL VOC tree" in said
     assert not (tmp_path / "out" / "doctor.png").exists()
 
 
@@ -367,4 +368,4 @@ def test_bccd_is_sound(data_root: Path, tmp_path: Path) -> None:
     assert {name: sum(counts[name] for counts in everything) for name in everything[0]} == {
         "Platelets": 361, "RBC": 4155, "WBC": 372
     }  # fmt: skip
-    assert [f["gravity"] for f in record["findings"]] == ["note", "note"]
+    assert [f["severity"] for f in record["findings"]] == ["info", "info"]

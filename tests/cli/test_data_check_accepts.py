@@ -162,7 +162,9 @@ def test_the_doctor_refuses_what_training_refuses(name: str, tmp_path: Path) -> 
     out = ["--out", str(tmp_path / "out"), "--json", str(json_file)]
     assert main([str(config), *words, *out]) == (0 if expected else 2)
     if json_file.is_file():
-        stops = [f for f in json.loads(json_file.read_text())["findings"] if f["gravity"] == "stop"]
+        stops = [
+            f for f in json.loads(json_file.read_text())["findings"] if f["severity"] == "error"
+        ]
         assert bool(stops) is not expected
 
 
@@ -181,7 +183,7 @@ def test_every_detector_is_asked_of_other_classes(form: str, tmp_path: Path) -> 
     assert main([str(config), "--out", str(tmp_path / "out"), "--json", str(json_file)]) == 2
     record = json.loads(json_file.read_text())
     assert record["class_names"] == ["bird", "cow", "hen", "dog", "cat"]
-    stops = [f["text"] for f in record["findings"] if f["gravity"] == "stop"]
+    stops = [f["text"] for f in record["findings"] if f["severity"] == "error"]
     assert stops == [
         f"{root}/Annotations/t0.xml: class 'cat' is not in data.classes. data.classes has 4: bird, "
         "cow, hen, dog; the data has 2: cat, dog. Name all of them, or none, which takes the "

@@ -58,7 +58,7 @@ def row(text: str, begin: str) -> str:
 
 
 def test_terminal(checkup: Checkup) -> None:
-    text = printed(checkup, [Finding("look", "a: b. Do c."), Finding("note", "d.")])
+    text = printed(checkup, [Finding("info", "a: b. Do c."), Finding("info", "d.")])
     assert row(text, "from") == "from voc a b voc a c"
     assert row(text, "images ") == "images 2, 1 without objects, 1 unusable left out 1"
     assert row(text, "image sizes") == (
@@ -77,10 +77,10 @@ def test_terminal(checkup: Checkup) -> None:
     assert row(text, "cat") == "cat 2 1 1 1"
     assert "Files that cannot be used: 1\n  gone.jpg: no such image file.\n" in text
     assert text.splitlines()[-4:] == [
-        "look   a: b. Do c.",
-        "note   d.",
+        "info    a: b. Do c.",
+        "info    d.",
         "",
-        "look: worth a look; note: good to know",
+        "info: worth a look",
     ]
 
 
@@ -177,7 +177,7 @@ def test_record(checkup: Checkup) -> None:
     assert train["objects_of_class"] == {"cat": 2, "dog": 1}
     assert train["report"] == {"boxes clipped to the image": 2}
     assert (train["detector"]["objects"], train["detector"]["lost"]) == (3, 1)
-    assert {finding["gravity"] for finding in record["findings"]} <= {"look", "note", "harm"}
+    assert {finding["severity"] for finding in record["findings"]} <= {"info", "warning"}
 
 
 def test_record_of_copies_on_both_sides(tmp_path: Path) -> None:

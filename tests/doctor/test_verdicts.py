@@ -23,7 +23,7 @@ from detkit.detectors import Detector, FasterRCNN, YoloV2, YoloV2Config, build_d
 from detkit.doctor.figures import Entry, Role, Split, examine
 from detkit.doctor.installation import look_at_gpu
 from detkit.doctor.leftovers import Leftovers
-from detkit.doctor.verdicts import GRAVITIES, find
+from detkit.doctor.verdicts import SEVERITIES, find
 from tests.evaluation.datasets import Object, annotate
 from tests.test_overfit import AUDITED, FORMS
 
@@ -54,7 +54,7 @@ def said(
 ) -> list[tuple[str, str]]:
     model = detector or make_model()
     checkup = examine(splits, model, refused=refused, unused=unused, model="yolo_v2")
-    return [(finding.gravity, finding.text) for finding in find(checkup)]
+    return [(finding.severity, finding.text) for finding in find(checkup)]
 
 
 def test_good_data_has_no_findings(tmp_path: Path) -> None:
@@ -65,7 +65,9 @@ def test_good_data_has_no_findings(tmp_path: Path) -> None:
 def test_the_worst_comes_first(tmp_path: Path) -> None:
     report = Report({"blank lines": 1, INVERTED: 2, OTHER_SIZE: 3})
     found = said(split(replace(good(tmp_path), report=report)), refused=("a: no such folder.",))
-    assert [gravity for gravity, _ in found] == list(GRAVITIES)
+    found_order = [severity for severity, _ in found]
+    assert list(dict.fromkeys(found_order)) == list(SEVERITIES)
+    assert found_order == sorted(found_order, key=list(SEVERITIES).index)
 
 
 # --------------------------------------------------------------------------------- files
@@ -73,18 +75,18 @@ def test_the_worst_comes_first(tmp_path: Path) -> None:
 
 def test_what_is_refused_is_said_as_it_was(tmp_path: Path) -> None:
     assert said(split(good(tmp_path)), refused=("a: no such folder. Look.",)) == [
-        ("stop", "a: no such folder. Look.")
+        ("error", "a: no such folder. Look.")
     ]
 
 
 def test_no_images(tmp_path: Path) -> None:
     """Training without one is refused in its own words; the rest is harm, not a refusal."""
     measured = said(split(good(tmp_path)), split(annotate(tmp_path / "b", []), "eval"))
-    assert ("harm", "eval: no image that can be used; nothing is measured.") in measured
+    assert ("warning", "eval: no image that can be used; nothing is measured.") in measured
     assert said(split(annotate(tmp_path / "c", []), "other")) == [
-        ("look", "other: no image that can be used; nothing is measured."),
+        ("info", "other: no image that can be used; nothing is measured."),
         (
-            "look",
+            "info",
             "2 classes listed without a single object (cat, dog); leave them out of the list, or "
             "look for the annotations.",
         ),
@@ -97,7 +99,7 @@ def test_nothing_is_held_out_of_one_picture(tmp_path: Path) -> None:
     held = annotate(tmp_path / "b", [], report=report)
     found = said(split(train), split(held, "eval"))
     assert found[0] == (
-        "harm",
+        "warning",
         "eval: none of 20 images is held out, as they show one picture; nothing is measured.",
     )
     note = f"train: 20 {ONE_PICTURE}."
@@ -106,7 +108,7 @@ def test_nothing_is_held_out_of_one_picture(tmp_path: Path) -> None:
 
 def test_no_objects(tmp_path: Path) -> None:
     assert said(split(annotate(tmp_path, [(SIZE, [])] * 2)))[0] == (
-        "harm",
+        "warning",
         "train: no objects in 2 images, so there is nothing to learn; check that the annotations "
         "belong to the images.",
     )
@@ -115,7 +117,7 @@ def test_no_objects(tmp_path: Path) -> None:
 def test_unusable_images(tmp_path: Path) -> None:
     assert said(split(good(tmp_path), "train", Entry("voc a", 20, 1), Entry("voc b", 9, 0))) == [
         (
-            "look",
+            "info",
             "voc a: 1 of 21 images cannot be used and are left out; repair or remove what "
             "bad_files.txt lists.",
         ),
@@ -133,7 +135,7 @@ def test_labels_whose_image_is_not_there(tmp_path: Path, unreadable: int, why: s
     entry = Entry("voc a", 20, unreadable, ("a/1.jpg", "a/2.jpg"))
     assert said(split(good(tmp_path), "train", entry)) == [
         (
-            "look",
+            "info",
             f"voc a: {unreadable} of {20 + unreadable} images cannot be used and are left out, "
             f"{why}; restore, repair or remove what bad_files.txt lists.",
         )
@@ -142,7 +144,7 @@ def test_labels_whose_image_is_not_there(tmp_path: Path, unreadable: int, why: s
 
 def left(tmp_path: Path, *leftovers: Leftovers) -> list[tuple[str, str]]:
     checkup = examine([split(good(tmp_path))], make_model(), leftovers=leftovers)
-    return [(finding.gravity, finding.text) for finding in find(checkup)]
+    return [(finding.severity, finding.text) for finding in find(checkup)]
 
 
 def test_annotation_files_of_no_image(tmp_path: Path) -> None:
@@ -150,7 +152,7 @@ def test_annotation_files_of_no_image(tmp_path: Path) -> None:
     two = Leftovers(Path("b"), annotations=("Annotations/1.xml", "Annotations/2.xml"))
     assert left(tmp_path, one, two) == [
         (
-            "look",
+            "info",
             f"{root}: {files} of no image and in no list, so that labels are lost (first: "
             f"{root}/Annotations/1.xml); restore the images, or remove what unused_files.txt "
             "lists.",
@@ -160,13 +162,13 @@ def test_annotation_files_of_no_image(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("images", "beside", "annotated", "others", "gravity", "begin", "end"),
+    ("images", "beside", "annotated", "others", "severity", "begin", "end"),
     [
-        (1, 10, 0, (), "look", "1 image lies {} is in none", ""),
-        (1, 10, 1, (), "look", "1 image lies {} is in none, with labels", ""),
-        (2, 20, 1, (), "look", "2 images lie {} are in none, 1 of them with labels", ""),
-        (2, 19, 0, (), "note", "2 images lie {} are in none", ""),
-        (1, 99, 0, ("val",), "note", "1 image lies {} is in none",
+        (1, 10, 0, (), "info", "1 image lies {} is in none", ""),
+        (1, 10, 1, (), "info", "1 image lies {} is in none, with labels", ""),
+        (2, 20, 1, (), "info", "2 images lie {} are in none, 1 of them with labels", ""),
+        (2, 19, 0, (), "info", "2 images lie {} are in none", ""),
+        (1, 99, 0, ("val",), "info", "1 image lies {} is in none",
          "; what is not read here may have them (val)"),
     ],
 )  # fmt: skip
@@ -176,7 +178,7 @@ def test_images_of_no_split(
     beside: int,
     annotated: int,
     others: tuple[str, ...],
-    gravity: str,
+    severity: str,
     begin: str,
     end: str,
 ) -> None:
@@ -185,7 +187,7 @@ def test_images_of_no_split(
     found = Leftovers(Path("a"), names, annotated, beside, other_splits=others)
     assert left(tmp_path, found) == [
         (
-            gravity,
+            severity,
             f"a: {begin.format('beside those of its splits and')} (first: a/i0.jpg); "
             f"unused_files.txt lists what is neither learned from nor measured on{end}.",
         )
@@ -200,12 +202,12 @@ def test_folders_of_images_of_no_split(tmp_path: Path) -> None:
     ]
     assert left(tmp_path, *found) == [
         (
-            "note",
+            "info",
             "a: 46 images lie in folders of which no split has an image (test 40, the folder "
             "itself 3, b 2 and 1 more).",
         ),
         (
-            "note",
+            "info",
             "b: 1 image lies in folders of which no split has an image (test 1); what is not read "
             "here may have them (test, val).",
         ),
@@ -228,14 +230,12 @@ def test_an_image_that_a_reader_left_out_is_named(tmp_path: Path, kind: str) -> 
         find(checkup), ("train", "eval"), ("train/b.jpg", "val/a.jpg"), strict=True
     ):
         assert finding.text.startswith(f"{begin}: 1 {kind} (first: {tmp_path}/{path})")
-    assert {finding.gravity for finding in find(checkup)} == {
-        "look" if "annotation file" in kind else "note"
-    }
+    assert {finding.severity for finding in find(checkup)} == {"info"}
 
 
 def test_a_split_that_nobody_reads_stops_nothing(tmp_path: Path) -> None:
     assert said(split(good(tmp_path)), unused=("a: no such folder. Look.",)) == [
-        ("look", "a split that neither training nor evaluation reads: a: no such folder. Look.")
+        ("info", "a split that neither training nor evaluation reads: a: no such folder. Look.")
     ]
 
 
@@ -244,7 +244,7 @@ def test_an_image_in_training_and_evaluation(tmp_path: Path) -> None:
     shutil.copyfile(str(train.paths[3]), str(evals.paths[7]))
     assert said(split(train), split(evals, "eval")) == [
         (
-            "harm",
+            "warning",
             "1 image of train stands in eval as well, so a figure measured there would flatter; "
             f"take them out of one ({train.paths[3]} is {evals.paths[7]}).",
         )
@@ -263,7 +263,7 @@ def test_an_image_saved_anew_in_training_and_evaluation(tmp_path: Path) -> None:
     save_anew(str(train.paths[4]), str(evals.paths[8]))
     assert said(split(train), split(evals, "eval")) == [
         (
-            "harm",
+            "warning",
             "2 images of train stand in eval as well, 1 of them saved anew (the same picture in "
             "other bytes), so a figure measured there would flatter; take them out of one "
             f"({train.paths[3]} is {evals.paths[7]}).",
@@ -277,7 +277,7 @@ def test_an_image_in_two_splits_that_are_measured(tmp_path: Path) -> None:
     splits = (Split("val", "eval", val, ()), Split("test", "eval", test, ()))
     assert said(split(good(tmp_path / "c", seed=200)), *splits) == [
         (
-            "look",
+            "info",
             "1 image of val stands in test as well, saved anew (the same picture in other bytes); "
             f"what is chosen by the one flatters in the other ({val.paths[3]} is {test.paths[7]}).",
         )
@@ -291,9 +291,9 @@ def test_copies_in_entries_that_are_joined(tmp_path: Path) -> None:
     save_anew(str(second.paths[2]), str(evals.paths[5]))
     shutil.copyfile(str(first.paths[1]), str(second.paths[9]))
     found = said(split(join([first, second])), split(evals, "eval"))
-    assert [(gravity, text[: text.index(",")]) for gravity, text in found] == [
-        ("harm", "1 image of train stands in eval as well"),
-        ("look", "train: 1 image stands in it more than once"),
+    assert [(severity, text[: text.index(",")]) for severity, text in found] == [
+        ("warning", "1 image of train stands in eval as well"),
+        ("info", "train: 1 image stands in it more than once"),
     ]
 
 
@@ -306,7 +306,7 @@ def test_of_very_many_images_copies_are_told_by_their_bytes(
     save_anew(str(train.paths[4]), str(evals.paths[8]))
     assert said(split(train), split(evals, "eval")) == [
         (
-            "note",
+            "info",
             "copies are told by the bytes of their files alone, as there are more than 39 images; "
             "those saved anew are not found.",
         )
@@ -319,7 +319,7 @@ def test_copies_within_a_split(tmp_path: Path) -> None:
         shutil.copyfile(str(data.paths[3]), str(data.paths[copy]))
     assert said(split(data)) == [
         (
-            "look",
+            "info",
             "train: 2 images stand in it more than once, under other names; remove the copies, or "
             f"what they show counts double ({data.paths[3]} is {data.paths[5]}).",
         )
@@ -330,7 +330,7 @@ def test_a_split_that_holds_another_is_noted(tmp_path: Path) -> None:
     data = good(tmp_path)
     assert said(split(data), split(data, "other")) == [
         (
-            "note",
+            "info",
             "other shares 20 images with train; do not train on one and evaluate on the other.",
         )
     ]
@@ -343,7 +343,7 @@ def test_images_rotated_by_exif(tmp_path: Path) -> None:
     Image.new("RGB", SIZE).save(str(data.paths[0]), exif=exif)
     assert said(split(data)) == [
         (
-            "note",
+            "info",
             "train: 1 image is rotated by EXIF; they are read upright, and boxes are taken as the "
             "viewer shows them. Look at a few in samples.png.",
         )
@@ -356,7 +356,7 @@ def test_large_images(tmp_path: Path) -> None:
     sizes[0] = 4001, 4001
     found = said(split(replace(data, sizes=sizes)))
     assert (
-        "note",
+        "info",
         "train: 1 image is more than 4000 pixels wide or high; decoding them will take most of the "
         "time. Smaller copies train faster.",
     ) in found
@@ -366,21 +366,21 @@ def test_large_images(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "count", "gravity", "advice"),
+    ("kind", "count", "severity", "advice"),
     [
         (
             OTHER_SIZE,
             3,
-            "harm",
+            "warning",
             "; if the images were resized after they were annotated, every box in them is wrong. "
             "Look at samples.png, and convert the boxes or restore the images.",
         ),
-        (TURNED, 3, "look", "; see in samples.png whether the boxes fit the upright pictures."),
-        (INVERTED, 3, "look", "; correct them where they were drawn."),
+        (TURNED, 3, "info", "; see in samples.png whether the boxes fit the upright pictures."),
+        (INVERTED, 3, "info", "; correct them where they were drawn."),
         (
             CLIPPED,
             3,
-            "look",
+            "info",
             "; so many hint at another origin (of PASCAL VOC's files: data.origin=0 or 1), or at "
             "images that were cropped.",
         ),
@@ -388,48 +388,48 @@ def test_large_images(tmp_path: Path) -> None:
         (
             NEGATIVES,
             3,
-            "look",
+            "info",
             "; if nobody has looked at them yet, the objects in them are learned as background.",
         ),
         (
             PERHAPS_BY_ZERO,
             3,
-            "look",
+            "info",
             "; ask what wrote the files: CVAT, datumaro, Label Studio and FiftyOne count from "
             "zero. With the wrong origin every left and top edge is a pixel off.",
         ),
         (
             f"{WITHOUT_IMAGE} (first: labels/7.txt)",
             3,
-            "look",
+            "info",
             "; what they say is lost. Restore the images, or remove the files.",
         ),
         (
             f"{UNREAD_KIND} (first: images/7.heic)",
             3,
-            "look",
+            "info",
             "; what they show is not learned. Convert them to JPEG or PNG.",
         ),
-        (FROM_ZERO, 3, "note", "."),
-        ("repeated ids read once", 3, "note", "."),
+        (FROM_ZERO, 3, "info", "."),
+        ("repeated ids read once", 3, "info", "."),
     ],
 )
-def test_counted_kinds(tmp_path: Path, kind: str, count: int, gravity: str, advice: str) -> None:
+def test_counted_kinds(tmp_path: Path, kind: str, count: int, severity: str, advice: str) -> None:
     data = replace(good(tmp_path), report=Report({kind: count}))
-    expected = [(gravity, f"train: {count} {kind}{advice}")] if count else []
+    expected = [(severity, f"train: {count} {kind}{advice}")] if count else []
     assert said(split(data)) == expected
 
 
 def test_few_clipped_boxes_are_a_note(tmp_path: Path) -> None:
     data = replace(good(tmp_path, 60), report=Report({CLIPPED: 1}))  # of 120
-    assert said(split(data)) == [("note", f"train: 1 {CLIPPED}.")]
+    assert said(split(data)) == [("info", f"train: 1 {CLIPPED}.")]
 
 
 def test_objects_that_stand_twice(tmp_path: Path) -> None:
     data = annotate(tmp_path, [(SIZE, GOOD)] * 30 + [(SIZE, [GOOD[0], GOOD[0]])])
     assert said(split(data)) == [
         (
-            "look",
+            "info",
             "train: 1 object has the class and box of another in the same image; a copy counts as "
             "missed. Remove it.",
         )
@@ -440,7 +440,7 @@ def test_many_empty_images(tmp_path: Path) -> None:
     data = annotate(tmp_path, [(SIZE, GOOD)] * 20 + [(SIZE, [])] * 21)
     assert said(split(data)) == [
         (
-            "look",
+            "info",
             "train: 21 of 41 images have no objects. Negatives are fine, but so many hint at "
             "annotations that are missing.",
         )
@@ -451,12 +451,12 @@ def test_rare_classes(tmp_path: Path) -> None:
     cats = [(SIZE, GOOD[:1])] * 51
     assert said(split(annotate(tmp_path, [*cats, (SIZE, GOOD[1:])]))) == [
         (
-            "look",
+            "info",
             "train: 1 class stands in fewer than 20 images (dog 1); more pictures of them will "
             "help more than any setting.",
         ),
         (
-            "look",
+            "info",
             "train: cat has 51 objects, dog 1; compare a training that shows rare classes more "
             "often, or counts them more.",
         ),
@@ -471,12 +471,12 @@ def test_classes_of_one_side_only(tmp_path: Path) -> None:
     evals = annotate(tmp_path / "b", [(SIZE, GOOD[1:])] * 20, seed=100)
     assert said(split(train), split(evals, "eval")) == [
         (
-            "harm",
+            "warning",
             "eval has objects of 1 class that train lacks (dog); nobody can find them. "
             "Add training images of them.",
         ),
         (
-            "look",
+            "info",
             "train has objects of 1 class that eval lacks (cat); how well they are found is not "
             "measured.",
         ),
@@ -488,12 +488,12 @@ def test_classes_without_objects_and_near_names(tmp_path: Path) -> None:
     data = annotate(tmp_path, [(SIZE, GOOD)] * 20, names=names)
     assert said(split(data)) == [
         (
-            "look",
+            "info",
             "4 classes listed without a single object (Cat, a, b and 1 more); leave them out of "
             "the list, or look for the annotations.",
         ),
         (
-            "look",
+            "info",
             "1 pair of class names may mean the same ('cat' and 'Cat'); if so, rename one in the "
             "annotations.",
         ),
@@ -504,7 +504,7 @@ def test_category_ids_with_gaps(tmp_path: Path) -> None:
     data = replace(good(tmp_path), category_ids=np.array([3, 7]))
     assert said(split(data)) == [
         (
-            "note",
+            "info",
             "train: category ids 3 to 7 have 3 gaps; labels are 0 to 1, and results are written "
             "with the ids.",
         )
@@ -519,7 +519,7 @@ def test_objects_that_no_anchor_fits(tmp_path: Path) -> None:
     thin: list[Object] = [("cat", (0, 0, 100, 34)), ("dog", (0, 0, 34, 100))]
     assert said(split(annotate(tmp_path, [(SIZE, thin)] * 20))) == [
         (
-            "look",
+            "info",
             "train: 100% of the objects overlap their anchor by less than 0.5 (mean IoU 0.43); "
             "detkit anchors CONFIG --write CONFIG fits the anchors to the data.",
         )
@@ -530,7 +530,7 @@ def test_objects_of_one_cell(tmp_path: Path) -> None:
     close: list[Object] = [("cat", (0, 0, 45, 55)), ("dog", (1, 1, 46, 56))]
     assert said(split(annotate(tmp_path, [(SIZE, close)] * 20))) == [
         (
-            "look",
+            "info",
             "train: 20 objects (50.0%) are not learned in their image, because another has the "
             "same cell and anchor; a larger model.input_size, or more anchors, parts them.",
         )
@@ -541,7 +541,7 @@ def test_objects_smaller_than_a_cell(tmp_path: Path) -> None:
     small: list[Object] = [("cat", (0, 0, 31, 31)), ("dog", (60, 20, 91, 51))]
     assert said(split(annotate(tmp_path, [(SIZE, small)] * 20))) == [
         (
-            "look",
+            "info",
             "train: 100% of the objects are smaller than a cell (32 pixels) on the canvas of "
             "128 x 128; a larger model.input_size, or a finer detector, will see more of them.",
         )
@@ -554,7 +554,7 @@ def test_a_canvas_of_another_shape(tmp_path: Path) -> None:
     )
     assert said(split(wide)) == [
         (
-            "look",
+            "info",
             "train: on the canvas of 128 x 128 (height x width) 69% is grey around the median "
             "image; a model.input_size of the images' shape uses it.",
         )
@@ -571,7 +571,7 @@ def test_objects_of_one_cell_for_a_detector_without_anchors(tmp_path: Path) -> N
     model = build_detector({"num_classes": 2, **FORMS["yolo_v1"]})
     assert said(split(annotate(tmp_path, [(SIZE, thin)] * 20)), detector=model) == [
         (
-            "look",
+            "info",
             "train: 20 objects (33.3%) are not learned in their image, because another lies in the "
             "same cell, and a cell learns one; a detector with finer cells, or one with anchors, "
             "parts them.",
@@ -589,7 +589,7 @@ def test_images_that_are_stretched_much(
     model = build_detector({"num_classes": 2, **FORMS["yolo_v1"]})
     assert said(split(data), detector=model) == [
         (
-            "look",
+            "info",
             f"train: the canvas of 128 x 128 (height x width) makes the median image {said_of_it} "
             "as it is; a model.input_size of the images' shape keeps it.",
         )
@@ -609,7 +609,7 @@ def test_a_scale_with_nothing_to_do(tmp_path: Path) -> None:
     )
     assert said(split(good(tmp_path)), detector=model) == [
         (
-            "look",
+            "info",
             "train: the anchors of the scale of 32 pixels a cell are the best for 0.0% of the "
             "objects, so this scale learns next to nothing; detkit anchors CONFIG --write CONFIG "
             "shares the objects out.",
@@ -647,7 +647,7 @@ def test_a_gpu_that_pytorch_cannot_use(monkeypatch: pytest.MonkeyPatch) -> None:
     ):
         monkeypatch.setattr("torch.version.cuda", built)
         (finding,) = look_at_gpu()
-        assert (finding.gravity, finding.text) == ("look", f"{begin}{why}{end}")
+        assert (finding.severity, finding.text) == ("info", f"{begin}{why}{end}")
 
 
 def test_no_gpu_is_no_finding(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -669,7 +669,7 @@ def test_opencv_installed_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert owners == {"opencv-python", "opencv-python-headless"}
     assert said(split(good(tmp_path / "a"))) == [
         (
-            "harm",
+            "warning",
             "OpenCV is installed 2 times (opencv-python, opencv-python-headless), and the last one "
             "installed has overwritten the others. Keep one:\n"
             "    pip uninstall -y opencv-python opencv-python-headless\n"

@@ -243,7 +243,7 @@ def data_warnings(
     if eval_data is not None:
         splits.append(Split("eval", "eval", eval_data, ()))
     checkup = examine(splits, None, decode=False)
-    yield from (f"warning: {each.text}" for each in find(checkup) if each.gravity == "harm")
+    yield from (f"warning: {each.text}" for each in find(checkup) if each.severity == "warning")
     fit = fit_anchors_alone(detector, train_data)
     if fit is not None and fit.recall < LEAST_REACHED:
         yield _unreached(fit, type(detector), config)
