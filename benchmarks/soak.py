@@ -36,13 +36,13 @@ import numpy as np
 import torch
 
 import detkit
+from detkit.checkpoints.checkpoint import Content, write_checkpoint
 from detkit.cli import main as command
 from detkit.data import DetectionDataset, read_dataset
 from detkit.detections import Detections
 from detkit.detectors import DETECTORS, Detector, build_detector
-from detkit.engine.checkpoint import Content, write_checkpoint
-from detkit.engine.experiment import ExperimentConfig
 from detkit.evaluation import evaluate
+from detkit.experiment.config import ExperimentConfig
 from detkit.image import read_image
 
 IMAGES = Path(__file__).parents[1].parent / "shared" / "data" / "coco_mini" / "val2017"

@@ -16,11 +16,11 @@ import torch
 from torch import Tensor
 
 from detkit.arguments import check_choice, check_flag, check_path, check_threshold, check_whole
+from detkit.checkpoints.resolve import find_default, find_named
 from detkit.detections import Detections, Predictor
 from detkit.detectors import Detector
 from detkit.device import check_device
 from detkit.engine.console_watch import ConsoleWatch
-from detkit.engine.named import find_default, find_named
 from detkit.errors import DataError
 from detkit.image_tensor import ImageLike, to_image_tensor
 from detkit.ops.nms import nms_per_class

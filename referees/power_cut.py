@@ -23,7 +23,7 @@ KINDS = {  # of file systems: how each is made, and how it is mounted
 SIZE = 400_000_000  # bytes; mkfs.xfs asks for 300 MB
 SAVE_EVERY = 5  # steps
 LOAD = (
-    "import sys; from detkit.engine.checkpoint import load_checkpoint as load\n"
+    "import sys; from detkit.checkpoints.checkpoint import load_checkpoint as load\n"
     "print(load(sys.argv[1]).step)"
 )
 WAIT = 120.0  # seconds for a first checkpoint

@@ -40,15 +40,16 @@ import yaml
 from PIL import Image, UnidentifiedImageError
 from torch import nn
 
+from detkit.checkpoints.checkpoint import Content, load_checkpoint, write_checkpoint
+from detkit.checkpoints.description import HASHES
+from detkit.checkpoints.files import MODEL, STATE, WEIGHTS
 from detkit.data import for_training, join, read_dataset, summary
 from detkit.detectors import build_detector
-from detkit.engine.checkpoint import Content, load_checkpoint, write_checkpoint
-from detkit.engine.checkpoint_description import HASHES
-from detkit.engine.checkpoint_files import MODEL, STATE, WEIGHTS
-from detkit.engine.experiment import ExperimentConfig, read_experiment
 from detkit.engine.training_state import _read_state
 from detkit.errors import DetkitError
 from detkit.evaluation.results import read_detections
+from detkit.experiment.config import ExperimentConfig
+from detkit.experiment.read import read_experiment
 from detkit.image import read_image
 from detkit.layers import ConvBN
 from detkit.proposals.selective_search import ProposalConfig

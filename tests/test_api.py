@@ -19,7 +19,7 @@ from torch import Tensor
 import detkit
 from detkit.detectors import Detector
 from detkit.ops import box_iou
-from tests.engine.conftest import CONFIG
+from tests.conftest import SMALL_CONFIG
 from tests.oracles import write_voc
 from tests.test_video import write_video
 from tests.web_server import says, serve
@@ -38,7 +38,7 @@ def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = write_voc(folder / "voc", pages)
     write_voc(root, {"9": pages["0"]}, split="test")
     config = folder / "small.yaml"
-    config.write_text(CONFIG.format(root=root))
+    config.write_text(SMALL_CONFIG.format(root=root))
     return train(config, folder / "run", ["train.iterations=3", "model.show_threshold=0.02"]).folder
 
 

@@ -10,10 +10,10 @@ import yaml
 
 from detkit.data import DATASETS
 from detkit.detectors import build_detector
-from detkit.engine.experiment import read_experiment
 from detkit.engine.stages import Training, plan_stages
 from detkit.engine.start_model import complete_model
 from detkit.engine.tasks.detection import DetectionTask
+from detkit.experiment.read import read_experiment
 
 FOLDER = Path(__file__).parents[1] / "configs"
 RECIPES = sorted(FOLDER.glob("*.yaml"))

@@ -81,7 +81,7 @@ def test_building_a_yolo_imports_no_other_library(backbone: str) -> None:
 def test_reading_a_config_imports_no_albumentations() -> None:
     code = (
         "from pathlib import Path\n"
-        "from detkit.engine.experiment import read_experiment\n"
+        "from detkit.experiment.read import read_experiment\n"
         "read_experiment(Path('configs/yolo_v2_voc.yaml'))"
     )
     assert not modules_after(code) & {"albumentations", "cv2", "torchvision", "matplotlib"}

@@ -11,7 +11,7 @@ import detkit
 from detkit.cli import main
 from detkit.data import DATASETS
 from detkit.detectors import DETECTORS
-from detkit.engine.experiment import DataConfig, EvalConfig, TrainConfig
+from detkit.experiment.config import DataConfig, EvalConfig, TrainConfig
 from detkit.recipes import recipe_names
 
 README = Path(__file__).parents[1] / "README.md"

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from detkit.config import find_config, read_config
-from detkit.engine.experiment import read_experiment
 from detkit.errors import ConfigError
+from detkit.experiment.read import read_experiment
 from detkit.recipes import FOLDER, called, recipe_names, recipe_path
 
 ROOT = Path(__file__).parents[1]

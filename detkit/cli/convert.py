@@ -13,10 +13,10 @@ from detkit.cli.ending import ended
 from detkit.errors import ConfigError
 
 if TYPE_CHECKING:
+    from detkit.checkpoints.from_darknet import Imported
+    from detkit.checkpoints.from_torchvision import ImportedTorchvision
+    from detkit.checkpoints.to_darknet import Exported
     from detkit.detectors import Detector
-    from detkit.engine.convert import Imported
-    from detkit.engine.convert_torchvision import ImportedTorchvision
-    from detkit.engine.darknet_export import Exported
     from detkit.weights.header import Header
 
 DIGITS_SHOWN = 16  # of a hash
@@ -76,8 +76,8 @@ def run(args: argparse.Namespace) -> None:
     Raises:
         DetkitError: it cannot be done.
     """
-    from detkit.engine.convert import Imported
-    from detkit.engine.darknet_export import Exported
+    from detkit.checkpoints.from_darknet import Imported
+    from detkit.checkpoints.to_darknet import Exported
     from detkit.workflows.convert import (
         ConvertSettings,
         convert_weights,

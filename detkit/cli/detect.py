@@ -113,8 +113,8 @@ def _parser() -> argparse.ArgumentParser:
 
 def detect(args: argparse.Namespace) -> Summary:
     """Detect in every source; Ctrl-C ends it early and keeps what was found until then."""
+    from detkit.checkpoints.resolve import default_is_fetched
     from detkit.cli.device import choose_device
-    from detkit.engine.named import default_is_fetched
     from detkit.progress import OutputProgress
     from detkit.signals import ctrl_c
     from detkit.sources import find_sources

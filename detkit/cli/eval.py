@@ -115,8 +115,8 @@ def run(checkpoints: Sequence[Path], overrides: list[str], args: argparse.Namesp
     Raises:
         DetkitError: anything that cannot be measured or written.
     """
+    from detkit.distributed.launch import join_ranks
     from detkit.engine.console_watch import ConsoleWatch
-    from detkit.engine.joining import join_ranks
     from detkit.evaluation.tables import console, print_report
     from detkit.progress import ConsoleProgress
     from detkit.workflows.evaluate import evaluate_models
@@ -165,7 +165,7 @@ def _settings(
 ) -> EvaluationSettings:
     from detkit.cli.device import choose_device
     from detkit.config import parse_override
-    from detkit.engine.entries import split_overrides
+    from detkit.experiment.entries import split_overrides
     from detkit.workflows.evaluate import EvaluationSettings
 
     entry, rest = split_overrides(overrides)

@@ -44,9 +44,9 @@ def measure(words: Sequence[str], device: str | None) -> int:
     Raises:
         DetkitError: no such file, another file, or data that cannot be measured on.
     """
+    from detkit.checkpoints.resolve import Named
+    from detkit.distributed.ranks import Ranks
     from detkit.engine.console_watch import ConsoleWatch
-    from detkit.engine.distributed import Ranks
-    from detkit.engine.named import Named
     from detkit.progress import ConsoleProgress
     from detkit.workflows.evaluate import measure_checkpoint
 
@@ -76,7 +76,7 @@ def _settings(
     """What the words say, as ``detkit eval`` takes it."""
     from detkit.cli.device import choose_device
     from detkit.config import parse_override
-    from detkit.engine.entries import split_overrides
+    from detkit.experiment.entries import split_overrides
     from detkit.workflows.evaluate import EvaluationSettings
 
     entry, rest = split_overrides(overrides)

@@ -16,11 +16,11 @@ import torch
 
 from detkit.detections import Detections
 from detkit.detectors.rcnn import Way
-from detkit.engine.experiment import EvalConfig
 from detkit.engine.rcnn_work import Work, read_kept
 from detkit.evaluation import EvalResult, evaluate_results
 from detkit.evaluation.pictures import printable
 from detkit.evaluation.results import collect
+from detkit.experiment.config import EvalConfig
 from detkit.files import whole_file, write_atomically
 from detkit.fonts import families, readable
 

@@ -14,8 +14,8 @@ from detkit.data.cache import ImageCache, make_cache
 from detkit.data.loader import BatchOrder, TrainBatch, TrainSet, train_batches
 from detkit.data.sampling import repeat_factors
 from detkit.detectors import Detector
-from detkit.engine.experiment import ExperimentConfig
 from detkit.engine.state import TrainState
+from detkit.experiment.config import ExperimentConfig
 from detkit.proposals.store import ProposalStore
 
 CPU_WORKERS, GPU_WORKERS = 1, 8  # loader processes: a CPU's cores are busy with the network

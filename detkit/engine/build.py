@@ -19,13 +19,13 @@ from detkit.detectors import DETECTORS, build_detector
 from detkit.device import build_scaler
 from detkit.engine.clock import Clock
 from detkit.engine.decisions import Decisions
-from detkit.engine.experiment import ExperimentConfig, TrainConfig
 from detkit.engine.optimizer import build_average, build_optimizer
 from detkit.engine.schedule import Horizon, auto_epochs, horizon
 from detkit.engine.state import TrainState
 from detkit.engine.stopping import part_of
 from detkit.engine.tasks.base import Task
 from detkit.errors import ConfigError, shown
+from detkit.experiment.config import ExperimentConfig, TrainConfig
 
 
 def read_data(experiment: ExperimentConfig) -> tuple[Annotations, Annotations | None]:

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 
 from detkit.device import Precision, choose_precision
-from detkit.engine.experiment import TrainConfig
 from detkit.engine.stopping import Plateau
+from detkit.experiment.config import TrainConfig
 
 
 @dataclass

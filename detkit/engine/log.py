@@ -10,7 +10,8 @@ from typing import Any, TextIO
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from detkit.engine.records import LOG, Record, RecordName, RunFacts, open_records
+from detkit.engine.records import LOG, Record, RunFacts, open_records
+from detkit.experiment.config import RecordName
 from detkit.files import write_atomically
 from detkit.progress import Progress as Listener
 from detkit.system_errors import naming

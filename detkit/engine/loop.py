@@ -8,8 +8,8 @@ from contextlib import ExitStack
 import torch
 from torch import Tensor, nn
 
+from detkit.distributed.ranks import ElsewhereError
 from detkit.engine.clock import BACKWARD, DATA, FORWARD, OPTIMIZER, OTHER
-from detkit.engine.distributed import ElsewhereError
 from detkit.engine.memory import Snapshot, in_parts_that_fit, release
 from detkit.engine.not_finite import NOT_FINITE, not_finite
 from detkit.engine.precision_check import check_precision

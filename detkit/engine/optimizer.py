@@ -9,9 +9,9 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
-from detkit.engine.experiment import TrainConfig
 from detkit.engine.stopping import frozen_parts, part_of
 from detkit.errors import ConfigError
+from detkit.experiment.config import TrainConfig
 
 
 def build_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:

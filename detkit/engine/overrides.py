@@ -7,8 +7,8 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from detkit.engine.entries import NAMES
 from detkit.errors import ConfigError
+from detkit.experiment.entries import NAMES
 
 
 def override_texts(overrides: Sequence[str] | Mapping[str, Any]) -> list[str]:

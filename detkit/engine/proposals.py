@@ -23,11 +23,11 @@ from detkit.data.loader import start_worker
 from detkit.data.workers import batches_of
 from detkit.detectors import Detector
 from detkit.detectors.base import proposals_of
-from detkit.engine.experiment import DataConfig
 from detkit.engine.log import RunLog
 from detkit.engine.saving import owes_evaluation
 from detkit.engine.start import Prepared
 from detkit.errors import DataError, DetkitError
+from detkit.experiment.config import DataConfig
 from detkit.files import in_words, make_folder, sha256_of
 from detkit.image import read_image
 from detkit.progress import Count

@@ -22,6 +22,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from detkit.checkpoints.checkpoint import (
+    Content,
+    load_checkpoint,
+    write_checkpoint,
+)
+from detkit.checkpoints.files import WEIGHTS, existing_checkpoint, read_described
 from detkit.detectors import DETECTORS, RCNN, rebuild_detector
 from detkit.detectors.rcnn_stages import (
     Mining,
@@ -31,13 +37,6 @@ from detkit.detectors.rcnn_stages import (
     svm_negatives,
 )
 from detkit.engine.ablation import measure_ways, write_ablation
-from detkit.engine.checkpoint import (
-    Content,
-    load_checkpoint,
-    write_checkpoint,
-)
-from detkit.engine.checkpoint_files import WEIGHTS, existing_checkpoint, read_described
-from detkit.engine.experiment import ExperimentConfig
 from detkit.engine.log import RunLog
 from detkit.engine.proposals import store_of
 from detkit.engine.rcnn_features import Shelf, sample_norms, windows_of, write_features
@@ -52,6 +51,7 @@ from detkit.engine.rcnn_work import (
 from detkit.engine.report import CONFIG, both_ends
 from detkit.engine.start import Prepared
 from detkit.errors import ConfigError
+from detkit.experiment.config import ExperimentConfig
 from detkit.files import in_words, sha256_of, whole_file
 
 KEY = "train.rcnn_stages"

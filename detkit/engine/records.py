@@ -15,14 +15,13 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 from pydantic import TypeAdapter
 
 from detkit.errors import ConfigError, DetkitError
+from detkit.experiment.config import RecordName
 from detkit.files import write_atomically
-
-RecordName = Literal["tensorboard", "wandb", "mlflow"]
 
 LOG = "log.jsonl"  # in the run folder: a line for every step that is recorded
 PROJECT = "detkit"  # W&B's project, MLflow's experiment

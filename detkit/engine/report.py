@@ -11,18 +11,18 @@ from typing import Any
 import torch
 from PIL import Image
 
+from detkit.checkpoints.checkpoint import versions
 from detkit.config import Origins, explain
+from detkit.distributed.ranks import Ranks
 from detkit.engine.build import default_model, with_defaults
-from detkit.engine.checkpoint import versions
 from detkit.engine.clock import BACKWARD, DATA, FORWARD, OPTIMIZER, Reading
-from detkit.engine.distributed import Ranks
-from detkit.engine.experiment import ExperimentConfig, TrainConfig
 from detkit.engine.log import RunLog, losses_line
 from detkit.engine.records import flat
 from detkit.engine.saving import owes_evaluation
 from detkit.engine.stages import Stage
 from detkit.engine.start import Prepared
 from detkit.engine.state import TrainState
+from detkit.experiment.config import ExperimentConfig, TrainConfig
 from detkit.files import whole_file
 
 CONFIG = "config.yaml"  # in a run folder

@@ -22,13 +22,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from detkit.engine.checkpoint_files import MODEL, read_described
-from detkit.engine.experiment import ExperimentConfig
-from detkit.engine.fingerprint import Fingerprint, saved_fingerprints
+from detkit.checkpoints.files import MODEL, read_described
+from detkit.checkpoints.fingerprint import Fingerprint, saved_fingerprints
 from detkit.engine.schedule import Horizon, auto_epochs, learning_rate
 from detkit.engine.state import TrainState
 from detkit.engine.stopping import Plateau
 from detkit.errors import ConfigError
+from detkit.experiment.config import ExperimentConfig
 
 ORDER_KEYS = ("seed", "sampler", "repeat_threshold")  # of train: which image comes when
 OTHER_ORDER = "images would come in another order, some of them twice in this epoch, others never"

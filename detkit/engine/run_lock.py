@@ -21,7 +21,7 @@ from types import TracebackType
 import filelock
 from pydantic import TypeAdapter
 
-from detkit.engine.checkpoint_files import existing_checkpoint
+from detkit.checkpoints.files import existing_checkpoint
 from detkit.errors import DetkitError
 from detkit.files import is_plain, write_atomically
 

@@ -14,12 +14,12 @@ from types import TracebackType
 
 from detkit.data import Annotations
 from detkit.engine.build import with_defaults
-from detkit.engine.checkpoint import save_checkpoint
-from detkit.engine.experiment import ExperimentConfig
 from detkit.engine.not_finite import NotFiniteError
 from detkit.engine.schedule import Horizon
 from detkit.engine.state import TrainState
+from detkit.engine.training_state import save_checkpoint
 from detkit.errors import DetkitError
+from detkit.experiment.config import ExperimentConfig
 
 
 def save_last(run: TrainState, experiment: ExperimentConfig, metrics: dict[str, float]) -> None:

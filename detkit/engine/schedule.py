@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
-from detkit.engine.experiment import TrainConfig
+from detkit.experiment.config import TrainConfig
 
 AUTO_IMAGES = 6_000  # shown in all where the epochs follow from the data
 AUTO_LEAST, AUTO_MOST = 10, 100  # epochs

@@ -17,13 +17,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from detkit.checkpoints.files import existing_checkpoint, last_checkpoint, read_described
 from detkit.config import Origins, parse
-from detkit.engine.checkpoint_files import existing_checkpoint, last_checkpoint, read_described
-from detkit.engine.distributed import Ranks
-from detkit.engine.experiment import ExperimentConfig, StageConfig
+from detkit.distributed.ranks import Ranks
 from detkit.engine.records import flat
 from detkit.engine.tasks.base import Task
 from detkit.errors import ConfigError, DetkitError
+from detkit.experiment.config import ExperimentConfig, StageConfig
 
 BLOCKS = ("model", "train")  # of a config, that a stage changes
 

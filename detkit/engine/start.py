@@ -10,12 +10,11 @@ from typing import Any
 import numpy as np
 import torch
 
+from detkit.checkpoints.files import existing_checkpoint
+from detkit.checkpoints.fingerprint import Fingerprint
+from detkit.distributed.ranks import Ranks
 from detkit.engine.build import build_run, with_defaults
-from detkit.engine.checkpoint_files import existing_checkpoint
-from detkit.engine.distributed import Ranks
 from detkit.engine.dry_run import choose_micro_batches
-from detkit.engine.experiment import ExperimentConfig
-from detkit.engine.fingerprint import Fingerprint
 from detkit.engine.records import flat
 from detkit.engine.resume import as_long_as_before, check_resumed, read_saved
 from detkit.engine.start_model import take_over, taken_over
@@ -26,6 +25,7 @@ from detkit.engine.start_weights import (
 from detkit.engine.state import TrainState
 from detkit.engine.tasks.base import Task
 from detkit.engine.training_state import changes_since, restore
+from detkit.experiment.config import ExperimentConfig
 
 ONE_PRECISION = "the GPUs differ, so set it to one that all of them have: fp16, or fp32"
 

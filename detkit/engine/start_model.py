@@ -16,13 +16,13 @@ from pathlib import Path
 from typing import Any
 
 from detkit.backbones.weights import DARKNET_FILE
+from detkit.checkpoints.files import read_described
+from detkit.checkpoints.resolve import find_named
 from detkit.config import Origins
 from detkit.detectors import DETECTORS
 from detkit.engine.build import default_model
-from detkit.engine.checkpoint_files import read_described
-from detkit.engine.experiment import ExperimentConfig
-from detkit.engine.named import find_named
 from detkit.errors import ConfigError, DetkitError
+from detkit.experiment.config import ExperimentConfig
 from detkit.weights.zoo import ZOO, entry_of_size
 
 # Settings of a source that a new run decides anew: by its data; by the weights themselves; and what

@@ -22,15 +22,15 @@ from detkit.backbones.weights import (
     other_pixels,
     sees_plain_pixels,
 )
+from detkit.checkpoints.resolve import find_named
 from detkit.class_names import match_classes
 from detkit.detectors import DETECTORS, NO_CLASS, Detector, build_detector
+from detkit.distributed.ranks import Ranks
 from detkit.engine.build import default_model, with_defaults
 from detkit.engine.console_watch import ConsoleWatch
-from detkit.engine.distributed import Ranks
-from detkit.engine.experiment import ExperimentConfig
-from detkit.engine.named import find_named
 from detkit.engine.state import Proposer, TrainState
 from detkit.errors import ConfigError, DetkitError
+from detkit.experiment.config import ExperimentConfig
 from detkit.weights.darknet import load_partial
 from detkit.weights.finite import refuse_not_finite
 from detkit.weights.zoo import entry_of_size

@@ -13,14 +13,14 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel
 
+from detkit.checkpoints.fingerprint import Fingerprint
 from detkit.device import autocast
+from detkit.distributed.ranks import Ranks
 from detkit.engine.clock import Clock
 from detkit.engine.decisions import Decisions
-from detkit.engine.distributed import Ranks
-from detkit.engine.experiment import TrainConfig
-from detkit.engine.fingerprint import Fingerprint
 from detkit.engine.schedule import Horizon
 from detkit.engine.tasks.base import Part, Task
+from detkit.experiment.config import TrainConfig
 from detkit.types import Boxes, Losses
 
 

@@ -8,15 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from detkit.checkpoints.files import last_checkpoint
 from detkit.config import find_config
+from detkit.distributed.launch import join_ranks
+from detkit.distributed.ranks import Ranks, check_shares
 from detkit.engine.build import with_defaults
-from detkit.engine.checkpoint import save_checkpoint
-from detkit.engine.checkpoint_files import last_checkpoint
 from detkit.engine.determinism import determinism_line, deterministic
-from detkit.engine.distributed import Ranks, check_shares
-from detkit.engine.entries import recognised
-from detkit.engine.experiment import ExperimentConfig, read_experiment
-from detkit.engine.joining import join_ranks
 from detkit.engine.log import RunLog
 from detkit.engine.loop import train_epoch
 from detkit.engine.records import check_records
@@ -37,8 +34,12 @@ from detkit.engine.state import TrainState
 from detkit.engine.stopping import thaw
 from detkit.engine.tasks.base import Task
 from detkit.engine.tasks.detection import DetectionTask
+from detkit.engine.training_state import save_checkpoint
 from detkit.errors import ConfigError
 from detkit.evaluation.readable import TooFewReadableError
+from detkit.experiment.config import ExperimentConfig
+from detkit.experiment.entries import recognised
+from detkit.experiment.read import read_experiment
 from detkit.files import make_folder, write_atomically
 from detkit.progress import Progress
 from detkit.signals import ctrl_c

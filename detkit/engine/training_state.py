@@ -3,8 +3,8 @@
 Optimiser, raw weights, counters and random states: plain tensors and numbers, read with
 ``weights_only=True``.
 
-Reading order: ``random_states``, ``training_state`` (when it is saved), ``restore``,
-``changes_since`` (when a run goes on).
+Reading order: ``random_states``, ``training_state``, ``save_checkpoint`` (when it is saved),
+``restore``, ``changes_since`` (when a run goes on).
 """
 
 from __future__ import annotations
@@ -20,23 +20,27 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from detkit.class_names import names_in_words
-from detkit.device import build_scaler
-from detkit.engine.checkpoint_files import (
+from detkit.checkpoints.checkpoint import WRITE_PROBLEMS, Content, write_checkpoint
+from detkit.checkpoints.files import (
     STATE,
     WEIGHTS,
     damaged,
+    existing_checkpoint,
     hash_checked,
     is_in,
     read_described,
     weight_forms,
 )
-from detkit.engine.experiment import ExperimentConfig
-from detkit.engine.records import flat
+from detkit.class_names import names_in_words
+from detkit.device import build_scaler
+from detkit.engine.records import LOG, flat
 from detkit.engine.state import TrainState
 from detkit.engine.stopping import Plateau
-from detkit.errors import ConfigError
+from detkit.errors import ConfigError, DetkitError
+from detkit.experiment.config import ExperimentConfig
 from detkit.files import BROKEN
+from detkit.flushing import flush
+from detkit.weights.finite import is_finite
 
 UNFIT = (RuntimeError, LookupError, ValueError, TypeError, AttributeError, OverflowError)
 UNREADABLE = (*BROKEN, pickle.UnpicklingError, AttributeError, IndexError, TypeError)
@@ -88,6 +92,67 @@ def set_random_states(run: TrainState, state: Mapping[str, Any]) -> int:
     if run.device.type == "cuda" and run.ranks.rank < len(gpus):
         torch.cuda.set_rng_state(gpus[run.ranks.rank].clone(), run.device)
     return len(saved)
+
+
+def save_checkpoint(
+    folder: Path,
+    run: TrainState,
+    experiment: ExperimentConfig,
+    metrics: Mapping[str, float],
+    *,
+    resumable: bool,
+) -> None:
+    """Write ``folder`` anew: to a temporary folder beside it first, then renamed.
+
+    Called on every rank, whose random states it collects; rank 0 writes.
+
+    Raises:
+        DetkitError: the disk is full or not writable; what stood in ``folder`` still stands.
+    """
+    random = random_states(run) if resumable else {}
+    if not run.ranks.is_main:
+        return
+    check_weights(run)
+    shown = run.model if run.average is None else run.average.module
+    content = Content(
+        experiment=experiment,
+        class_names=run.class_names,
+        weights=shown.state_dict(),
+        step=run.step,
+        steps=run.horizon.steps,
+        metrics=metrics,
+        state=training_state(run, experiment, random) if random else {},
+        data=run.data,
+    )
+    try:
+        if resumable and (run.folder / LOG).is_file():
+            flush(run.folder / LOG)  # it has every step that training goes on after
+        write_checkpoint(folder, content, replace=True)
+    except WRITE_PROBLEMS as problem:
+        there, then = "; the one before it is whole", "go on with --resume"
+        if existing_checkpoint(folder) is None:
+            there, then = "", "start again"
+        raise DetkitError(
+            f"{folder}: the checkpoint of step {run.step} could not be written ({problem}){there}. "
+            f"Free some space and {then}."
+        ) from problem
+
+
+def check_weights(run: TrainState) -> None:
+    """Refuse to save weights that training cannot go on from.
+
+    Raises:
+        DetkitError: a weight or a statistic is not finite.
+    """
+    for name, tensor in run.model.state_dict().items():
+        if not is_finite(tensor):
+            then = "Start again with"
+            if run.saved is not None:
+                then = f"Go on from the checkpoint of step {run.saved} with --resume and"
+            raise DetkitError(
+                f"step {run.step}: {name} is not finite, so nothing was saved. {then} a lower "
+                "train.lr, or with train.clip_norm=10."
+            )
 
 
 def restore(run: TrainState, folder: Path, metric: str | None) -> int:

@@ -1,16 +1,11 @@
 """Measure: VOC's and COCO's average precision, speed by a written protocol, tables, pictures."""
 
 from detkit.detections import Predictor
+from detkit.distributed.ranks import Shard
 from detkit.evaluation.bootstrap import Bootstrap, Comparison, Interval, bootstrap_map, compare
 from detkit.evaluation.coco_map import CocoFigures, CocoResult, coco_map
 from detkit.evaluation.results import Results, collect, read_detections, write_detections
-from detkit.evaluation.run import (
-    EvalResult,
-    Shard,
-    detect_dataset,
-    evaluate,
-    evaluate_results,
-)
+from detkit.evaluation.run import EvalResult, detect_dataset, evaluate, evaluate_results
 from detkit.evaluation.speed import (
     Speed,
     SpeedProtocol,

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -24,6 +23,7 @@ from detkit.class_names import (
 from detkit.data.base import Annotations, DetectionDataset, Sample, given_proposals
 from detkit.data.workers import batches_of
 from detkit.detections import Detections, Predictor
+from detkit.distributed.ranks import Gather, Shard
 from detkit.errors import ConfigError, DataError
 from detkit.evaluation import metrics
 from detkit.evaluation.coco_map import COCO_LIMIT, CocoResult, check_limit, coco_map
@@ -36,19 +36,9 @@ from detkit.progress import Count
 
 _log = logging.getLogger(__name__)
 
-Gather = Callable[[NDArray[Any]], list[NDArray[Any]]]  # one array in, those of all processes out
 
 NOTHING = Detections(torch.zeros(0, 4), torch.zeros(0), torch.zeros(0, dtype=torch.int64))
 ADVICE = "Take a detector that knows all of them."  # where it lacks classes that the data has
-
-
-@dataclass(frozen=True, slots=True)
-class Shard:
-    """One process's part of a dataset: every ``world``-th image from ``rank`` on, none twice."""
-
-    rank: int = 0
-    world: int = 1
-    gather: Gather = lambda array: [array]  # equal calls on every process; lengths may differ
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -23,10 +23,11 @@ from detkit.detectors import DETECTORS, Scale, build_detector
 from detkit.doctor.anchor_fit import AnchorFit, fit_anchors
 from detkit.doctor.fit import fit_detector, learned
 from detkit.engine.build import check_model
-from detkit.engine.entries import recognised
-from detkit.engine.experiment import ExperimentConfig, read_experiment
 from detkit.engine.start_model import complete_model
 from detkit.errors import ConfigError
+from detkit.experiment.config import ExperimentConfig
+from detkit.experiment.entries import recognised
+from detkit.experiment.read import read_experiment
 from detkit.files import whole_file
 from detkit.ops import kmeans_sizes
 from detkit.progress import NO_PROGRESS, Progress

@@ -30,14 +30,10 @@ from detkit.doctor.plots import write_page, write_samples
 from detkit.doctor.record import as_record, bad_files, unused_files
 from detkit.doctor.verdicts import find
 from detkit.engine.build import join_train, not_trained_on, settle
-from detkit.engine.experiment import (
-    DataConfig,
-    ExperimentConfig,
-    TrainConfig,
-    read_experiment,
-)
 from detkit.engine.start_model import complete_model
 from detkit.errors import ConfigError, DetkitError, did_you_mean
+from detkit.experiment.config import DataConfig, ExperimentConfig, TrainConfig
+from detkit.experiment.read import read_experiment
 from detkit.files import make_folder, write_atomically
 from detkit.progress import NO_PROGRESS, Progress
 from detkit.recipes import near, recipe_names

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from detkit.engine.convert import Imported, import_darknet
-from detkit.engine.convert_torchvision import ImportedTorchvision, import_torchvision
-from detkit.engine.darknet_export import Exported, export_darknet
+from detkit.checkpoints.from_darknet import Imported, import_darknet
+from detkit.checkpoints.from_torchvision import ImportedTorchvision, import_torchvision
+from detkit.checkpoints.to_darknet import Exported, export_darknet
 from detkit.errors import ConfigError
 
 DARKNET = ".weights"  # how the names of its files end

@@ -19,7 +19,7 @@ def read_keys(words: Sequence[str]) -> dict[str, Any]:
         ConfigError: a word of another form.
     """
     from detkit.config import parse_override
-    from detkit.engine.entries import split_overrides
+    from detkit.experiment.entries import split_overrides
 
     keys, rest = split_overrides(words)
     for word in rest:
@@ -38,7 +38,7 @@ def class_list(keys: dict[str, Any]) -> tuple[str, ...]:
         ConfigError: no list of names; a number among them that is not in quotes.
     """
     from detkit.config import parse
-    from detkit.engine.experiment import DataConfig
+    from detkit.experiment.config import DataConfig
 
     classes = keys.pop("classes", [])
     if not isinstance(classes, list):

@@ -14,16 +14,15 @@ import torch
 import yaml
 
 from detkit.arguments import check_path
+from detkit.checkpoints.checkpoint import Checkpoint
+from detkit.checkpoints.resolve import find_named
 from detkit.config import find_config, parse
 from detkit.data import Annotations, DetectionDataset
 from detkit.data.without_images import NOT_LOOKED_AT
 from detkit.detections import Predictor
 from detkit.detectors import Detector, rebuild_detector
 from detkit.device import Precision, autocast, device_name
-from detkit.engine.checkpoint import Checkpoint
-from detkit.engine.distributed import Ranks
-from detkit.engine.experiment import DataConfig, EvalConfig, read_experiment
-from detkit.engine.named import find_named
+from detkit.distributed.ranks import Ranks
 from detkit.engine.proposals import compute_proposals, processes_for, store_of
 from detkit.engine.records import flat
 from detkit.errors import ConfigError, DetkitError
@@ -48,6 +47,8 @@ from detkit.evaluation.run import (
 from detkit.evaluation.run import evaluate as evaluate_dataset
 from detkit.evaluation.speed import SpeedProtocol, describe_network, measure_speed
 from detkit.evaluation.voc_map import DEVKIT, VocRule
+from detkit.experiment.config import DataConfig, EvalConfig
+from detkit.experiment.read import read_experiment
 from detkit.files import cache_folder
 from detkit.predictors import NamedCallable, as_predictor
 from detkit.progress import NO_PROGRESS, Count, Progress

@@ -14,10 +14,10 @@ from detkit.data.formats.base import DatasetConfig
 from detkit.data.join import shared_names
 from detkit.data.reading import read_entries
 from detkit.data.without_images import read_as_far_as_there
-from detkit.engine.entries import is_parted_no_more, replace_entries
-from detkit.engine.experiment import DataConfig
 from detkit.errors import ConfigError
 from detkit.evaluation.run import ADVICE
+from detkit.experiment.config import DataConfig
+from detkit.experiment.entries import is_parted_no_more, replace_entries
 from detkit.progress import NO_PROGRESS, Progress
 from detkit.workflows.evaluation_words import EVAL_DATA
 

@@ -15,14 +15,12 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
+from detkit.checkpoints.resolve import find_named
 from detkit.config import parse, parse_override
 from detkit.data import Annotations, join
 from detkit.data.reading import read_entries
 from detkit.detectors import DETECTORS
 from detkit.engine.build import check_model
-from detkit.engine.entries import recognised
-from detkit.engine.experiment import ExperimentConfig, read_experiment
-from detkit.engine.named import find_named
 from detkit.engine.proposals import compute_proposals, processes_for, stored_proposals
 from detkit.engine.start_model import complete_model
 from detkit.engine.state import Proposer
@@ -31,6 +29,9 @@ from detkit.evaluation.plots import save_figure
 from detkit.evaluation.proposal_pictures import draw_hierarchy
 from detkit.evaluation.proposals import Cover, Proposals, cover, recall_figure
 from detkit.evaluation.results import nan_to_none
+from detkit.experiment.config import ExperimentConfig
+from detkit.experiment.entries import recognised
+from detkit.experiment.read import read_experiment
 from detkit.files import make_folder, write_atomically
 from detkit.image import read_image
 from detkit.progress import NO_PROGRESS, Progress

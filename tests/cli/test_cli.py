@@ -9,13 +9,13 @@ import pytest
 from PIL import Image
 
 from detkit.cli import main
-from tests.engine.conftest import CONFIG
+from tests.conftest import SMALL_CONFIG
 
 
 @pytest.fixture
 def small_config(tiny_voc: Path, tmp_path: Path) -> Path:
     path = tmp_path / "small.yaml"
-    path.write_text(CONFIG.format(root=tiny_voc))
+    path.write_text(SMALL_CONFIG.format(root=tiny_voc))
     return path
 
 

@@ -12,8 +12,8 @@ from PIL import Image
 
 from detkit.cli.data_check import main
 from detkit.engine.build import read_data, settle
-from detkit.engine.experiment import read_experiment
 from detkit.errors import DetkitError
+from detkit.experiment.read import read_experiment
 from tests.oracles import voc_xml, write_voc
 from tests.test_overfit import FORMS
 

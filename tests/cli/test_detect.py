@@ -24,7 +24,7 @@ from detkit.data.formats.base import ImageDetections
 from detkit.detections import Detections
 from detkit.video import VideoFile
 from detkit.workflows.output_names import Stems
-from tests.engine.conftest import CONFIG
+from tests.conftest import SMALL_CONFIG
 from tests.forked import Forked
 from tests.oracles import voc_xml, write_image, write_voc
 from tests.test_video import camera, endless_camera, read, stalling_camera, write_video
@@ -43,7 +43,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = write_voc(folder / "voc", {str(i): page for i in range(3)})
     write_voc(root, {str(i): page for i in range(5, 9)}, split="test")
     config = folder / "small.yaml"
-    config.write_text(CONFIG.format(root=root))
+    config.write_text(SMALL_CONFIG.format(root=root))
     train(config, folder / "run", ["train.iterations=3", "model.show_threshold=0.02"])
     return folder
 

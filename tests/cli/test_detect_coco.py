@@ -14,17 +14,17 @@ import torch
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+from detkit.checkpoints.description import HASHES
 from detkit.class_names import COCO_ID_NAMES, COCO_NAMES, SYNONYMS
 from detkit.cli import main
 from detkit.data import read_dataset
 from detkit.data.detection_writers import saving
 from detkit.data.formats.base import ImageDetections
 from detkit.detections import Detections
-from detkit.engine.checkpoint_description import HASHES
 from detkit.engine.train import train
 from detkit.evaluation import evaluate_results
 from detkit.evaluation.results import read_detections
-from tests.engine.conftest import CONFIG
+from tests.conftest import SMALL_CONFIG
 from tests.oracles import voc_xml, write_voc
 
 AUTHORS = tuple({coco: name for name, coco in SYNONYMS.items()}.get(n, n) for n in COCO_NAMES)
@@ -39,7 +39,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = write_voc(folder / "voc", {f"{i:012d}": page for i in (139, 285)})
     config = folder / "small.yaml"
     words = ["train.iterations=3", "model.show_threshold=0.02", "data.classes=[dog, sofa]"]
-    config.write_text(CONFIG.replace("split: test", "split: trainval").format(root=root))
+    config.write_text(SMALL_CONFIG.replace("split: test", "split: trainval").format(root=root))
     train(config, folder / "run", words)
     return folder
 

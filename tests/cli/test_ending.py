@@ -29,7 +29,7 @@ from detkit.errors import ConfigError
 from detkit.files import whole_file, write_atomically
 from detkit.signals import ctrl_c
 from detkit.weights.darknet import Header, write_darknet
-from tests.engine.conftest import CONFIG
+from tests.conftest import SMALL_CONFIG
 from tests.weights.cfgs import cfg_text
 
 ROOT = Path(__file__).parents[2]
@@ -352,7 +352,7 @@ def test_a_conversion_is_whole_though_nobody_reads_of_it(tmp_path: Path) -> None
 
 def test_a_training_goes_on_though_nobody_reads_of_it(tiny_voc: Path, tmp_path: Path) -> None:
     config, out = tmp_path / "small.yaml", tmp_path / "run"
-    config.write_text(CONFIG.format(root=tiny_voc))
+    config.write_text(SMALL_CONFIG.format(root=tiny_voc))
     words = ["tools/train.py", str(config), "--out", str(out), "--device", "cpu"]
     code, read, said = unread([*words, "train.iterations=3"], first=1)
     assert read

@@ -8,9 +8,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from detkit.checkpoints.files import WEIGHTS
 from detkit.cli.eval import main
 from detkit.detectors import build_detector
-from detkit.engine.checkpoint_files import WEIGHTS
 from detkit.progress import ticker
 from tests.cli.measured import OBJECTS, figures_of, voc_words
 

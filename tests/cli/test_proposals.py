@@ -300,7 +300,7 @@ def test_words_that_cannot_be(
 
 def test_help_and_configs_are_read_without_the_compiler() -> None:
     code = (
-        "import sys, detkit.cli.proposals, detkit.engine.experiment, detkit; detkit.build_detector;"
+        "import sys, detkit.cli.proposals, detkit.experiment.config, detkit; detkit.build_detector;"
         "assert 'numba' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -19,9 +19,9 @@ from detkit.data import Annotations, join, read_dataset
 from detkit.data.auto import resolve
 from detkit.data.formats.base import looked_for
 from detkit.data.recognise import Recognised, recognise
-from detkit.engine.experiment import read_experiment
 from detkit.engine.train import train
 from detkit.errors import ConfigError, DataError, DetkitError
+from detkit.experiment.read import read_experiment
 from tests.data.formats import (
     objects,
     write_coco,

@@ -174,7 +174,7 @@ def test_a_split_stands_in_the_keys(tmp_path: Path) -> None:
 
 def test_a_recipe_takes_the_folders_from_the_command_line(tmp_path: Path) -> None:
     from detkit.engine.build import read_data
-    from detkit.engine.experiment import read_experiment
+    from detkit.experiment.read import read_experiment
 
     files = {f"boxes/{n}.xml": "cat" for n in "abcde"} | {f"scans/{n}.jpg": "" for n in "abcde"}
     root = write(tmp_path / "d", files)

@@ -151,7 +151,7 @@ def test_what_detkit_writes_counts_from_one(tmp_path: Path) -> None:
 
 
 def test_the_key_goes_with_auto_and_the_command_line(tmp_path: Path) -> None:
-    from detkit.engine.entries import split_overrides
+    from detkit.experiment.entries import split_overrides
 
     root = folder(tmp_path / "d", ZERO_BASED, ZERO_BASED)
     overrides, rest = split_overrides([f"data.root={root}", "data.format=auto", "data.origin=0"])

@@ -15,8 +15,8 @@ from detkit.config import parse
 from detkit.detectors import build_detector
 from detkit.detectors.darknet_cost import darknet_cost, yolo_v2_deltas
 from detkit.detectors.yolo_v2 import YoloV2, YoloV2Config, assign, decode, select
-from detkit.engine.experiment import read_experiment
 from detkit.errors import ConfigError, DetkitError
+from detkit.experiment.read import read_experiment
 from detkit.layers import reorg
 from detkit.types import Target, make_target
 

@@ -9,15 +9,15 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from detkit.checkpoints.description import HASHES
+from detkit.checkpoints.files import MODEL
 from detkit.data.base import Sample
 from detkit.data.loader import TrainBatch
 from detkit.engine.build import build_run, read_data, settle
-from detkit.engine.checkpoint_description import HASHES
-from detkit.engine.checkpoint_files import MODEL
-from detkit.engine.experiment import read_experiment
 from detkit.engine.loop import train_epoch
 from detkit.engine.state import TrainState
 from detkit.engine.tasks.detection import DetectionTask
+from detkit.experiment.read import read_experiment
 from detkit.types import make_target
 
 CPU = torch.device("cpu")

@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from detkit.cli.eval import main as evaluate
-from detkit.engine.distributed import Ranks, check_shares, own_device
+from detkit.distributed.ranks import Ranks, check_shares, own_device
 from detkit.engine.train import train
 from detkit.errors import ConfigError
 from tests.engine.runs import unseal

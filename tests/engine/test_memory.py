@@ -14,11 +14,11 @@ from torch import Tensor
 from detkit.detectors.yolo_v2 import YoloV2
 from detkit.engine.build import read_data
 from detkit.engine.dry_run import choose_micro_batches, future_tensors
-from detkit.engine.experiment import read_experiment
 from detkit.engine.memory import in_parts_that_fit
 from detkit.engine.state import TrainState
 from detkit.engine.tasks.detection_worst_batch import largest_canvas, worst_batch
 from detkit.errors import DetkitError
+from detkit.experiment.read import read_experiment
 from tests.engine.runs import batches_of, differences, small_run, state_of, train_on
 
 STEPS, IMAGES = 3, 8

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 import detkit
+from detkit.checkpoints.checkpoint import load_checkpoint
 from detkit.engine.build import read_data
-from detkit.engine.checkpoint import load_checkpoint
-from detkit.engine.entries import replace_entries, split_overrides
-from detkit.engine.experiment import read_experiment
 from detkit.engine.train import train
 from detkit.errors import ConfigError
+from detkit.experiment.entries import replace_entries, split_overrides
+from detkit.experiment.read import read_experiment
 from tests.oracles import voc_xml, write_voc
 
 

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from detkit.config import parse_override
-from detkit.engine.experiment import read_experiment
 from detkit.engine.overrides import override_texts
 from detkit.errors import ConfigError
+from detkit.experiment.read import read_experiment
 
 
 @pytest.mark.parametrize(

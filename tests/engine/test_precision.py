@@ -10,12 +10,12 @@ import torch
 
 from detkit.detectors.yolo_v2 import YoloV2
 from detkit.device import build_scaler, choose_precision
-from detkit.engine.checkpoint import save_checkpoint
 from detkit.engine.decisions import Decisions
-from detkit.engine.experiment import TrainConfig, read_experiment
 from detkit.engine.precision_check import disagreement
-from detkit.engine.training_state import restore
+from detkit.engine.training_state import restore, save_checkpoint
 from detkit.errors import ConfigError, DetkitError
+from detkit.experiment.config import TrainConfig
+from detkit.experiment.read import read_experiment
 from tests.engine.runs import CPU, batches_of, differences, small_run, state_of, train_on
 
 GPU = torch.device("cuda")

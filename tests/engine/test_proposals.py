@@ -11,7 +11,6 @@ from torch import Tensor
 
 from detkit.detectors import build_detector
 from detkit.engine.build import read_data
-from detkit.engine.experiment import DataConfig, read_experiment
 from detkit.engine.proposals import (
     Computed,
     compute_proposals,
@@ -22,6 +21,8 @@ from detkit.engine.proposals import (
 from detkit.engine.tasks.detection_worst_batch import worst_batch
 from detkit.engine.train import train
 from detkit.errors import DetkitError
+from detkit.experiment.config import DataConfig
+from detkit.experiment.read import read_experiment
 from detkit.files import in_words
 from detkit.image import read_image
 from detkit.proposals.selective_search import ProposalConfig

@@ -18,6 +18,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 import detkit
+from detkit.checkpoints.checkpoint import load_checkpoint
 from detkit.data import Annotations, DetectionDataset
 from detkit.detections import Detections
 from detkit.detectors import RCNN
@@ -31,8 +32,6 @@ from detkit.detectors.rcnn_stages import (
 from detkit.engine import ablation
 from detkit.engine.ablation import WAYS, ablation_figure, read_found, write_found
 from detkit.engine.build import read_data
-from detkit.engine.checkpoint import load_checkpoint
-from detkit.engine.experiment import ExperimentConfig, read_experiment
 from detkit.engine.log import RunLog
 from detkit.engine.rcnn_features import Shelf, sample_norms, windows_of
 from detkit.engine.rcnn_stages import check_rcnn, fit_rcnn
@@ -40,6 +39,8 @@ from detkit.engine.rcnn_work import FOLDER, StoppedError, Work
 from detkit.engine.train import train
 from detkit.errors import ConfigError, DetkitError
 from detkit.evaluation import evaluate
+from detkit.experiment.config import ExperimentConfig
+from detkit.experiment.read import read_experiment
 from detkit.files import sha256_of
 from detkit.proposals.store import ProposalStore
 from tests.oracles import write_image

@@ -9,10 +9,10 @@ import numpy as np
 
 from detkit.engine.build import read_data
 from detkit.engine.clock import Reading
-from detkit.engine.experiment import read_experiment
 from detkit.engine.report import epoch_line
 from detkit.engine.tasks.detection import class_counts, metrics_line
 from detkit.evaluation import evaluate_results
+from detkit.experiment.read import read_experiment
 from tests.engine.runs import small_run
 from tests.evaluation.noise import make_annotations, make_results
 

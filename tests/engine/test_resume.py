@@ -11,17 +11,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from detkit.checkpoints.checkpoint import load_checkpoint
+from detkit.checkpoints.fingerprint import Fingerprint
 from detkit.cli.train import main
 from detkit.engine.build import read_data
-from detkit.engine.checkpoint import load_checkpoint
-from detkit.engine.experiment import TrainConfig, read_experiment
-from detkit.engine.fingerprint import Fingerprint
 from detkit.engine.resume import Saved, as_long_as_before, check_resumed
 from detkit.engine.schedule import Horizon, horizon, learning_rate
 from detkit.engine.state import TrainState
 from detkit.engine.stopping import Plateau
 from detkit.engine.train import train
 from detkit.errors import ConfigError
+from detkit.experiment.config import TrainConfig
+from detkit.experiment.read import read_experiment
 from tests.engine.runs import small_run
 from tests.oracles import voc_xml, write_image
 

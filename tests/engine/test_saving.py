@@ -14,7 +14,7 @@ import pytest
 import torch
 from torch import Tensor
 
-import detkit.engine.checkpoint as checkpoint_module
+import detkit.checkpoints.checkpoint as checkpoint_module
 from detkit.cli.train import main
 from detkit.detectors.yolo_v2 import YoloV2
 from detkit.engine.log import RunLog

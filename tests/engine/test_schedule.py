@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from detkit.engine.experiment import TrainConfig
 from detkit.engine.schedule import Horizon, horizon, learning_rate
+from detkit.experiment.config import TrainConfig
 
 VOC = {"iterations": 80200, "lr": 1e-3, "burn_in": 1000, "lr_step_iterations": [40000, 60000]}
 

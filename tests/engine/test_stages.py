@@ -13,15 +13,15 @@ import yaml
 from safetensors.torch import load_file
 from torch import Tensor
 
+from detkit.checkpoints.checkpoint import load_checkpoint
 from detkit.config import with_overrides
 from detkit.detectors import build_detector
 from detkit.detectors.faster_rcnn import FasterRCNN
-from detkit.engine.checkpoint import load_checkpoint
-from detkit.engine.experiment import read_experiment
 from detkit.engine.stages import Stage, Training, plan_stages
 from detkit.engine.tasks.detection import DetectionTask
 from detkit.engine.train import train
 from detkit.errors import ConfigError
+from detkit.experiment.read import read_experiment
 from tests.engine.test_distributed import torchrun
 from tests.engine.test_train import all_state, records_of, start, wait_for_step
 

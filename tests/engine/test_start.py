@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from detkit.checkpoints.checkpoint import load_checkpoint
 from detkit.detectors.yolo_v2 import YoloV2
-from detkit.engine.checkpoint import load_checkpoint
 from detkit.engine.train import train
 from detkit.errors import DetkitError
 from tests.engine.runs import unseal

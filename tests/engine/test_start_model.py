@@ -8,13 +8,14 @@ import pytest
 import torch
 import yaml
 
+from detkit.checkpoints.checkpoint import load_checkpoint
 from detkit.data import DATASETS
 from detkit.detectors import build_detector
-from detkit.engine.checkpoint import load_checkpoint
-from detkit.engine.experiment import ExperimentConfig, read_experiment
 from detkit.engine.start_model import complete_model
 from detkit.engine.train import train
 from detkit.errors import ConfigError, UnknownNameError
+from detkit.experiment.config import ExperimentConfig
+from detkit.experiment.read import read_experiment
 from detkit.weights.header import Header
 from detkit.weights.zoo import ZOO
 

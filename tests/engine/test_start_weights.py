@@ -11,13 +11,13 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from detkit.backbones import BACKBONES
+from detkit.checkpoints.checkpoint import load_checkpoint
 from detkit.detectors import NO_CLASS, build_detector
-from detkit.engine.checkpoint import load_checkpoint
-from detkit.engine.experiment import ExperimentConfig
 from detkit.engine.start_model import take_over
 from detkit.engine.start_weights import Source, copy_weights
 from detkit.engine.train import train
 from detkit.errors import ConfigError
+from detkit.experiment.config import ExperimentConfig
 from detkit.weights.darknet import file_layers, write_darknet
 from detkit.weights.header import Header
 from tests.oracles import voc_xml, write_voc

@@ -12,12 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from detkit.engine.checkpoint import save_checkpoint
-from detkit.engine.experiment import read_experiment
 from detkit.engine.stopping import Plateau, frozen_parts, part_of, thaw
 from detkit.engine.train import thaw_parts, train
-from detkit.engine.training_state import restore
+from detkit.engine.training_state import restore, save_checkpoint
 from detkit.errors import ConfigError
+from detkit.experiment.read import read_experiment
 from tests.engine.runs import batches_of, differences, small_run, state_of, train_on
 
 metrics = st.lists(st.one_of(st.none(), st.floats(0.0, 1.0)), max_size=30)

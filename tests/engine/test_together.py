@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from detkit.engine.checkpoint import load_checkpoint
+from detkit.checkpoints.checkpoint import load_checkpoint
 from tests.engine.test_distributed import BATCH_OF_FOUR, ended, start_two
 
 TROUBLED = """

@@ -17,18 +17,19 @@ from PIL import Image
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-import detkit.engine.checkpoint as checkpoint_module
+import detkit.checkpoints.checkpoint as checkpoint_module
+from detkit.checkpoints.checkpoint import find_checkpoint, load_checkpoint, replace_folder
+from detkit.checkpoints.files import existing_checkpoint
 from detkit.data.base import Sample
 from detkit.data.loader import TrainBatch
 from detkit.detectors import build_detector
 from detkit.detectors.yolo_v2 import YoloV2
 from detkit.engine.build import check_placement, freeze, read_data
-from detkit.engine.checkpoint import find_checkpoint, load_checkpoint, replace_folder
-from detkit.engine.checkpoint_files import existing_checkpoint
-from detkit.engine.experiment import TrainConfig, read_experiment
 from detkit.engine.optimizer import build_average, build_optimizer
 from detkit.engine.train import train
 from detkit.errors import ConfigError, DataError, DetkitError
+from detkit.experiment.config import TrainConfig
+from detkit.experiment.read import read_experiment
 from detkit.layers import Local
 from detkit.types import make_target
 from tests.forked import ROOT, Forked

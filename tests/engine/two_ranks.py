@@ -18,17 +18,17 @@ from detkit.detections import Detections
 from detkit.detectors import build_detector
 from detkit.detectors.base import Step
 from detkit.detectors.yolo_v2 import YoloV2, YoloV2Config, assign, yolo_v2_loss
+from detkit.distributed.launch import join_ranks
+from detkit.distributed.ranks import Ranks
 from detkit.engine.clock import Clock
 from detkit.engine.decisions import Decisions
-from detkit.engine.distributed import Ranks
-from detkit.engine.experiment import TrainConfig
-from detkit.engine.joining import join_ranks
 from detkit.engine.loop import train_epoch
 from detkit.engine.optimizer import build_average, build_optimizer
 from detkit.engine.schedule import Horizon
 from detkit.engine.state import TrainState
 from detkit.engine.tasks.detection import DetectionTask
 from detkit.evaluation import detect_dataset
+from detkit.experiment.config import TrainConfig
 from detkit.preprocess import Batch
 from detkit.types import Losses, Target, make_target
 

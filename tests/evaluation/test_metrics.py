@@ -12,7 +12,6 @@ import pytest
 from rich.console import Console
 
 from detkit.config import parse
-from detkit.engine.experiment import EvalConfig
 from detkit.engine.tasks.detection import metrics_line
 from detkit.errors import ConfigError
 from detkit.evaluation import metrics
@@ -24,6 +23,7 @@ from detkit.evaluation.rows import Row
 from detkit.evaluation.run import EvalResult, evaluate_results
 from detkit.evaluation.table_files import write_csv, write_json, write_markdown
 from detkit.evaluation.tables import print_report
+from detkit.experiment.config import EvalConfig
 from tests.evaluation.noise import make_annotations, noisy_detections
 from tests.evaluation.test_html_report import Page, with_images
 

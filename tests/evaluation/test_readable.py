@@ -19,11 +19,12 @@ from torch import Tensor
 
 from detkit.data.base import Annotations, DetectionDataset, Report
 from detkit.detections import Detections
+from detkit.distributed.ranks import Shard
 from detkit.errors import DataError
 from detkit.evaluation import evaluate
 from detkit.evaluation.readable import TooFewReadableError
 from detkit.evaluation.rows import Row
-from detkit.evaluation.run import Shard, detect_dataset
+from detkit.evaluation.run import detect_dataset
 from detkit.evaluation.table_files import write_json
 from detkit.evaluation.tables import console, print_report
 from tests.evaluation.noise import make_annotations

@@ -12,9 +12,9 @@ import pytest
 import torch
 
 import detkit
+from detkit.checkpoints.from_darknet import Imported
+from detkit.checkpoints.to_darknet import Exported
 from detkit.detectors import build_detector
-from detkit.engine.convert import Imported
-from detkit.engine.darknet_export import Exported
 from detkit.errors import ConfigError
 from detkit.progress import Count
 from detkit.weights.darknet import write_darknet

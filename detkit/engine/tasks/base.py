@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from torch import Tensor, nn
 
-from detkit.engine.experiment import ExperimentConfig
-from detkit.engine.fingerprint import Fingerprint
+from detkit.checkpoints.fingerprint import Fingerprint
+from detkit.experiment.config import ExperimentConfig
 
 if TYPE_CHECKING:
     from detkit.engine.log import RunLog

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from detkit.checkpoints.fingerprint import Fingerprint, fingerprints
 from detkit.data import Annotations, DetectionDataset, summary
 from detkit.data.base import given_proposals
 from detkit.data.loader import TrainBatch
@@ -26,8 +27,6 @@ from detkit.doctor.verdicts import find
 from detkit.drawing import draw_target
 from detkit.engine.batches import training_batches, training_workers
 from detkit.engine.build import check_model, check_placement, read_data, settle
-from detkit.engine.experiment import ExperimentConfig
-from detkit.engine.fingerprint import Fingerprint, fingerprints
 from detkit.engine.log import RunLog
 from detkit.engine.proposals import prepare_proposals
 from detkit.engine.rcnn_stages import check_rcnn, finish_rcnn
@@ -40,6 +39,7 @@ from detkit.evaluation import EvalResult, detect_dataset, evaluate_results, metr
 from detkit.evaluation.coco_map import COCO_LIMIT
 from detkit.evaluation.metrics import is_of_coco
 from detkit.evaluation.voc_map import DEVKIT
+from detkit.experiment.config import ExperimentConfig
 from detkit.preprocess import denormalise
 from detkit.proposals.store import ProposalStore
 from detkit.types import Boxes, Target

@@ -16,15 +16,15 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from detkit.checkpoints.fingerprint import Fingerprint
 from detkit.config import Config, parse
-from detkit.engine.experiment import ExperimentConfig
-from detkit.engine.fingerprint import Fingerprint
 from detkit.engine.log import RunLog
 from detkit.engine.start import Prepared
 from detkit.engine.state import TrainState
 from detkit.engine.tasks.base import Task
 from detkit.engine.train import train
 from detkit.errors import ConfigError
+from detkit.experiment.config import ExperimentConfig
 
 SIDE = 8
 

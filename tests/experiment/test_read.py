@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from detkit.engine.entries import recognised, replace_entries
-from detkit.engine.experiment import read_experiment
 from detkit.errors import ConfigError, shown
+from detkit.experiment.entries import recognised, replace_entries
+from detkit.experiment.read import read_experiment
 from tests.oracles import voc_xml, write_voc
 
 

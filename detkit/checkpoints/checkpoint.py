@@ -23,10 +23,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from detkit.arguments import check_path
-from detkit.config import parse
-from detkit.detectors import Detector
-from detkit.engine.checkpoint_description import FORMAT
-from detkit.engine.checkpoint_files import (
+from detkit.checkpoints.description import FORMAT
+from detkit.checkpoints.files import (
     MODEL,
     STATE,
     WEIGHTS,
@@ -40,15 +38,13 @@ from detkit.engine.checkpoint_files import (
     seal,
     weight_forms,
 )
-from detkit.engine.experiment import ExperimentConfig
-from detkit.engine.fingerprint import Fingerprint
-from detkit.engine.records import LOG
-from detkit.engine.state import TrainState
-from detkit.engine.training_state import random_states, training_state
-from detkit.engine.undrawn import build_undrawn, forms_of
+from detkit.checkpoints.fingerprint import Fingerprint
+from detkit.checkpoints.undrawn import build_undrawn, forms_of
+from detkit.config import parse
+from detkit.detectors import Detector
 from detkit.errors import ConfigError, DetkitError, did_you_mean
+from detkit.experiment.config import ExperimentConfig
 from detkit.flushing import flush, make_lasting_folder
-from detkit.weights.finite import is_finite
 
 SAVES_MEANWHILE = 3  # at most, by a training that puts another checkpoint where one is read
 WRITE_PROBLEMS = (OSError, SafetensorError, RuntimeError)  # torch.save raises RuntimeError
@@ -84,50 +80,6 @@ class Content:
     data: Mapping[str, Fingerprint] = field(default_factory=dict)  # of each split; or empty
 
 
-def save_checkpoint(
-    folder: Path,
-    run: TrainState,
-    experiment: ExperimentConfig,
-    metrics: Mapping[str, float],
-    *,
-    resumable: bool,
-) -> None:
-    """Write ``folder`` anew: to a temporary folder beside it first, then renamed.
-
-    Called on every rank, whose random states it collects; rank 0 writes.
-
-    Raises:
-        DetkitError: the disk is full or not writable; what stood in ``folder`` still stands.
-    """
-    random = random_states(run) if resumable else {}
-    if not run.ranks.is_main:
-        return
-    check_weights(run)
-    shown = run.model if run.average is None else run.average.module
-    content = Content(
-        experiment=experiment,
-        class_names=run.class_names,
-        weights=shown.state_dict(),
-        step=run.step,
-        steps=run.horizon.steps,
-        metrics=metrics,
-        state=training_state(run, experiment, random) if random else {},
-        data=run.data,
-    )
-    try:
-        if resumable and (run.folder / LOG).is_file():
-            flush(run.folder / LOG)  # it has every step that training goes on after
-        write_checkpoint(folder, content, replace=True)
-    except WRITE_PROBLEMS as problem:
-        there, then = "; the one before it is whole", "go on with --resume"
-        if existing_checkpoint(folder) is None:
-            there, then = "", "start again"
-        raise DetkitError(
-            f"{folder}: the checkpoint of step {run.step} could not be written ({problem}){there}. "
-            f"Free some space and {then}."
-        ) from problem
-
-
 def write_checkpoint(folder: Path, content: Content, *, replace: bool) -> None:
     """Write a checkpoint of either kind, trained here or imported: whole or not at all.
 
@@ -155,23 +107,6 @@ def write_checkpoint(folder: Path, content: Content, *, replace: bool) -> None:
             flush(folder.absolute().parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)  # there only when writing failed
-
-
-def check_weights(run: TrainState) -> None:
-    """Refuse to save weights that training cannot go on from.
-
-    Raises:
-        DetkitError: a weight or a statistic is not finite.
-    """
-    for name, tensor in run.model.state_dict().items():
-        if not is_finite(tensor):
-            then = "Start again with"
-            if run.saved is not None:
-                then = f"Go on from the checkpoint of step {run.saved} with --resume and"
-            raise DetkitError(
-                f"step {run.step}: {name} is not finite, so nothing was saved. {then} a lower "
-                "train.lr, or with train.clip_norm=10."
-            )
 
 
 def _write(folder: Path, content: Content) -> None:

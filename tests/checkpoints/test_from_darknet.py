@@ -17,16 +17,18 @@ from safetensors.torch import load_file
 import detkit
 from detkit.backbones import BACKBONES
 from detkit.backbones.weights import load_backbone_weights
+from detkit.checkpoints.checkpoint import Content, load_checkpoint, write_checkpoint
+from detkit.checkpoints.description import HASHES
+from detkit.checkpoints.from_darknet import import_darknet
+from detkit.checkpoints.import_checks import read_names
+from detkit.checkpoints.resolve import find_named
+from detkit.checkpoints.to_darknet import export_darknet
 from detkit.detectors import build_detector
 from detkit.engine.build import with_defaults
-from detkit.engine.checkpoint import Content, load_checkpoint, save_checkpoint, write_checkpoint
-from detkit.engine.checkpoint_description import HASHES
-from detkit.engine.convert import import_darknet
-from detkit.engine.darknet_export import export_darknet
-from detkit.engine.experiment import ExperimentConfig, read_experiment
-from detkit.engine.imported import read_names
-from detkit.engine.named import find_named
+from detkit.engine.training_state import save_checkpoint
 from detkit.errors import ConfigError, DetkitError, UnknownNameError
+from detkit.experiment.config import ExperimentConfig
+from detkit.experiment.read import read_experiment
 from detkit.remote import Watch
 from detkit.weights.darknet import Header, write_darknet
 from detkit.weights.zoo import entry_of_size
@@ -423,7 +425,7 @@ def test_the_zoo_gives_a_detector_without_a_folder(
 ) -> None:
     file = tmp_path / "yolov2-tiny-voc.weights"
     write_random(file, plan("yolov2-tiny-voc", (416, 416), 20), SHORT_HEADER)
-    monkeypatch.setattr("detkit.engine.named.zoo_file", lambda name, watch: file)
+    monkeypatch.setattr("detkit.checkpoints.resolve.zoo_file", lambda name, watch: file)
     detector = find_named("yolo_v2_tiny_voc").load().detector
     assert not detector.training
     assert detector.class_names[0] == "aeroplane"

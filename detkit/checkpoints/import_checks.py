@@ -7,9 +7,9 @@ from pathlib import Path
 
 import torch
 
+from detkit.checkpoints.checkpoint import WRITE_PROBLEMS, Content, write_checkpoint
 from detkit.class_names import COCO_UNUSED, names_in_words
 from detkit.detectors import Detector
-from detkit.engine.checkpoint import WRITE_PROBLEMS, Content, write_checkpoint
 from detkit.errors import ConfigError, DetkitError, shown
 from detkit.files import is_plain
 from detkit.system_errors import NO_SPACE

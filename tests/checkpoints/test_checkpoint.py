@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 import torch
 
+from detkit.checkpoints.checkpoint import load_checkpoint
+from detkit.checkpoints.files import existing_checkpoint
 from detkit.engine.build import with_defaults
-from detkit.engine.checkpoint import load_checkpoint, save_checkpoint
-from detkit.engine.checkpoint_files import existing_checkpoint
-from detkit.engine.experiment import read_experiment
-from detkit.engine.training_state import restore
+from detkit.engine.training_state import restore, save_checkpoint
 from detkit.errors import ConfigError, DetkitError
+from detkit.experiment.read import read_experiment
 from detkit.files import make_folder
 from tests.engine.runs import batches_of, small_run, train_on, unseal
 from tests.power_cut import Tree, followed, lay_out

@@ -14,19 +14,19 @@ from urllib.parse import urlsplit
 
 import torch
 
-from detkit.config import parse
-from detkit.detectors import Detector
-from detkit.download import is_offline
-from detkit.engine.checkpoint import (
+from detkit.checkpoints.checkpoint import (
     Checkpoint,
     find_checkpoint,
     load_checkpoint,
 )
-from detkit.engine.checkpoint_files import existing_checkpoint
-from detkit.engine.convert import AUTHORS_BATCH, build_imported, has_placement
-from detkit.engine.convert_torchvision import build_from_torchvision
-from detkit.engine.experiment import ExperimentConfig
+from detkit.checkpoints.files import existing_checkpoint
+from detkit.checkpoints.from_darknet import AUTHORS_BATCH, build_imported, has_placement
+from detkit.checkpoints.from_torchvision import build_from_torchvision
+from detkit.config import parse
+from detkit.detectors import Detector
+from detkit.download import is_offline
 from detkit.errors import ConfigError, DetkitError, UnknownNameError, did_you_mean
+from detkit.experiment.config import ExperimentConfig
 from detkit.files import in_words
 from detkit.remote import SILENT, Watch
 from detkit.weights.finite import refuse_not_finite

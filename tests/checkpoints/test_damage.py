@@ -20,26 +20,26 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-import detkit.engine.checkpoint
-from detkit.cli import main
-from detkit.config import parse
-from detkit.detectors import DETECTORS, Detector, build_detector
-from detkit.engine.checkpoint import (
+import detkit.checkpoints.checkpoint
+from detkit.checkpoints.checkpoint import (
     Content,
     load_checkpoint,
     replace_folder,
     write_checkpoint,
 )
-from detkit.engine.checkpoint_description import HASHES
-from detkit.engine.checkpoint_files import MODEL, STATE, WEIGHTS, read_described, seal
-from detkit.engine.distributed import Ranks
-from detkit.engine.experiment import ExperimentConfig
+from detkit.checkpoints.description import HASHES
+from detkit.checkpoints.files import MODEL, STATE, WEIGHTS, read_described, seal
+from detkit.checkpoints.undrawn import forms_of
+from detkit.cli import main
+from detkit.config import parse
+from detkit.detectors import DETECTORS, Detector, build_detector
+from detkit.distributed.ranks import Ranks
 from detkit.engine.records import LOG
 from detkit.engine.state import TrainState
 from detkit.engine.train import train
 from detkit.engine.training_state import restore
-from detkit.engine.undrawn import forms_of
 from detkit.errors import ConfigError
+from detkit.experiment.config import ExperimentConfig
 from tests.engine.runs import unseal
 from tests.test_overfit import FORMS
 
@@ -136,7 +136,7 @@ def test_a_damaged_last_gets_one_sentence_that_names_the_file_and_best(
     if kind == "gone":
         (last / name).unlink()
         if name == MODEL:  # then it is no checkpoint at all
-            assert detkit.engine.checkpoint.find_checkpoint(last.parent) == best
+            assert detkit.checkpoints.checkpoint.find_checkpoint(last.parent) == best
             return
     else:
         (last / name).write_bytes(DAMAGE[kind](data))
@@ -364,7 +364,7 @@ def test_what_model_json_says_wrongly_is_one_sentence_and_builds_nothing(
     keys: str, value: object, said: str, last: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     changed(last, keys, value)
-    monkeypatch.setattr(detkit.engine.checkpoint, "build_undrawn", lambda model: 1 / 0)
+    monkeypatch.setattr(detkit.checkpoints.checkpoint, "build_undrawn", lambda model: 1 / 0)
     assert sentence_of(load_checkpoint, last).startswith(f"{last / MODEL}: {said}")
 
 
@@ -379,7 +379,7 @@ def test_another_network_than_the_weights_are_of_is_not_built(
         changed(last, "class_names", MILLION)
         value = len(MILLION)
     changed(last, f"{MODEL_KEY}.{key}", value)
-    monkeypatch.setattr(detkit.engine.checkpoint, "build_undrawn", lambda model: 1 / 0)
+    monkeypatch.setattr(detkit.checkpoints.checkpoint, "build_undrawn", lambda model: 1 / 0)
     said = sentence_of(load_checkpoint, last)
     assert said.startswith(f"{last / WEIGHTS}: is of another network than {MODEL} describes: head.")
     assert " more of its tensors. " in said
@@ -451,14 +451,14 @@ def test_a_checkpoint_that_a_training_replaces_just_now_is_read_again(
     save_file({key: tensor + 1 for key, tensor in tensors.items()}, newer / WEIGHTS)
     described = {key: said for key, said in read_described(last).items() if key != HASHES}
     (newer / MODEL).write_text(json.dumps(seal({**described, "step": 4}, newer)))
-    load = detkit.engine.checkpoint.load_file
+    load = detkit.checkpoints.checkpoint.load_file
 
     def late(path: Path) -> dict[str, Tensor]:
         if newer.exists():
             replace_folder(newer, last)
         return load(path)
 
-    monkeypatch.setattr(detkit.engine.checkpoint, "load_file", late)
+    monkeypatch.setattr(detkit.checkpoints.checkpoint, "load_file", late)
     read = load_checkpoint(last)
     assert read.step == 4
     assert torch.equal(read.detector.state_dict()["head.out.bias"], tensors["head.out.bias"] + 1)
@@ -498,11 +498,11 @@ def test_what_is_loaded_is_what_was_saved(
     assert torch.equal(seen.labels, expected.labels)
     assert seen.names == NAMES
     changed(tmp_path / "saved", f"{MODEL_KEY}.num_classes", 10**6)
-    monkeypatch.setattr(detkit.engine.checkpoint, "build_undrawn", lambda model: 1 / 0)
+    monkeypatch.setattr(detkit.checkpoints.checkpoint, "build_undrawn", lambda model: 1 / 0)
     assert "class_names: are 2, but model.num_classes is 1,000,000" in sentence_of(
         load_checkpoint, tmp_path / "saved"
     )
-    monkeypatch.setattr(detkit.engine.checkpoint, "_check_names", lambda names, model: None)
+    monkeypatch.setattr(detkit.checkpoints.checkpoint, "_check_names", lambda names, model: None)
     assert "is of another network than model.json describes" in sentence_of(
         load_checkpoint, tmp_path / "saved"
     )

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from detkit.engine.checkpoint import Checkpoint, load_checkpoint
+from detkit.checkpoints.checkpoint import Checkpoint, load_checkpoint
 from detkit.errors import ConfigError
 from detkit.files import sha256_of
 from detkit.layers import LEAKY_SLOPE, Local, SameSizePool

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 
 from safetensors import SafetensorError, safe_open
 
-from detkit.engine.checkpoint_description import HASH_KINDS, HASHES, wrong_type
+from detkit.checkpoints.description import HASH_KINDS, HASHES, wrong_type
 from detkit.errors import ConfigError
 from detkit.files import in_words
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Literal, TypeGuard
+from typing import Any, ClassVar, Literal
 
 from pydantic import (
     Field,
@@ -17,27 +16,19 @@ from pydantic import (
     model_validator,
 )
 
-from detkit.arguments import check_choice, check_path
 from detkit.config import (
     Config,
     Fraction,
-    Origins,
-    check_keys,
-    find_config,
-    parse,
-    read_config,
 )
 from detkit.data.augment import AugmentConfig
-from detkit.data.auto import resolve
-from detkit.data.formats.base import FOLDER_KEYS, MEANING_KEYS, is_auto
-from detkit.engine.entries import NAMES, RECOGNISED, replace_entries, split_overrides
-from detkit.engine.records import RecordName
-from detkit.errors import ConfigError, did_you_mean, shown, shown_value
+from detkit.data.formats.base import FOLDER_KEYS, MEANING_KEYS
+from detkit.errors import did_you_mean, shown, shown_value
 from detkit.evaluation import metrics
 from detkit.evaluation.coco_map import COCO_LIMIT
 from detkit.evaluation.voc_map import DEVKIT, VocRule
-from detkit.recipes import called
+from detkit.experiment.entries import NAMES
 
+RecordName = Literal["tensorboard", "wandb", "mlflow"]
 STAGE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 RUN_FOLDERS = ("best", "last", "tensorboard")  # what a stage cannot be called
 
@@ -252,99 +243,3 @@ class ExperimentConfig(Config):
                 f"set; e.g. {'eval.every=1' if lacking[0] == 'every' else 'eval.best=voc07_map'}."
             )
         return self
-
-
-def read_experiment(
-    config: str | Path, overrides: Sequence[str] = (), use: Literal["train", "eval"] = "train"
-) -> tuple[ExperimentConfig, Origins]:
-    """Read a config file and overrides into a typed experiment.
-
-    Args:
-        config: a config file, or a recipe's name.
-        overrides: ``key=value`` texts.
-        use: which entries ``data.format``, ``data.root`` and ``data.split`` replace. In training,
-            format and root (and VOC's folders ``data.annotations`` and ``data.images``) replace
-            those of every entry and split that of the training entries;
-            in evaluation only the ``eval`` entries change.
-
-    Raises:
-        ConfigError: anything in the file or the overrides that cannot be, with its place.
-    """
-    check_path(config, "read_experiment: config")
-    check_choice(use, "read_experiment: use", ("train", "eval"))
-    path = find_config(config)
-    entry_overrides, rest = split_overrides(overrides)
-    settings, origins = read_config(path, rest)
-    if entry_overrides:
-        data = settings.setdefault("data", {})
-        if _has_entries(data):
-            data.update(replace_entries(data, entry_overrides, use))
-            origins |= {f"data.{name}": "command line" for name in ("train", "eval")}
-    if use == "train" and entry_overrides.get("format") == "auto":
-        _forget_classes(settings, origins)
-    _replace_auto_length(settings, origins, called(path))
-    try:
-        check_keys(ExperimentConfig, settings)  # before a folder is looked at that they do not mean
-    except ConfigError as problem:
-        raise ConfigError(f"{called(path)}: {problem}") from None
-    _resolve_auto(settings, origins, use)
-    try:
-        return parse(ExperimentConfig, settings), origins
-    except ConfigError as problem:
-        raise ConfigError(f"{called(path)}: {problem}") from None
-
-
-def _replace_auto_length(settings: dict[str, Any], origins: Origins, file: str) -> None:
-    """Let ``iterations`` replace ``epochs: auto`` of a lower layer, and ``auto`` an older number.
-
-    Two numbers are left to be refused: which of them was meant is not to be known.
-    """
-    train = settings.get("train")
-    if not isinstance(train, dict) or train.get("epochs") != "auto":
-        return
-    if train.get("iterations") is None:
-        return
-    layers = [
-        {"command line": 2, file: 1}.get(origins.get(f"train.{key}", ""), 0)
-        for key in ("iterations", "epochs")
-    ]
-    if layers[0] != layers[1]:
-        older = "epochs" if layers[0] > layers[1] else "iterations"
-        train[older] = None
-        origins[f"train.{older}"] = "command line" if max(layers) == 2 else file
-
-
-def _forget_classes(settings: dict[str, Any], origins: Origins) -> None:
-    """Let a folder that is to be recognised say what its classes are, not the config file."""
-    for block, key in (("data", "classes"), ("model", "num_classes")):
-        if origins.get(f"{block}.{key}", "command line") != "command line":
-            del settings[block][key], origins[f"{block}.{key}"]
-
-
-def _resolve_auto(
-    settings: dict[str, Any], origins: Origins, use: Literal["train", "eval"]
-) -> None:
-    """Put explicit entries in the place of those of format auto; origins tell what was found."""
-    data = settings.get("data")
-    if not _has_entries(data):
-        return
-    for name in ("train", "eval"):
-        if isinstance(data.get(name), dict):
-            data[name] = [data[name]]
-    entries = [*(data.get("train") or []), *(data.get("eval") or [])]
-    if not any(is_auto(entry) for entry in entries):
-        return
-    resolved, lines = resolve(data, use)
-    data.update(resolved)
-    if lines:
-        for name in ("train", "eval"):
-            origins[f"data.{name}"] = f"{RECOGNISED}{'; '.join(lines)}"
-
-
-def _has_entries(data: Any) -> TypeGuard[dict[str, Any]]:
-    """Whether a data block has the form of one; what has another is refused when it is parsed."""
-    if not isinstance(data, dict):
-        return False
-    lists = [data.get(name) or [] for name in ("train", "eval")]
-    lists = [[each] if isinstance(each, dict) else each for each in lists]
-    return all(isinstance(each, list) and all(isinstance(e, dict) for e in each) for each in lists)

@@ -14,8 +14,8 @@ from typing import Any
 import torch
 from torch.overrides import TorchFunctionMode
 
+from detkit.checkpoints.files import Form
 from detkit.detectors import Detector, build_detector
-from detkit.engine.checkpoint_files import Form
 from detkit.errors import ConfigError, DetkitError
 
 MOST_TENSORS = 5_000  # that a detector is built with; one on ResNet-101 has 700

@@ -26,9 +26,8 @@ from torch import nn
 from torch.distributed import Store  # type: ignore[attr-defined]
 from torch.nn.parallel import DistributedDataParallel
 
-from detkit.engine.watch import RankWatch
+from detkit.distributed.heartbeat import RankWatch
 from detkit.errors import ConfigError, DetkitError
-from detkit.evaluation.run import Shard
 
 T = TypeVar("T")
 
@@ -38,6 +37,18 @@ NO_BUFFERS = ("forward_sync_buffers", "broadcast_buffers")  # of newer and of ol
 
 class ElsewhereError(DetkitError):
     """Another rank has the error and says it; this one only ends."""
+
+
+Gather = Callable[[NDArray[Any]], list[NDArray[Any]]]  # one array in, those of all processes out
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """One process's part of a dataset: every ``world``-th image from ``rank`` on, none twice."""
+
+    rank: int = 0
+    world: int = 1
+    gather: Gather = lambda array: [array]  # equal calls on every process; lengths may differ
 
 
 @dataclass(slots=True)

@@ -15,8 +15,8 @@ from contextlib import contextmanager
 import torch.distributed as dist
 from torch.distributed import PrefixStore, Store, TCPStore  # type: ignore[attr-defined]
 
-from detkit.engine.distributed import ElsewhereError, Ranks
-from detkit.engine.watch import RankWatch
+from detkit.distributed.heartbeat import RankWatch
+from detkit.distributed.ranks import ElsewhereError, Ranks
 from detkit.errors import ConfigError, DetkitError
 from detkit.signals import ignore_stop, stop_as_interrupt
 from detkit.system_errors import memory_trouble, os_trouble, ran_out_of

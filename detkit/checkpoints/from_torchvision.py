@@ -14,19 +14,19 @@ from typing import Any
 
 import torch
 
-from detkit.class_names import names_in_words
-from detkit.config import parse, with_overrides
-from detkit.detectors import Detector, build_detector
-from detkit.engine.checkpoint import Content
-from detkit.engine.experiment import ExperimentConfig
-from detkit.engine.imported import (
+from detkit.checkpoints.checkpoint import Content
+from detkit.checkpoints.import_checks import (
     check_new,
     check_one_source,
     read_names,
     strange_numbers,
     write_imported,
 )
+from detkit.class_names import names_in_words
+from detkit.config import parse, with_overrides
+from detkit.detectors import Detector, build_detector
 from detkit.errors import ConfigError
+from detkit.experiment.config import ExperimentConfig
 from detkit.files import sha256_of
 from detkit.weights.torchvision import (
     DETECTOR_PARTS,

@@ -14,10 +14,10 @@ from torch import Tensor, nn
 from torchvision.transforms.functional import pil_to_tensor
 
 import detkit
+from detkit.checkpoints.from_torchvision import build_from_torchvision, import_torchvision
+from detkit.checkpoints.to_darknet import export_darknet
 from detkit.class_names import COCO_ID_NAMES
 from detkit.cli import main
-from detkit.engine.convert_torchvision import build_from_torchvision, import_torchvision
-from detkit.engine.darknet_export import export_darknet
 from detkit.errors import ConfigError, UnknownNameError
 from detkit.layers import FrozenBatchNorm
 from detkit.weights.zoo import find_entry
@@ -144,7 +144,7 @@ def test_the_epsilon_is_0_for_the_published_file_alone(
         entry = find_entry(V1)
         published = replace(entry, file=replace(entry.file, hash=f"sha256:{digits}"))
         monkeypatch.setattr(
-            "detkit.engine.convert_torchvision.TORCHVISION", (published, *TORCHVISION[1:])
+            "detkit.checkpoints.from_torchvision.TORCHVISION", (published, *TORCHVISION[1:])
         )
     result = import_torchvision(file, tmp_path / "imported", overrides=words_of(FEW))
     compare(result.detector.detect_batch([noise()])[0], find(model, noise()))

@@ -1,0 +1,1 @@
+"""A whole config, typed, and how it is read."""
