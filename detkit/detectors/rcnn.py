@@ -67,7 +67,7 @@ class RCNNConfig(Config):
     svm: SVMConfig = SVMConfig()
     boxes: BoxConfig = BoxConfig()
 
-    # what detects; training with train.rcnn_stages sets them when it has fitted the rest
+    # what detects; training with train.fit_svm sets them when it has fitted the rest
     scores: Scores = "softmax"
     regress: bool = False
 

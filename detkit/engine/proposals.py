@@ -213,7 +213,7 @@ def prepare_proposals(
     if store is None:
         return None
     is_all = run.step >= run.horizon.steps and not owes_evaluation(run, experiment, eval_data)
-    if is_all and not experiment.train.rcnn_stages:
+    if is_all and not experiment.train.fit_svm:
         return store  # nothing is left to do
     used = [] if from_detector else [prepared.train_data]
     used += [] if eval_data is None else [eval_data]

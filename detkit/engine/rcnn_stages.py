@@ -1,7 +1,7 @@
 """R-CNN after fine-tuning: its SVMs, its box regressions, and what each of them is worth.
 
 The functions that fit are in ``detectors/rcnn_stages.py``; here is what brings the images to them.
-``finish_rcnn`` is what training calls after its last step, where ``train.rcnn_stages`` is set.
+``finish_rcnn`` is what training calls after its last step, where ``train.fit_svm`` is set.
 
 Everything lies in ``RUN/stages``: a folder for each part, named by a digest of all that it depends
 on, so that what is there can be gone on with after Ctrl-C and is never taken for something else.
@@ -54,7 +54,7 @@ from detkit.errors import ConfigError
 from detkit.experiment.config import ExperimentConfig
 from detkit.files import in_words, sha256_of, whole_file
 
-KEY = "train.rcnn_stages"
+KEY = "train.fit_svm"
 SAVE_EVERY = 100  # images between two savings of the mining's state
 MINED = ("weights", "biases", "added", "seen", "counts", "keys")  # of that state
 # settings that say nothing of features; those of fine-tuning show in its weights
@@ -122,7 +122,7 @@ def check_rcnn(experiment: ExperimentConfig) -> None:
             "model.regress: is true, but boxes are fitted after fine-tuning; take the key out, "
             f"and set {KEY}: true."
         )
-    if not experiment.train.rcnn_stages:
+    if not experiment.train.fit_svm:
         return
     if not is_rcnn:
         raise ConfigError(f"{KEY}: {name} has no such stages; take the key out.")

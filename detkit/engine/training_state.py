@@ -37,7 +37,7 @@ from detkit.engine.records import LOG, flat
 from detkit.engine.state import TrainState
 from detkit.engine.stopping import Plateau
 from detkit.errors import ConfigError, DetkitError
-from detkit.experiment.config import ExperimentConfig
+from detkit.experiment.config import ExperimentConfig, names_of_now
 from detkit.files import BROKEN
 from detkit.flushing import flush
 from detkit.weights.finite import is_finite
@@ -240,6 +240,7 @@ def _check_classes(folder: Path, saved: Sequence[str], ours: Sequence[str]) -> N
 def changes_since(folder: Path, experiment: ExperimentConfig) -> list[str]:
     """``train.lr: 0.001, now 0.01`` for every value that is not what ``folder`` was saved with."""
     saved = read_described(folder)["experiment"]
+    saved = {**saved, "train": names_of_now(saved.get("train", {}))}
     before, now = flat(saved), flat(experiment.model_dump(mode="json"))
     return [
         f"{key}: {before.get(key)}, now {now.get(key)}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -28,9 +29,16 @@ from detkit.evaluation.coco_map import COCO_LIMIT
 from detkit.evaluation.voc_map import DEVKIT, VocRule
 from detkit.experiment.entries import NAMES
 
+OLD_KEYS = {"rcnn_stages": "fit_svm"}  # of the train block: what is still read, and its name now
 RecordName = Literal["tensorboard", "wandb", "mlflow"]
 STAGE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 RUN_FOLDERS = ("best", "last", "tensorboard")  # what a stage cannot be called
+
+
+def names_of_now(train: Mapping[str, Any]) -> dict[str, Any]:
+    """A ``train`` block whose keys of ``OLD_KEYS`` go by their present names."""
+    old = {name: train[key] for key, name in OLD_KEYS.items() if key in train}
+    return {**{key: value for key, value in train.items() if key not in OLD_KEYS}, **old}
 
 
 class DataConfig(Config):
@@ -87,7 +95,7 @@ class TrainConfig(Config):
     proposals: str | None = None
     # runs one after another, such as the four of Faster R-CNN's alternating training; none: one
     stages: tuple[StageConfig, ...] = ()
-    rcnn_stages: bool = False  # R-CNN's SVMs and box regressions are fitted after the last step
+    fit_svm: bool = False  # R-CNN's SVMs and box regressions are fitted after the last step
     iterations: PositiveInt | None = None  # optimiser steps; or
     # auto: 6,000 images are shown, between 10 epochs and 100: for tuning published weights
     epochs: PositiveInt | Literal["auto"] | None = None
@@ -137,6 +145,11 @@ class TrainConfig(Config):
     # besides log.jsonl; wandb and mlflow are packages of their own and stay off unless named here
     records: tuple[RecordName, ...] = ("tensorboard",)
     augment: AugmentConfig = AugmentConfig()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _by_names_of_now(cls, settings: Any) -> Any:
+        return names_of_now(settings) if isinstance(settings, Mapping) else settings
 
     @field_validator("micro_batches", mode="before")
     @classmethod

@@ -11,7 +11,7 @@ from detkit.config import Origins, check_keys, find_config, parse, read_config
 from detkit.data.auto import resolve
 from detkit.data.formats.base import is_auto
 from detkit.errors import ConfigError
-from detkit.experiment.config import ExperimentConfig
+from detkit.experiment.config import OLD_KEYS, ExperimentConfig, names_of_now
 from detkit.experiment.entries import RECOGNISED, replace_entries, split_overrides
 from detkit.recipes import called
 
@@ -37,6 +37,7 @@ def read_experiment(
     path = find_config(config)
     entry_overrides, rest = split_overrides(overrides)
     settings, origins = read_config(path, rest)
+    _rename_old_keys(settings, origins, called(path))
     if entry_overrides:
         data = settings.setdefault("data", {})
         if _has_entries(data):
@@ -54,6 +55,19 @@ def read_experiment(
         return parse(ExperimentConfig, settings), origins
     except ConfigError as problem:
         raise ConfigError(f"{called(path)}: {problem}") from None
+
+
+def _rename_old_keys(settings: dict[str, Any], origins: Origins, file: str) -> None:
+    """Let old keys stand for their present ones; where both are stated neither is guessed."""
+    train = settings.get("train")
+    if not isinstance(train, dict):
+        return
+    for key, name in OLD_KEYS.items():
+        if key in train and name in train:
+            raise ConfigError(f"{file}: train.{key}: is train.{name} by its old name. Drop one.")
+        if key in train:
+            origins[f"train.{name}"] = origins.pop(f"train.{key}", file)
+    settings["train"] = names_of_now(train)
 
 
 def _replace_auto_length(settings: dict[str, Any], origins: Origins, file: str) -> None:

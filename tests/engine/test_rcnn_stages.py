@@ -70,7 +70,7 @@ train:
   lr: 1.0e-2
   records: []
   augment: {{jitter: 0}}
-  rcnn_stages: true
+  fit_svm: true
 
 eval:
   best: null
@@ -87,7 +87,7 @@ def small(tiny_voc: Path, tmp_path: Path) -> Path:
 
 def tuned(small: Path, folder: Path) -> Path:
     """A run that is fine-tuned, and no more."""
-    train(small, folder, ["train.rcnn_stages=false"])
+    train(small, folder, ["train.fit_svm=false"])
     return folder
 
 
@@ -487,16 +487,16 @@ class Oracle:
         (
             {"model": {"scores": "svm"}},
             "model.scores: is svm, but SVMs are fitted after fine-tuning; take the key out, and "
-            "set train.rcnn_stages: true.",
+            "set train.fit_svm: true.",
         ),
         (
             {"model": {"regress": True}},
             "model.regress: is true, but boxes are fitted after fine-tuning; take the key out, "
-            "and set train.rcnn_stages: true.",
+            "and set train.fit_svm: true.",
         ),
         (
             {"eval": {"best": "voc07_map"}},
-            "eval.best: is voc07_map, but with train.rcnn_stages a run's best is what its stages "
+            "eval.best: is voc07_map, but with train.fit_svm a run's best is what its stages "
             "make of the last weights; set it to null.",
         ),
     ],
@@ -517,5 +517,5 @@ def test_other_detectors_have_no_such_stages(small: Path, tmp_path: Path) -> Non
     small.write_text(yaml.safe_dump(settings))
     with pytest.raises(ConfigError) as caught:
         train(small, tmp_path / "run")
-    assert str(caught.value) == "train.rcnn_stages: yolo_v2 has no such stages; take the key out."
+    assert str(caught.value) == "train.fit_svm: yolo_v2 has no such stages; take the key out."
     assert not (tmp_path / "run").exists()

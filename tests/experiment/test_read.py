@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 
+from detkit.config import parse
 from detkit.errors import ConfigError, shown
+from detkit.experiment.config import ExperimentConfig
 from detkit.experiment.entries import recognised, replace_entries
 from detkit.experiment.read import read_experiment
 from tests.oracles import voc_xml, write_voc
@@ -248,3 +250,23 @@ def test_a_root_that_no_folder_can_be(root: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as caught:
         read_experiment(path)
     assert str(caught.value) == f"data.root: {shown(root)} can be no folder. Write a path."
+
+
+def test_a_key_by_its_old_name_is_the_one_of_now(tmp_path: Path) -> None:
+    path = tmp_path / "old.yaml"
+    path.write_text("model: {name: rcnn}\ntrain: {iterations: 1, rcnn_stages: true}\n")
+    experiment, origins = read_experiment(path)
+    assert experiment.train.fit_svm
+    assert origins["train.fit_svm"] == str(path)
+    assert "train.rcnn_stages" not in origins
+    told, origins = read_experiment(path, ["train.rcnn_stages=false"])
+    assert not told.train.fit_svm
+    assert origins["train.fit_svm"] == "command line"
+    saved = {**experiment.model_dump(mode="json")["train"], "rcnn_stages": True}
+    del saved["fit_svm"]  # as an earlier checkpoint has it
+    assert parse(ExperimentConfig, {"model": {"name": "rcnn"}, "train": saved}).train.fit_svm
+    with pytest.raises(ConfigError) as caught:
+        read_experiment(path, ["train.fit_svm=false"])
+    assert str(caught.value) == (
+        f"{path}: train.rcnn_stages: is train.fit_svm by its old name. Drop one."
+    )

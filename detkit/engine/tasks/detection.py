@@ -204,7 +204,7 @@ class DetectionTask:
 
     def finishes(self, experiment: ExperimentConfig) -> str:
         """Whether SVMs are fitted."""
-        return "the SVMs come next" if experiment.train.rcnn_stages else ""
+        return "the SVMs come next" if experiment.train.fit_svm else ""
 
 
 def detector_of(run: TrainState) -> Detector:
