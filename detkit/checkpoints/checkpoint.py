@@ -2,7 +2,7 @@
 
 ``weights.safetensors`` (what detects: the average where one is kept), ``model.json`` (resolved
 config, class names, versions, metrics) and, while training, ``state.pt`` (optimiser, raw weights,
-random states; plain tensors and numbers, read with ``weights_only=True``). ``checkpoint_files.py``
+random states; plain tensors and numbers, read with ``weights_only=True``). ``files.py``
 has what each file must be before it is used.
 """
 

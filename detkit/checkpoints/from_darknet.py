@@ -1,8 +1,8 @@
-"""The authors' weight files into checkpoint folders; ``darknet_export.py`` is the way back.
+"""The authors' weight files into checkpoint folders; ``to_darknet.py`` is the way back.
 
 Reading order: ``import_darknet`` (what a file is taken for, under which class names, built, filled,
 compared, written), ``build_imported`` (the same without a folder). The same two for torchvision's
-files are in ``convert_torchvision.py``; what both do is in ``imported.py``.
+files are in ``from_torchvision.py``; what both do is in ``import_checks.py``.
 """
 
 from __future__ import annotations

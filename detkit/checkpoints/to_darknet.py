@@ -1,4 +1,4 @@
-"""Checkpoints into the authors' weight files; ``convert.py`` is the way in."""
+"""Checkpoints into the authors' weight files; ``from_darknet.py`` is the way in."""
 
 from __future__ import annotations
 

@@ -4,7 +4,7 @@ Every rank runs the same statements. What only rank 0 does (files, printing, fig
 collective, and its outcome is handed to the others. Flags, figures and objects travel over gloo
 on every device, because it notices a rank that died at once; gradients on GPUs travel over NCCL.
 
-How the ranks find one another and how they end stands in ``joining.py``.
+How the ranks find one another and how they end stands in ``launch.py``.
 """
 
 from __future__ import annotations
