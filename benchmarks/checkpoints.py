@@ -17,11 +17,12 @@ from collections.abc import Callable
 from pathlib import Path
 from unittest import mock
 
+from detkit.checkpoints import checkpoint
+from detkit.checkpoints import files as checkpoint_files
 from detkit.checkpoints.checkpoint import Content, load_checkpoint, write_checkpoint
 from detkit.checkpoints.description import HASHES
 from detkit.checkpoints.files import MODEL
 from detkit.detectors import build_detector
-from detkit.engine import checkpoint, checkpoint_files
 from detkit.experiment.config import ExperimentConfig
 
 MODELS = ("yolo_v2", "yolo_v3", "faster_rcnn_fpn")

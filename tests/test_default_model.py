@@ -17,9 +17,9 @@ from torch import Tensor
 
 import detkit
 from detkit import api
+from detkit.checkpoints import resolve as named
 from detkit.cli import detect as detect_command
 from detkit.detectors import build_detector
-from detkit.engine import named
 from detkit.files import in_words
 from detkit.remote import DownloadSettings, RemoteFile, Watch
 from detkit.weights import zoo

@@ -15,12 +15,12 @@ import torch
 from PIL import Image
 
 import detkit
+from detkit.checkpoints import resolve as named
 from detkit.cli import detect as detect_command
 from detkit.cli import eval as eval_command
 from detkit.cli import train as train_command
 from detkit.cli import zoo as zoo_command
 from detkit.detectors import build_detector
-from detkit.engine import named
 from detkit.remote import Form, RemoteFile
 from detkit.weights import zoo
 from detkit.weights.darknet import Header, write_darknet

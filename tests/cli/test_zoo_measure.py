@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 import torch
 
+from detkit.checkpoints import resolve as named
 from detkit.cli import zoo as zoo_command
 from detkit.cli.zoo_measure import compared, scored_objects
 from detkit.data import read_dataset
 from detkit.detectors import build_detector
-from detkit.engine import named
 from detkit.evaluation.bootstrap import bootstrap_map
 from detkit.evaluation.results import Results
 from detkit.evaluation.rows import Row

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 from pathlib import Path
 
@@ -60,12 +61,17 @@ def test_workers_memory_is_flat_over_epochs(tmp_path: Path) -> None:
     order = BatchOrder(IMAGES, BATCH, range(steps), 0, lambda step: (32, 32))
     after_first: list[float] = []
     last: list[float] = []
-    for step, batch in enumerate(train_batches(dataset, order, workers=2, pin_memory=False)):
-        assert len(batch) == BATCH
-        if step + 1 == IMAGES // BATCH:
-            after_first = private_mib()
-        if step + 2 == steps:  # the workers leave after the last
-            last = private_mib()
+    gc.collect()
+    gc.freeze()  # a collection in either process would part pages that earlier tests have filled
+    try:
+        for step, batch in enumerate(train_batches(dataset, order, workers=2, pin_memory=False)):
+            assert len(batch) == BATCH
+            if step + 1 == IMAGES // BATCH:
+                after_first = private_mib()
+            if step + 2 == steps:  # the workers leave after the last
+                last = private_mib()
+    finally:
+        gc.unfreeze()
     assert len(after_first) == len(last) == 2
     grown = [end - start for start, end in zip(after_first, last, strict=True)]
     assert max(grown) < ALLOWED_MIB, f"MiB of each worker: {after_first}, then {last}"

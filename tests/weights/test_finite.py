@@ -14,9 +14,9 @@ from torch import nn
 from detkit.api import load
 from detkit.backbones import BACKBONES
 from detkit.backbones.weights import load_backbone_weights
+from detkit.checkpoints import resolve as named
 from detkit.checkpoints.checkpoint import Content, write_checkpoint
 from detkit.detectors import build_detector
-from detkit.engine import named
 from detkit.errors import ConfigError
 from detkit.experiment.config import ExperimentConfig
 from detkit.weights.finite import is_finite, refuse_not_finite
