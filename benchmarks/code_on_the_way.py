@@ -4,8 +4,7 @@
 
 Two ways, both traced: one step (read images, augment, forward, backward, optimiser), and from the
 config to the end of the first step. A file is on the way where a function of it runs; its lines are
-all of the file's. What a line of ``import`` runs
-is not counted.
+all of the file's. What a line of ``import`` runs is not counted.
 """
 
 from __future__ import annotations

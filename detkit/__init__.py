@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from detkit.image import read_image
     from detkit.proposals.selective_search import selective_search
     from detkit.types import Boxes, Target
-    from detkit.workflows.evaluate import evaluate
+    from detkit.workflows.evaluate_dataset import evaluate
     from detkit.workflows.train import train
 
 PUBLIC = {
@@ -39,7 +39,7 @@ PUBLIC = {
     "Detector": "detkit.detectors",
     "build_detector": "detkit.detectors",
     "DATASETS": "detkit.data",
-    "evaluate": "detkit.workflows.evaluate",
+    "evaluate": "detkit.workflows.evaluate_dataset",
     "EvalResult": "detkit.evaluation",
     "selective_search": "detkit.proposals.selective_search",
     "Boxes": "detkit.types",

@@ -88,11 +88,14 @@ def as_predictor(model: object, where: str) -> Predictor:
     """
     if getattr(model, "training", False):
         raise DetkitError(f"{where}: the detector is in training mode; call .eval() first.")
-    if all(hasattr(model, name) for name in MEMBERS):
+    is_made = not isinstance(model, type)  # a class has the same names, and nothing to call
+    if is_made and all(hasattr(model, name) for name in MEMBERS):
         return cast(Predictor, model)
-    if callable(model) and hasattr(model, "class_names"):
+    if is_made and callable(model) and hasattr(model, "class_names"):
         return CallablePredictor(model, tuple(model.class_names))
     shown = repr(model) if isinstance(model, str | int | float | None) else type(model).__name__
+    if isinstance(model, type):
+        shown = f"the class {model.__name__}"
     raise ConfigError(
         f"{where}: the model is {shown}; expected a detector, which detkit.load(PATH) gives, or "
         f"what has {', '.join(MEMBERS[:-1])} and {MEMBERS[-1]}, or what is called with images and "

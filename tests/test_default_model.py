@@ -300,7 +300,7 @@ def test_the_command_takes_it_where_no_weights_are_named(
     monkeypatch.setenv("DETKIT_OFFLINE", "1")
     assert detect_command.main(words) == 2
     said = capsys.readouterr().err.splitlines()
-    assert said[0] == f"no model named: taking {DEFAULT_MODEL} of the zoo"
+    assert said[0] == f"detkit detect: no model named: taking {DEFAULT_MODEL} of the zoo"
     assert said[1].startswith(f"detkit detect: {entry.file.name}: DETKIT_OFFLINE is set, so ")
     assert said[1].endswith(WAYS.format(cached=NOTHING))
     assert not (tmp_path / "out").exists()
@@ -311,7 +311,7 @@ def test_the_command_takes_it_where_no_weights_are_named(
     assert (tmp_path / "out" / "picture.jpg").exists()
     assert detect_command.main([*words[:2], "again", *words[3:]]) == 0
     said = capsys.readouterr().err.splitlines()
-    assert said == [f"no model named: taking {DEFAULT_MODEL} of the zoo"]
+    assert said == [f"detkit detect: no model named: taking {DEFAULT_MODEL} of the zoo"]
 
 
 def test_the_help_names_it(capsys: pytest.CaptureFixture[str]) -> None:

@@ -178,7 +178,13 @@ def test_what_is_no_predictor_is_told_what_one_has(
         lambda model: detkit.detect(torch.zeros(3, 8, 8, dtype=torch.uint8), model),
         lambda model: detkit.detect_all(tmp_path, model),
     ):
-        for model, shown in ((7, "7"), (object(), "object"), (len, "builtin_function_or_method")):
+        for model, shown in (
+            (7, "7"),
+            (object(), "object"),
+            (len, "builtin_function_or_method"),
+            (Asks, "the class Asks"),
+            (type(detector), "the class YoloV2"),
+        ):
             with pytest.raises(ConfigError) as caught:
                 call(model)
             assert f"the model is {shown}; expected a detector, which " in str(caught.value)

@@ -14,12 +14,11 @@ from typing import TYPE_CHECKING
 
 from detkit.cli.ending import ended
 from detkit.visible import visible_name
+from detkit.workflows.defaults import RESTARTS
 
 if TYPE_CHECKING:
     from detkit.doctor.anchor_fit import AnchorFit
     from detkit.workflows.anchors import Form
-
-RESTARTS = 10  # of k-means
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -9,8 +9,7 @@ import argparse
 from pathlib import Path
 
 from detkit.cli.ending import FAILED, ended
-
-DEFAULT_MODEL = "yolo_v3_tiny_coco"  # of the zoo: a folder is judged for what finetune begins with
+from detkit.workflows.defaults import CHECKED_FOR
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -32,7 +31,7 @@ def main(argv: list[str] | None = None) -> int:
         "--model",
         metavar="NAME|CONFIG",
         help="the detector to ask, with its defaults or as a config or recipe has it (default: "
-        f"CONFIG's own; for a folder {DEFAULT_MODEL})",
+        f"CONFIG's own; for a folder {CHECKED_FOR})",
     )
     parser.add_argument(
         "--out", type=Path, help="folder of the pictures (default: runs/check/<name>)"

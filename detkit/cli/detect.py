@@ -15,11 +15,10 @@ from typing import TYPE_CHECKING
 from detkit.cli.ending import FAILED, INTERRUPTED, ended
 from detkit.cli.lazy_choices import LazyChoices
 from detkit.weights.zoo import DEFAULT_MODEL
+from detkit.workflows.defaults import FOUND
 
 if TYPE_CHECKING:
     from detkit.workflows.detect import Summary
-
-OUT = "found"  # folder of what is written, unless told
 
 
 def _save_formats() -> list[str]:
@@ -79,8 +78,8 @@ def _parser() -> argparse.ArgumentParser:
     add(
         "--out",
         type=Path,
-        help=f"folder for pictures and detections (default: {OUT}, or {OUT}_2 and so on where that "
-        "is there already)",
+        help=f"folder for pictures and detections (default: {FOUND}, or {FOUND}_2 and so on where "
+        "that is there already)",
     )
     add("--score-threshold", type=_share, help="least score to report (default: the model's)")
     add("--max-images", type=int, help="stop after so many images and frames")
@@ -113,25 +112,15 @@ def _parser() -> argparse.ArgumentParser:
 
 def detect(args: argparse.Namespace) -> Summary:
     """Detect in every source; Ctrl-C ends it early and keeps what was found until then."""
-    from detkit.checkpoints.resolve import default_is_fetched
     from detkit.cli.device import choose_device
     from detkit.progress import OutputProgress
     from detkit.signals import ctrl_c
-    from detkit.sources import find_sources
     from detkit.workflows.detect import DetectSettings, detect_sources
-    from detkit.workflows.output_names import free_folder
 
     class Told(OutputProgress):
         def warn(self, line: str) -> None:
             print(f"detkit detect: {line}", file=sys.stderr, flush=True)
 
-    find_sources(args.sources)  # refused before anything is said
-    if args.out is None:
-        args.out = free_folder(OUT)
-        print(f"no --out: writing to {args.out}", file=sys.stderr)
-    device = choose_device(args.device)
-    if args.weights is None and not default_is_fetched():  # else that is said with the rest
-        print(f"no model named: taking {DEFAULT_MODEL} of the zoo", file=sys.stderr)
     settings = DetectSettings(
         sources=tuple(args.sources),
         model=args.weights,
@@ -141,7 +130,7 @@ def detect(args: argparse.Namespace) -> Summary:
         save_format=args.save_format,
         category_ids=args.category_ids,
         proposals=args.proposals,
-        device=device,
+        device=choose_device(args.device),
     )
     with ctrl_c() as stopped:
         return detect_sources(settings, Told(), stopped=stopped)

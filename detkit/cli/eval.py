@@ -13,14 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 from detkit.cli.ending import ended
 from detkit.errors import ConfigError
-from detkit.workflows.evaluation_words import EVAL_DATA, MODEL_SETTINGS, PROPOSALS
+from detkit.workflows.defaults import EVAL_DATA, MIN_RESAMPLES, MODEL_SETTINGS, PROPOSALS
 
 if TYPE_CHECKING:
     from detkit.evaluation.html_report import Evaluated
     from detkit.workflows.evaluate import EvaluationSettings
 
 HTML = (".html", ".htm")
-MIN_RESAMPLES = 100  # fewer do not make an interval
 
 
 def main(argv: list[str] | None = None) -> int:

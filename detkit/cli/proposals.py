@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING
 
 from detkit.cli.ending import ended
 from detkit.visible import visible_name
+from detkit.workflows.defaults import PROPOSAL_SPLITS
 
 if TYPE_CHECKING:
     from detkit.workflows.proposals import Measured
 
-SPLITS = ("eval", "train", "both")
 LEGEND = (
     "recall: share of the objects that a proposal overlaps with an IoU above 0.5 or 0.7. MABO: "
     "mean over the classes of the mean best IoU of their objects. Difficult objects and crowds are "
@@ -43,7 +43,12 @@ def main(argv: list[str] | None = None) -> int:
         metavar="KEY=VALUE",
         help="e.g. data.root=PATH, data.proposals=FOLDER, proposals.mode=quality",
     )
-    add("--split", choices=SPLITS, default="eval", help="whose images (default: eval)")
+    add(
+        "--split",
+        choices=tuple(PROPOSAL_SPLITS),
+        default="eval",
+        help="whose images (default: eval)",
+    )
     add(
         "--processes",
         type=int,

@@ -288,6 +288,10 @@ class RCNN(Detector):
         images = [image.to(self.svm_scale.device, non_blocking=True) for image in images]
         return side_by_side(images, size or (1, 1), self.backbone.mean, self.backbone.std)
 
+    def alike(self, images: list[Tensor]) -> list[list[int]]:
+        """Each by itself: what is said of the regions of one image is 100 MB already."""
+        return [[row] for row in range(len(images))]
+
     def network(self, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         """``Regions`` of ``[R, 3, S, S]`` crops."""
         (crops,) = inputs

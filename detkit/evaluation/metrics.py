@@ -34,9 +34,8 @@ class MetricSpec:
     explain: str  # its rule, for the legend
     compute: Callable[[EvalResult], float]  # NaN: nothing to measure
     per_class: Callable[[EvalResult], NDArray[np.float64]] | None = None  # [K]; NaN without truth
-    resample: Callable[[Resampled], NDArray[np.float64]] | None = (
-        None  # [r] of each draw, for an interval
-    )
+    # [r] of each draw of the images, for an interval
+    resample: Callable[[Resampled], NDArray[np.float64]] | None = None
     protocol: Literal["voc", "coco"] = "voc"  # whose matches; COCO's only where asked for
     in_main: bool = True  # a column of the main table; else of its protocol's alone
     in_headline: bool = False  # in the line of a training's evaluation, and on a page's first

@@ -32,9 +32,9 @@ from detkit.files import whole_file
 from detkit.ops import kmeans_sizes
 from detkit.progress import NO_PROGRESS, Progress
 from detkit.recipes import recipe_path
+from detkit.workflows.defaults import RESTARTS
 from detkit.workflows.edit_config import set_in_model
 
-RESTARTS = 10  # of k-means
 CELL_DIGITS = 5  # of an anchor in cells, as in the authors' files
 PIXEL_DIGITS = 1  # behind the point of an anchor in pixels; the authors' are whole
 POINTS_DRAWN = 5000  # boxes in the picture, so that it stays light

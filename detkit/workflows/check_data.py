@@ -38,9 +38,9 @@ from detkit.files import make_folder, write_atomically
 from detkit.progress import NO_PROGRESS, Progress
 from detkit.recipes import near, recipe_names
 from detkit.workflows.data_keys import AUTO_KEYS, class_list, read_keys
+from detkit.workflows.defaults import CHECKED_FOR
 
 CONFIG_ENDINGS = (".yaml", ".yml")
-DEFAULT_MODEL = "yolo_v3_tiny_coco"  # of the zoo: a folder is judged for what finetune begins with
 
 
 @dataclass(slots=True)
@@ -186,7 +186,7 @@ def from_folder(root: Path, overrides: Sequence[str], progress: Progress) -> Che
     """Every split of a folder that is recognised, or the one entry that the words name."""
     keys = {**read_keys(overrides), "root": str(root)}
     classes = class_list(keys)
-    train = TrainConfig(epochs=1, start=DEFAULT_MODEL)
+    train = TrainConfig(epochs=1, start=CHECKED_FOR)
     described = ExperimentConfig(model={}, data=DataConfig(classes=classes), train=train)
     experiment, _ = complete_model(described, {})
     model = dict(experiment.model)

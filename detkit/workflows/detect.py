@@ -18,6 +18,7 @@ import torch
 from PIL import Image
 
 from detkit.api import FoundBatch, detect, detect_batches, in_batches, load, load_default
+from detkit.checkpoints.resolve import default_is_fetched
 from detkit.class_names import coco_category_ids
 from detkit.data.detection_writers import COCO_RESULTS, save_formats, saving
 from detkit.data.formats.base import ImageDetections, Save
@@ -31,6 +32,8 @@ from detkit.sources import Source, find_sources, open_video, originals, read_sou
 from detkit.system_errors import NO_SPACE, ran_out_of
 from detkit.video import Frame
 from detkit.visible import visible, visible_name
+from detkit.weights.zoo import DEFAULT_MODEL
+from detkit.workflows.defaults import FOUND
 from detkit.workflows.detection_files import video_files
 from detkit.workflows.output_names import Stems, free_folder, refuse_overwriting
 
@@ -41,7 +44,6 @@ if TYPE_CHECKING:
     from detkit.types import Boxes
     from detkit.video import LiveStream, VideoFile
 
-OUT = "found"  # folder of what is written, unless told
 JPEG_SIDE = 65_500  # pixels, libjpeg's limit
 LINE_SECONDS = 5.0  # between two lines about a video
 
@@ -130,11 +132,14 @@ def detect_sources(
         DetkitError: no model, a source that matches nothing, files that cannot be written.
     """
     sources = find_sources([*settings.sources])
-    out = free_folder(OUT) if settings.out is None else settings.out
+    out = settings.out
+    if out is None:
+        out = free_folder(FOUND)
+        progress.warn(f"no --out: writing to {out}")
     stems = Stems()
     named = {source: stems.give(source.stem) for source in sources}
     refuse_overwriting(named, out)
-    model = _model(settings)
+    model = _model(settings, progress)
     if settings.proposals and not isinstance(model, Proposes):
         raise ConfigError(
             f"--proposals {settings.proposals}: {type(model).__name__} has no first stage that "
@@ -168,8 +173,10 @@ def detect_sources(
     return job.done
 
 
-def _model(settings: DetectSettings) -> Predictor:
+def _model(settings: DetectSettings, progress: Progress) -> Predictor:
     if settings.model is None:
+        if not default_is_fetched():  # else that is said with the rest
+            progress.warn(f"no model named: taking {DEFAULT_MODEL} of the zoo")
         return load_default(settings.device)
     if isinstance(settings.model, str | Path):
         return load(settings.model, settings.device)

@@ -13,13 +13,11 @@ from typing import Any
 import torch
 import yaml
 
-from detkit.arguments import check_path
 from detkit.checkpoints.checkpoint import Checkpoint
 from detkit.checkpoints.resolve import find_named
-from detkit.config import find_config, parse
+from detkit.config import parse
 from detkit.data import Annotations, DetectionDataset
 from detkit.data.without_images import NOT_LOOKED_AT
-from detkit.detections import Predictor
 from detkit.detectors import Detector, rebuild_detector
 from detkit.device import Precision, autocast, device_name
 from detkit.distributed.ranks import Ranks
@@ -28,7 +26,6 @@ from detkit.engine.records import flat
 from detkit.errors import ConfigError, DetkitError
 from detkit.evaluation.bootstrap import bootstrap_map
 from detkit.evaluation.cached import About, Cached, cache_key, load_cached, now, store
-from detkit.evaluation.coco_map import COCO_LIMIT
 from detkit.evaluation.confusion import confusion_matrix
 from detkit.evaluation.errors import split_errors
 from detkit.evaluation.html_report import Evaluated
@@ -37,28 +34,22 @@ from detkit.evaluation.readable import Detected
 from detkit.evaluation.results import check_detections, read_detections, write_detections
 from detkit.evaluation.rows import Row
 from detkit.evaluation.run import (
-    EvalResult,
     detect_dataset,
     evaluate_results,
     known_classes,
     left_out,
     spelt_otherwise,
 )
-from detkit.evaluation.run import evaluate as evaluate_dataset
 from detkit.evaluation.speed import SpeedProtocol, describe_network, measure_speed
-from detkit.evaluation.voc_map import DEVKIT, VocRule
 from detkit.experiment.config import DataConfig, EvalConfig
-from detkit.experiment.read import read_experiment
 from detkit.files import cache_folder
-from detkit.predictors import NamedCallable, as_predictor
-from detkit.progress import NO_PROGRESS, Count, Progress
+from detkit.progress import NO_PROGRESS, Progress
 from detkit.remote import SILENT, Watch
+from detkit.workflows.defaults import EVAL_DATA, MIN_RESAMPLES, MODEL_SETTINGS, PROPOSALS
 from detkit.workflows.evaluation_data import read_eval_data
-from detkit.workflows.evaluation_words import EVAL_DATA, MODEL_SETTINGS, PROPOSALS
 
 GPU_WORKERS = 4  # a GPU would wait for images; a CPU's cores are busy with the network
 RANK_TIMEOUT_MINUTES = 30.0  # how long ranks wait for one another; training's default
-MIN_RESAMPLES = 100  # fewer do not make an interval
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +75,7 @@ def evaluate_models(
     settings: EvaluationSettings,
     progress: Progress = NO_PROGRESS,
     *,
-    ranks: Ranks = Ranks(),
+    ranks: Ranks | None = None,
     watch: Watch = SILENT,
 ) -> list[Evaluated]:
     """Evaluate checkpoints, models of the zoo and files of detections, as ``detkit eval`` does.
@@ -93,6 +84,7 @@ def evaluate_models(
         settings: what is evaluated and how.
         progress: is told how it goes.
         ranks: of a distributed run; every rank calls this, and rank 0 alone measures and writes.
+            None: one process alone.
         watch: is told how long weights are fetched.
 
     Returns:
@@ -108,6 +100,7 @@ def evaluate_models(
         raise ConfigError("save_detections: takes the detections of one model.")
     if settings.resamples and settings.resamples < MIN_RESAMPLES:
         raise ConfigError(f"resamples: must be {MIN_RESAMPLES} or more, or 0 for none.")
+    ranks = Ranks() if ranks is None else ranks
     own = ranks.connect(settings.device, RANK_TIMEOUT_MINUTES)
     settings = replace(settings, device=str(own))
     told = watch if ranks.is_main else SILENT  # all of them, before the first is measured
@@ -122,72 +115,6 @@ def evaluate_models(
         return []
     measured = [one for one in each if one is not None]
     return measured + [measure_file(path, settings, read, heard) for path in settings.detections]
-
-
-def evaluate(
-    predictor: Predictor | NamedCallable,
-    dataset: DetectionDataset | str | Path,
-    *,
-    batch_size: int = 8,
-    workers: int = 0,
-    progress: Count | None = None,
-    coco: bool = True,
-    voc_rule: VocRule = DEVKIT,
-    max_detections: int = COCO_LIMIT,
-) -> EvalResult:
-    """Detect in every image of a dataset, folder or config, and measure what was found.
-
-    ``detkit.evaluate(detkit.load("runs/mine"), "photos").metrics()["voc07_map"]``
-
-    Args:
-        predictor: e.g. a detector in eval mode, on any device; or a callable with ``class_names``.
-        dataset: the images and their truth; a folder in any format, whose test split (or val, or
-            what is held out) is taken; or a config file or recipe, whose ``data.eval`` is.
-        batch_size: as of :func:`detkit.evaluation.run.evaluate`, like all that follow.
-        workers: processes that read images; 0 reads them here.
-        progress: told after each batch how many images are done, of how many.
-        coco: measure by COCO's protocol, too.
-        voc_rule: whose VOC figures.
-        max_detections: that COCO's figures take of an image and class.
-
-    Raises:
-        ConfigError: an argument that cannot be, a config that names no data.
-        DataError: data that cannot be read, or has classes that the predictor lacks.
-        DetkitError: the predictor is in training mode.
-    """
-    if isinstance(dataset, str | Path):
-        names = known_classes(as_predictor(predictor, "evaluate").class_names)
-        dataset = DetectionDataset(read_data_to_evaluate(dataset, names))
-    return evaluate_dataset(
-        predictor,
-        dataset,
-        batch_size=batch_size,
-        workers=workers,
-        progress=progress,
-        coco=coco,
-        voc_rule=voc_rule,
-        max_detections=max_detections,
-    )
-
-
-def read_data_to_evaluate(source: str | Path, names: tuple[str, ...]) -> Annotations:
-    """What of a folder, or of a config, is evaluated on.
-
-    Args:
-        source: a folder in any format, a config file, or a recipe's name.
-        names: the classes that the predictor knows.
-    """
-    check_path(source, "evaluate: dataset")
-    if Path(source).is_dir():
-        folder = EvaluationSettings(entry={"format": "auto", "root": str(source)})
-        return read_eval_data(DataConfig(), names, folder, {})[0]
-    if not find_config(source).exists():
-        raise ConfigError(
-            f"evaluate: dataset={str(source)!r}: no such folder, config file or recipe. Name the "
-            "folder of the data, or give a detkit.data.DetectionDataset."
-        )
-    experiment, _ = read_experiment(source, (), "eval")
-    return read_eval_data(experiment.data, names, EvaluationSettings(), {})[0]
 
 
 def row_names(paths: Sequence[Path]) -> list[str]:

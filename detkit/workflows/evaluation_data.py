@@ -19,7 +19,7 @@ from detkit.evaluation.run import ADVICE
 from detkit.experiment.config import DataConfig
 from detkit.experiment.entries import is_parted_no_more, replace_entries
 from detkit.progress import NO_PROGRESS, Progress
-from detkit.workflows.evaluation_words import EVAL_DATA
+from detkit.workflows.defaults import EVAL_DATA
 
 if TYPE_CHECKING:
     from detkit.workflows.evaluate import EvaluationSettings

@@ -39,13 +39,13 @@ from detkit.proposals.selective_search import ProposalConfig
 from detkit.proposals.store import ProposalStore, default_folder
 from detkit.remote import SILENT, Watch
 from detkit.types import Boxes
+from detkit.workflows.defaults import PROPOSAL_SPLITS
 from detkit.workflows.evaluate import row_names
 
 PREFIX = "proposals."  # of overrides that change how proposals are found
 TIMED_IMAGES = 10  # of a split, one after another; their median is what a table says
 WARM_UP = 2  # of them, before the clock counts
 THRESHOLDS = (0.5, 0.7)  # IoU of the recall that is reported
-SPLITS = {"eval": ("eval",), "train": ("train",), "both": ("train", "eval")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +127,7 @@ def measure_proposals(
     store = ProposalStore(experiment.data.proposals or default_folder(), config)
     processes = settings.processes or processes_for(experiment.data)
     measured = []
-    for split in SPLITS[settings.split]:
+    for split in PROPOSAL_SPLITS[settings.split]:
         data = read_split(experiment, split)
         measured.append(measure_search(store, data, split, processes, progress))
         measured += [measure_rpn(rpn, name, data, split, progress) for name, rpn in others_found]

@@ -91,7 +91,7 @@ def test_without_out_a_new_folder_is_taken_and_said(
     for out in ("found", "found_2", "found_4"):
         assert main([*words, "--device", "cpu"]) == 0
         said = capsys.readouterr()
-        assert said.err == f"no --out: writing to {out}\n"
+        assert said.err == f"detkit detect: no --out: writing to {out}\n"
         assert said.out.splitlines()[-1].endswith(f"images.json in {out}")
         assert Path(out, "5.jpg").exists()
         Path("found_3").write_text("a file of the user's")

@@ -93,7 +93,7 @@ def label_studio(root: Path, name: str, boxes: Sequence[Corners]) -> None:
 
 def fiftyone(root: Path, name: str, boxes: Sequence[Corners]) -> None:
     """Corners from zero, whole numbers; labels/ and data/; empty flags."""
-    head = [("folder", ""), ("filename", f"{name}.jpg"), ("path", f"/tmp/data/{name}.jpg")]
+    head = [("folder", ""), ("filename", f"{name}.jpg"), ("path", f"/data/{name}.jpg")]
     flags = "<pose></pose><truncated></truncated><difficult></difficult><occluded></occluded>"
     write(root, f"labels/{name}", f"data/{name}.jpg", xml(head, objects(boxes, flags)))
 

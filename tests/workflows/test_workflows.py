@@ -131,6 +131,23 @@ def test_evaluate_takes_a_folder_or_a_config(run: Path, root: Path) -> None:
         assert found == pytest.approx(expected, nan_ok=True)
 
 
+def test_evaluate_goes_by_the_rules_of_a_config_unless_told(run: Path, tmp_path: Path) -> None:
+    path = tmp_path / "other.yaml"
+    text = (run / "config.yaml").read_text()
+    rules = "eval: {voc_rule: voc_eval, max_detections: 300}"
+    path.write_text(f"base: {run / 'config.yaml'}\n{rules}\n")
+    assert "voc_rule: devkit" in text
+    detector = detkit.load(run)
+    found = detkit.evaluate(detector, path)
+    assert found.voc.rule == "voc_eval"
+    assert found.coco is not None
+    assert found.coco.limit == 300
+    told = detkit.evaluate(detector, path, voc_rule="devkit", max_detections=100)
+    assert told.voc.rule == "devkit"
+    assert told.coco is not None
+    assert told.coco.limit == 100
+
+
 def test_detect_sources(run: Path, root: Path, tmp_path: Path) -> None:
     images = root / "JPEGImages"
     damaged = tmp_path / "damaged.jpg"
