@@ -499,3 +499,21 @@ def test_settings_that_cannot_be(settings: dict[str, Any], said: str) -> None:
     with pytest.raises(ConfigError) as caught:
         parse(RCNNConfig, {"num_classes": 2, **settings}, path="model.")
     assert str(caught.value) == said
+
+
+def test_what_is_said_of_regions_is_held_of_one_image_at_a_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Of 2,000 windows it is 100 MB: of a batch of eight it would be most of a gigabyte."""
+    model, held = small().eval(), list[int]()
+    outputs = RCNN.outputs
+
+    def counted(self: RCNN, batch: Any) -> tuple[Tensor, ...]:
+        held.append(len(batch.geometry))
+        return outputs(self, batch)
+
+    monkeypatch.setattr(RCNN, "outputs", counted)
+    images = [torch.zeros(3, 40, 50, dtype=torch.uint8)] * 3
+    boxes = [torch.tensor([[1.0, 2.0, 30.0, 35.0]])] * 3
+    assert len(model.detect_batch(images, boxes)) == 3
+    assert held == [1, 1, 1]
